@@ -1,0 +1,1 @@
+//! The resources: types, defaulting, validation and CRD generation. Pure.

@@ -1,0 +1,1 @@
+//! Decisions: autoscaling, rollouts, restarts. Pure, in virtual time.

@@ -1,0 +1,9 @@
+//! The inference proxy: one hop between clients and replicas.
+//!
+//! In: connections, and a [`Table`] of services, revisions and endpoints. Out: forwarded requests,
+//! and per-service load for the autoscaler. It streams, buffers no bodies, and reads of a body only
+//! what names the model.
+
+pub mod table;
+
+pub use table::Table;

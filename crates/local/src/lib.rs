@@ -1,0 +1,1 @@
+//! The process back end of `trainyard up`.

@@ -1,0 +1,1 @@
+//! Compiles a resource and facts to a plan that both back ends run. Pure.

@@ -1,0 +1,18 @@
+//! The model server: engines, the model repository, batching and wire protocols.
+//!
+//! In: model files, and inference requests in any of the supported protocols. Out: answers, metrics
+//! and model states. Protocol folders translate bytes to [`InferRequest`] and back; the [`Server`]
+//! knows no protocol; an engine knows tensors only.
+
+pub mod engine;
+pub mod error;
+pub mod protocol;
+pub mod request;
+pub mod server;
+pub mod signature;
+pub mod tensor;
+
+pub use error::InferError;
+pub use request::{InferRequest, InferResponse};
+pub use server::Server;
+pub use tensor::{DataType, Tensor};

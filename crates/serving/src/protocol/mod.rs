@@ -1,0 +1,1 @@
+//! Wire protocols, one folder each. Each translates between bytes and [`crate::InferRequest`].

@@ -1,0 +1,1 @@
+//! Model transfer: object stores to a content-addressed cache.
