@@ -1,1 +1,25 @@
-fn main() {}
+//! Development chores: `cargo xtask --help`.
+
+mod paths;
+mod python;
+mod run;
+mod test;
+
+use clap::Parser;
+
+/// Development chores of Trainyard
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Xtask {
+    /// Run every test: formatting, lints, Rust tests, and real clients against the real server
+    Test(test::Test),
+    /// Pin the Python packages of the test environments anew (needs `uv` on the path)
+    Lock,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Xtask::parse() {
+        Xtask::Test(test) => test.run(),
+        Xtask::Lock => python::lock(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Running other programs, with an error that says which one failed.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+/// Runs a command with its output shown; fails unless it exits with 0.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{shown} failed: {status}");
+    }
+    Ok(())
+}
+
+/// Runs one step of a longer job and says how long it took.
+pub(crate) fn step(name: &str, job: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    eprintln!("==> {name}");
+    let start = Instant::now();
+    job().with_context(|| format!("step `{name}`"))?;
+    eprintln!("==> {name}: {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::paths;
+use crate::python::{Environment, onnxruntime_library};
+use crate::run::{run, step};
+
+#[derive(Args)]
+pub(crate) struct Test {
+    /// Run only these parts
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Passed on to `cargo test` and to pytest's `-k`: run only tests whose name has it
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// rustfmt and clippy
+    Lint,
+    /// Unit, property and process tests
+    Rust,
+    /// Python clients against the real server
+    Clients,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let wants = |part| self.only.is_empty() || self.only.contains(&part);
+        if wants(Part::Lint) {
+            step("formatting", || run(cargo().args(["fmt", "--all", "--check"])))?;
+            step("lints", || {
+                let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet"];
+                run(cargo().args(clippy).args(["--", "-D", "warnings"]))
+            })?;
+        }
+        if wants(Part::Rust) || wants(Part::Clients) {
+            let mut python = None;
+            step("Python environment", || {
+                python = Some(Environment::Clients.python()?);
+                Ok(())
+            })?;
+            let python = python.expect("the step before has set it");
+            let library = onnxruntime_library(&python)?;
+            if wants(Part::Rust) {
+                step("Rust tests", || {
+                    let mut command = cargo();
+                    command.args(["test", "--workspace", "--locked", "--quiet"]);
+                    command.args(self.filter.iter());
+                    command.env("TRAINYARD_TEST_PYTHON", &python);
+                    run(command.env("ORT_DYLIB_PATH", &library))
+                })?;
+            }
+            if wants(Part::Clients) {
+                step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
+                step("clients", || {
+                    let mut command = Command::new(&python);
+                    command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]);
+                    if let Some(filter) = &self.filter {
+                        command.args(["-k", filter]);
+                    }
+                    command.env("TRAINYARD_BIN", paths::target().join("debug/trainyard"));
+                    command.env("ORT_DYLIB_PATH", &library);
+                    command.env("TRAINYARD_CACHE", paths::cache());
+                    command.env("PYTHONDONTWRITEBYTECODE", "1");
+                    run(command.current_dir(paths::root()))
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::root());
+    command
+}
