@@ -21,6 +21,10 @@ pub struct Service {
     pub access: Access,
     /// A copy of this share of requests goes to the revision, and its answer is dropped.
     pub mirror: Option<Mirror>,
+    /// Requests with equal values of this header go to the same revision while weights stay.
+    pub sticky_header: Option<String>,
+    /// Having no endpoint is a normal state, so it does not make the gateway unready.
+    pub scales_to_zero: bool,
 }
 
 /// One revision; its share of requests is its weight over the sum of weights.
