@@ -1,5 +1,6 @@
 //! Development chores: `cargo xtask --help`.
 
+mod bench;
 mod paths;
 mod python;
 mod run;
@@ -13,6 +14,9 @@ use clap::Parser;
 enum Xtask {
     /// Run every test: formatting, lints, Rust tests, and real clients against the real server
     Test(test::Test),
+    /// Measure us beside our peers and print the ratios
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Pin the Python packages of the test environments anew (needs `uv` on the path)
     Lock,
 }
@@ -20,6 +24,7 @@ enum Xtask {
 fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
         Xtask::Test(test) => test.run(),
+        Xtask::Bench(bench) => bench.run(),
         Xtask::Lock => python::lock(),
     }
 }
