@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod onnx;
 pub mod protocol;
 pub mod request;
 pub mod server;

@@ -1,4 +1,11 @@
-//! The trait behind which each inference engine stands.
+//! The trait behind which each inference engine stands, the engines, and the choice between them.
+
+mod choose;
+pub mod library;
+mod onnxruntime;
+
+pub use choose::{Choice, EnginePreference, choose};
+pub use onnxruntime::OnnxRuntime;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,10 +67,33 @@ pub enum EngineError {
     /// The file is not a model this engine can run.
     #[error("cannot load the model {path}: {reason}")]
     Load { path: String, reason: String },
+    /// No engine can be started.
+    #[error(
+        "ONNX Runtime was not found; install it with `trainyard engine install` or name its \
+         library in ORT_DYLIB_PATH ({notes})"
+    )]
+    Unavailable { notes: String },
     /// The model refused these inputs (wrong shape inside the graph, for example).
     #[error("the model refused its input: {0}")]
     Input(String),
     /// The engine failed on valid input.
     #[error("inference failed: {0}")]
     Run(String),
+}
+
+impl From<crate::onnx::OnnxError> for EngineError {
+    fn from(error: crate::onnx::OnnxError) -> Self {
+        use crate::onnx::OnnxError as E;
+        let reason = match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        let (E::Read { path, .. }
+        | E::Folder { path }
+        | E::Empty { path }
+        | E::TooLarge { path, .. }
+        | E::NotOnnx { path, .. }
+        | E::ExternalData { path, .. }) = error;
+        Self::Load { path, reason }
+    }
 }
