@@ -1,1 +1,9 @@
-//! Decisions: autoscaling, rollouts, restarts. Pure, in virtual time.
+//! Decides: how many replicas, which revision gets how much traffic, when to start again.
+//!
+//! In: a plan's policy, what was observed, and the time as a value. Out: a decision with its
+//! reason, one enum that becomes the event, the metric label and the status. Knows nothing of
+//! processes, Kubernetes or clocks: `now` is the [`Duration`](std::time::Duration) since any fixed
+//! start, the same for all calls.
+
+pub mod autoscale;
+pub mod restart;

@@ -1,0 +1,205 @@
+//! What a field means that the manifest leaves out: one function, [`complete`].
+//!
+//! | field | default | why |
+//! |---|---|---|
+//! | `runtime.name` | `onnx` | our own server |
+//! | `resources.cpu`, `.memory` | `1`, `2Gi` | KServe's for each of its servers; a limit from the start |
+//! | `scaling.min` | 1 | Knative's initial scale; going to zero is asked for, since it costs a cold start |
+//! | `scaling.max` | `min`, at least 1 | KServe has no limit for `min` 0; rent should not grow unasked |
+//! | `scaling.cpu` | 70% if `max` > `min` and no metric is named | somewhat below the HPA's 80%, since models load slowly |
+//! | `scaling.scaleToZeroAfter` | 5m | Knative's 60 s + 30 s suits web servers that start in a second |
+//! | `rollout.strategy` | `rolling` | a Deployment's |
+//! | `rollout.steps` | 5, 20, 50 | three looks, each at four times the requests of the one before or half of all |
+//! | `rollout.pause` | 2m | two of Flagger's one-minute intervals |
+//! | `access.rateLimit.burst` | `rps` | a second's worth |
+//! | `placement.spot` | `never` | an endpoint that vanishes has to be asked for |
+//! | `placement.spread` | `nodes` | one node's end should not be the service's |
+//!
+//! Only `scaling.min` is also written into the object by the API server, since the scale
+//! subresource needs it; the others may change with a release without touching stored objects.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model_service::{
+    Abort, Batching, EnvVar, Model, ModelServiceSpec, Resources, RolloutStrategy, RuntimeName,
+    Scaling, Spot, Spread, Toleration,
+};
+use crate::scalar::{Bytes, Millicores, Percent};
+
+pub(crate) fn min_replicas() -> u32 {
+    1
+}
+
+const CPU: Millicores = Millicores(1000);
+const MEMORY: Bytes = Bytes(2 << 30);
+const CPU_TARGET: Percent = Percent::whole(70);
+const SCALE_TO_ZERO_AFTER: Duration = Duration::from_secs(300);
+const CANARY_STEPS: [u8; 3] = [5, 20, 50];
+const PAUSE: Duration = Duration::from_secs(120);
+
+/// A [`ModelServiceSpec`] in which everything that has a default has a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Complete {
+    pub model: Model,
+    pub runtime: CompleteRuntime,
+    pub cpu: Millicores,
+    pub memory: Bytes,
+    /// What was asked for in so many words. A process on a laptop is held to this only: a default
+    /// limit would slow the one model that its user tries.
+    pub asked: Resources,
+    /// Each field of it that is none is the runtime's to choose.
+    pub batching: Batching,
+    pub scaling: CompleteScaling,
+    pub rollout: CompleteRollout,
+    pub access: CompleteAccess,
+    pub placement: CompletePlacement,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompleteRuntime {
+    pub name: RuntimeName,
+    pub image: Option<String>,
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    pub env: Vec<EnvVar>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompleteScaling {
+    pub min: u32,
+    pub max: u32,
+    pub cpu: Option<Percent>,
+    pub memory: Option<Percent>,
+    pub gpu: Option<Percent>,
+    pub concurrency: Option<u32>,
+    pub rps: Option<u32>,
+    pub scale_to_zero_after: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompleteRollout {
+    pub strategy: RolloutStrategy,
+    pub steps: Vec<u8>,
+    pub pause: Duration,
+    pub abort: Abort,
+    pub mirror: Option<Percent>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompleteAccess {
+    pub api_keys_secret: Option<String>,
+    pub from_workspaces: Vec<String>,
+    /// Requests per second, and at once, of one caller.
+    pub rate_limit: Option<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompletePlacement {
+    pub spot: Spot,
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
+    pub spread: Spread,
+}
+
+/// Applies every default. The only place that knows one.
+pub fn complete(spec: &ModelServiceSpec) -> Complete {
+    let resources = spec.resources.clone().unwrap_or_default();
+    Complete {
+        model: spec.model.clone(),
+        runtime: runtime(spec),
+        cpu: resources.cpu.unwrap_or(CPU),
+        memory: resources.memory.unwrap_or(MEMORY),
+        asked: resources,
+        batching: spec.batching.clone().unwrap_or_default(),
+        scaling: scaling(&spec.scaling),
+        rollout: rollout(spec),
+        access: access(spec),
+        placement: placement(spec),
+    }
+}
+
+fn runtime(spec: &ModelServiceSpec) -> CompleteRuntime {
+    let runtime = spec.runtime.clone();
+    CompleteRuntime {
+        name: runtime.as_ref().map_or(RuntimeName::Onnx, |runtime| runtime.name),
+        image: runtime.as_ref().and_then(|runtime| runtime.image.clone()),
+        command: runtime.as_ref().and_then(|runtime| runtime.command.clone()).unwrap_or_default(),
+        args: runtime.as_ref().and_then(|runtime| runtime.args.clone()).unwrap_or_default(),
+        env: runtime.and_then(|runtime| runtime.env).unwrap_or_default(),
+    }
+}
+
+fn scaling(scaling: &Scaling) -> CompleteScaling {
+    let Scaling { min, cpu, memory, gpu, concurrency, rps, .. } = *scaling;
+    let max = scaling.max.unwrap_or(min).max(1);
+    let names_a_metric = cpu.or(memory).or(gpu).is_some() || concurrency.or(rps).is_some();
+    CompleteScaling {
+        min,
+        max,
+        cpu: cpu.or((max > min.max(1) && !names_a_metric).then_some(CPU_TARGET)),
+        memory,
+        gpu,
+        concurrency,
+        rps,
+        scale_to_zero_after: scaling.scale_to_zero_after.map_or(SCALE_TO_ZERO_AFTER, |p| p.0),
+    }
+}
+
+fn rollout(spec: &ModelServiceSpec) -> CompleteRollout {
+    let rollout = spec.rollout.clone().unwrap_or_default();
+    let strategy = rollout.strategy.unwrap_or_default();
+    let steps = match strategy {
+        RolloutStrategy::Canary => rollout.steps.unwrap_or_else(|| CANARY_STEPS.to_vec()),
+        RolloutStrategy::Rolling | RolloutStrategy::BlueGreen => Vec::new(),
+    };
+    CompleteRollout {
+        strategy,
+        steps,
+        pause: rollout.pause.map_or(PAUSE, |pause| pause.0),
+        abort: rollout.abort.unwrap_or_default(),
+        mirror: rollout.mirror,
+    }
+}
+
+fn access(spec: &ModelServiceSpec) -> CompleteAccess {
+    let access = spec.access.clone().unwrap_or_default();
+    CompleteAccess {
+        api_keys_secret: access.api_keys_secret,
+        from_workspaces: access.from_workspaces.unwrap_or_default(),
+        rate_limit: access.rate_limit.map(|limit| (limit.rps, limit.burst.unwrap_or(limit.rps))),
+    }
+}
+
+fn placement(spec: &ModelServiceSpec) -> CompletePlacement {
+    let placement = spec.placement.clone().unwrap_or_default();
+    CompletePlacement {
+        spot: placement.spot.unwrap_or_default(),
+        node_selector: placement.node_selector.unwrap_or_default(),
+        tolerations: placement.tolerations.unwrap_or_default(),
+        spread: placement.spread.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(scaling: Scaling, expected: (u32, u32, Option<u16>)) {
+        let complete = super::scaling(&scaling);
+        let cpu = expected.2.map(Percent::whole);
+        assert_eq!((complete.min, complete.max, complete.cpu), (expected.0, expected.1, cpu));
+    }
+
+    #[test]
+    fn scaling_table() {
+        let default = Scaling::default();
+        check(default.clone(), (1, 1, None));
+        check(Scaling { min: 0, ..default.clone() }, (0, 1, None));
+        check(Scaling { min: 3, ..default.clone() }, (3, 3, None));
+        check(Scaling { max: Some(4), ..default.clone() }, (1, 4, Some(70)));
+        check(Scaling { min: 0, max: Some(1), ..default.clone() }, (0, 1, None));
+        check(Scaling { max: Some(4), concurrency: Some(8), ..default }, (1, 4, None));
+    }
+}

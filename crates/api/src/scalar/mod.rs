@@ -1,0 +1,99 @@
+//! Values that a manifest writes as text and that mean a number, a time or a place.
+//!
+//! Each is parsed once, at the edge, into a type that cannot hold nonsense, and is printed back in
+//! one canonical form: `parse(print(x)) == x`. A scalar's [`ScalarError`] says what was wrong and
+//! how to write it; the manifest reader adds file, line and column.
+
+mod duration;
+mod percent;
+mod quantity;
+mod share;
+mod uri;
+
+use std::borrow::Cow;
+
+pub use duration::Period;
+pub use percent::Percent;
+pub use quantity::{Bytes, Millicores};
+pub use share::Share;
+pub use uri::{ModelUri, Scheme};
+
+/// Why a text is not the scalar that a field needs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct ScalarError {
+    /// What is wrong with the text, naming it.
+    pub problem: String,
+    /// How to write it.
+    pub help: Cow<'static, str>,
+}
+
+impl ScalarError {
+    pub(crate) fn new(problem: impl Into<String>, help: impl Into<Cow<'static, str>>) -> Self {
+        Self { problem: problem.into(), help: help.into() }
+    }
+}
+
+/// How the reader checks a scalar without knowing its type: by the name in the schema.
+pub(crate) struct ScalarKind {
+    /// Value of the schema's [`SCALAR_KEY`].
+    pub(crate) name: &'static str,
+    /// What the field holds, for "expected … ".
+    pub(crate) expected: &'static str,
+    pub(crate) check: fn(&str) -> Result<(), ScalarError>,
+    /// Whether a bare integer is as good as text (Kubernetes' int-or-string).
+    pub(crate) integer_too: bool,
+}
+
+/// Schema extension that names the scalar; it never leaves the process, since Kubernetes' own
+/// schema type does not have it.
+pub(crate) const SCALAR_KEY: &str = "x-trainyard-scalar";
+
+/// Every scalar type there is.
+pub(crate) const SCALARS: &[ScalarKind] = &[
+    quantity::CPU_KIND,
+    quantity::BYTES_KIND,
+    duration::KIND,
+    percent::KIND,
+    share::KIND,
+    uri::KIND,
+];
+
+/// Gives a type with `FromStr` and `Display` its serde and schema: a string of the given pattern.
+macro_rules! string_scalar {
+    ($type:ident, $kind:expr, $pattern:expr) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+                text.parse().map_err(|error: crate::scalar::ScalarError| {
+                    serde::de::Error::custom(format!("{} ({})", error.problem, error.help))
+                })
+            }
+        }
+
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": "string",
+                    "pattern": $pattern,
+                    (crate::scalar::SCALAR_KEY): $kind.name,
+                })
+            }
+        }
+    };
+}
+pub(crate) use string_scalar;

@@ -1,0 +1,198 @@
+//! The compiler: a resource and facts become a [`Plan`].
+
+use serde::Serialize;
+use trainyard_api::ModelService;
+use trainyard_api::defaults::{Complete, complete};
+use trainyard_api::model_service::{Resources, RolloutStrategy};
+use trainyard_api::scalar::{Bytes, Millicores};
+
+use crate::facts::{Facts, Target};
+use crate::policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
+use crate::revision::RevisionName;
+use crate::runtime;
+use crate::workload::Workload;
+
+/// All that a back end has to know of one service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// Namespace and name of the resource.
+    pub namespace: Option<String>,
+    pub name: String,
+    /// Names the workload's content; a new one means new replicas.
+    pub revision: RevisionName,
+    pub workload: Workload,
+    pub service: Service,
+    pub scaling: Scaling,
+    pub rollout: Rollout,
+    pub access: Access,
+    pub placement: Placement,
+    /// What the person should know though it is no error: each names a field and says what the
+    /// back end makes of it.
+    pub notes: Vec<String>,
+}
+
+/// The endpoint in front of the replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// Name of the workload's port that requests go to.
+    pub port: String,
+    /// Names of models, as requests name them.
+    pub models: Vec<String>,
+}
+
+/// Why a resource has no plan. Each is a person's to mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("`metadata.name` is missing")]
+    NoName,
+    #[error(
+        "`spec.runtime.name: {runtime}` of `{service}` runs in the image `{image}`, which needs a \
+         container engine; processes on this machine can run `onnx` and `custom` runtimes, and \
+         Kubernetes runs all of them"
+    )]
+    NeedsContainers { service: String, runtime: &'static str, image: String },
+    #[error(
+        "`spec.runtime` of `{service}` has an image and no command, and this machine runs commands \
+         only; add the `command` that the image would run"
+    )]
+    NeedsCommand { service: String },
+    #[error(
+        "`spec.runtime.image` of `{service}` is missing: in Kubernetes a `custom` command runs in an image"
+    )]
+    NeedsImage { service: String },
+    #[error(
+        "one replica of `{service}` asks for {asked} of CPU, and this machine has {there}; lower `spec.resources.cpu`"
+    )]
+    TooMuchCpu { service: String, asked: Millicores, there: Millicores },
+    #[error(
+        "one replica of `{service}` asks for {asked} of memory, and this machine has {there}; lower `spec.resources.memory`"
+    )]
+    TooMuchMemory { service: String, asked: Bytes, there: Bytes },
+    #[error("the model of `{service}` at `{uri}` was not fetched before its plan was made")]
+    NoModel { service: String, uri: String },
+    #[error(
+        "the workload of `{service}` cannot be written as JSON for its revision's name: {reason}"
+    )]
+    Revision { service: String, reason: String },
+}
+
+/// Compiles one service.
+///
+/// Deterministic. The resource should have been validated; what was not is still no panic.
+pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError> {
+    let name = service.metadata.name.clone().ok_or(PlanError::NoName)?;
+    let spec = complete(&service.spec);
+    let mut notes = Vec::new();
+    check_machine(&name, &spec.asked, facts)?;
+
+    let runtime = runtime::preset(spec.runtime.name);
+    let workload = runtime.workload(&runtime::Request { service: &name, spec: &spec, facts })?;
+    let fingerprint = facts.model.as_ref().and_then(|model| model.fingerprint.as_deref());
+    let revision = RevisionName::of(&name, &workload, fingerprint).map_err(|error| {
+        PlanError::Revision { service: name.clone(), reason: error.to_string() }
+    })?;
+    if matches!(facts.target, Target::Local { .. }) {
+        notes.extend(kubernetes_only(service, &spec));
+    }
+
+    Ok(Plan {
+        namespace: service.metadata.namespace.clone(),
+        revision,
+        workload,
+        service: Service { port: "http".to_owned(), models: vec![name.clone()] },
+        scaling: scaling(&spec),
+        rollout: rollout(&spec),
+        access: Access {
+            api_keys_secret: spec.access.api_keys_secret,
+            from_workspaces: spec.access.from_workspaces,
+            rate_limit: spec
+                .access
+                .rate_limit
+                .map(|(per_second, burst)| RateLimit { per_second, burst }),
+        },
+        placement: Placement {
+            spot: spec.placement.spot,
+            node_selector: spec.placement.node_selector,
+            tolerations: spec.placement.tolerations,
+            spread: spec.placement.spread,
+        },
+        name,
+        notes,
+    })
+}
+
+/// What was written down must fit the machine. Defaults must not: a default is no demand.
+fn check_machine(service: &str, asked: &Resources, facts: &Facts) -> Result<(), PlanError> {
+    let Target::Local { cpu, memory } = facts.target else {
+        return Ok(());
+    };
+    let service = service.to_owned();
+    if let Some(asked) = asked.cpu.filter(|asked| *asked > cpu) {
+        return Err(PlanError::TooMuchCpu { service, asked, there: cpu });
+    }
+    if let Some(asked) = asked.memory.filter(|asked| *asked > memory) {
+        return Err(PlanError::TooMuchMemory { service, asked, there: memory });
+    }
+    Ok(())
+}
+
+fn scaling(spec: &Complete) -> Scaling {
+    let scaling = &spec.scaling;
+    Scaling {
+        min: scaling.min,
+        max: scaling.max,
+        concurrency: scaling.concurrency.map(f64::from),
+        rps: scaling.rps.map(f64::from),
+        cpu: scaling.cpu,
+        memory: scaling.memory,
+        gpu: scaling.gpu,
+        scale_to_zero_after: scaling.scale_to_zero_after,
+    }
+}
+
+fn rollout(spec: &Complete) -> Rollout {
+    let rollout = &spec.rollout;
+    Rollout {
+        strategy: match rollout.strategy {
+            RolloutStrategy::Rolling => Strategy::ROLLING,
+            RolloutStrategy::Canary => {
+                Strategy::Canary { steps: rollout.steps.clone(), pause: rollout.pause }
+            }
+            RolloutStrategy::BlueGreen => Strategy::BlueGreen { pause: rollout.pause },
+        },
+        abort: Abort {
+            error_rate: rollout.abort.error_rate,
+            p99: rollout.abort.p99.map(|p99| p99.0),
+        },
+        mirror: rollout.mirror,
+        progress_deadline: Rollout::PROGRESS_DEADLINE,
+    }
+}
+
+/// Fields that this machine cannot act on, so that nobody waits for their effect.
+fn kubernetes_only(service: &ModelService, spec: &Complete) -> Vec<String> {
+    let scaling = &spec.scaling;
+    let access = service.spec.access.as_ref();
+    let written = [
+        ("spec.scaling.memory", scaling.memory.is_some()),
+        ("spec.scaling.gpu", scaling.gpu.is_some()),
+        ("spec.resources.gpu", spec.asked.gpu.is_some()),
+        ("spec.placement", service.spec.placement.is_some()),
+        ("spec.access.fromWorkspaces", access.is_some_and(|a| a.from_workspaces.is_some())),
+        ("spec.runtime.image", spec.runtime.image.is_some()),
+    ];
+    let mut notes: Vec<String> = written
+        .into_iter()
+        .filter(|(_, is_written)| *is_written)
+        .map(|(field, _)| format!("`{field}` acts in Kubernetes only; this machine ignores it"))
+        .collect();
+    if scaling.cpu.is_some() {
+        let cure = if scaling.concurrency.or(scaling.rps).is_none() {
+            "; name `spec.scaling.concurrency` or `rps` to scale here too"
+        } else {
+            ""
+        };
+        notes.push(format!("`spec.scaling.cpu` acts in Kubernetes only{cure}"));
+    }
+    notes
+}

@@ -1,0 +1,40 @@
+//! What a compilation must know beyond the resource.
+
+use std::path::PathBuf;
+
+use trainyard_api::scalar::{Bytes, Millicores};
+
+/// What the shell observed before it compiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    pub target: Target,
+    /// The model on this machine's disk; none where the back end fetches it later.
+    pub model: Option<FetchedModel>,
+}
+
+/// Which back end will run the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// Processes on this machine.
+    Local {
+        /// CPU that processes may use: the cgroup's limit, or the cores.
+        cpu: Millicores,
+        /// Memory that processes may use.
+        memory: Bytes,
+    },
+    /// A Kubernetes cluster.
+    Kubernetes {
+        /// The image of Trainyard that replicas run, with its tag or digest.
+        image: String,
+    },
+}
+
+/// A model that `storage` has fetched, or that was on disk already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedModel {
+    /// The file or folder, absolute.
+    pub path: PathBuf,
+    /// What changes when the content does (a SHA-256, or size and time of change): a new value
+    /// makes a new revision though the uri stayed the same.
+    pub fingerprint: Option<String>,
+}

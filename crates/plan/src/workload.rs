@@ -1,0 +1,183 @@
+//! What one replica is: a program, its settings, its ports, probes, resources and volumes.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use trainyard_api::scalar::{Bytes, Millicores, ModelUri, Share};
+
+/// A set of equal replicas. How many of them there are is [`Scaling`](crate::Scaling)'s to say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Workload {
+    pub program: Program,
+    /// Arguments after the program's own.
+    pub args: Vec<Value>,
+    /// Later entries may use earlier ones as `$(NAME)`.
+    pub env: Vec<EnvVar>,
+    pub ports: Vec<Port>,
+    pub probes: Probes,
+    pub resources: Resources,
+    pub volumes: Vec<Volume>,
+    /// How long a replica may take to finish its requests after it was told to stop.
+    pub grace: Duration,
+}
+
+impl Workload {
+    /// The port of that name.
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+}
+
+/// What is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Program {
+    /// This very binary: locally the running executable, in a cluster Trainyard's image.
+    Trainyard { image: Option<String> },
+    /// A command of the user: locally a process, in a cluster run in `image`.
+    Command { image: Option<String>, command: Vec<Value> },
+    /// A foreign server's image; needs a container engine. `command` replaces its entry point.
+    Image { image: String, command: Vec<Value> },
+}
+
+/// One argument or the value of one environment variable.
+///
+/// A back end turns each into text; a [`Value::Text`] it passes through [`expand`](crate::expand).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Value {
+    /// Text, in which `$(NAME)` stands for an environment variable of the workload and `$$` for a
+    /// dollar sign, as in a Kubernetes container.
+    Text(String),
+    /// The number of the port of that name.
+    Port(String),
+    /// A file, unique to the replica, to which the program writes the `HOST:PORT` that it listens
+    /// on. Local only.
+    AddressFile,
+    /// A path in a volume: where the volume is mounted, and `path` below it (empty for the root).
+    Volume { name: String, path: String },
+    /// A key of a secret. Never logged, never in an event.
+    Secret { secret: String, key: String },
+}
+
+impl Value {
+    /// Text with no `$(NAME)` in it: each dollar sign is kept as it is.
+    pub fn literal(text: impl AsRef<str>) -> Self {
+        Self::Text(text.as_ref().replace('$', "$$"))
+    }
+}
+
+/// One environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnvVar {
+    pub name: String,
+    pub value: Value,
+}
+
+/// A port that a replica listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Port {
+    /// `http` carries requests; others, such as `metrics`, are a runtime's own.
+    pub name: String,
+    pub number: PortNumber,
+}
+
+/// How a port gets its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PortNumber {
+    /// This number, which a pod has to itself.
+    Fixed(u16),
+    /// The back end chooses a free one before it starts the replica.
+    Assigned,
+    /// The replica chooses a free one and writes it to its [`Value::AddressFile`].
+    Reported,
+}
+
+/// How to find out about a replica's health. The meanings are Kubernetes'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Probes {
+    /// Until it passes once, the others do not run; when it fails for good the replica restarts.
+    pub startup: Probe,
+    /// Only while it passes does the replica get requests.
+    pub readiness: Probe,
+    /// When it fails the replica restarts.
+    pub liveness: Probe,
+}
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    pub check: Check,
+    pub period: Duration,
+    pub timeout: Duration,
+    /// So many failures in a row count as failed.
+    pub failures: u32,
+}
+
+/// What a probe does; success is a status from 200 to 399, or a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Check {
+    Http { port: String, path: String },
+    Tcp { port: String },
+}
+
+/// What one replica may use; none is no limit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resources {
+    pub cpu: Option<Millicores>,
+    pub memory: Option<Bytes>,
+    pub gpu: Option<Gpu>,
+}
+
+/// The GPU, or the part of one, that a replica needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    pub amount: GpuAmount,
+    /// A `GpuPool`; the default pool if there is none.
+    pub pool: Option<String>,
+    /// The value of `nvidia.com/gpu.product` that a node must have.
+    pub product: Option<String>,
+}
+
+/// How much of a GPU: exactly one way of saying it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GpuAmount {
+    /// Whole GPUs.
+    Count(u32),
+    /// Memory of one shared GPU.
+    Memory(Bytes),
+    /// A share of one GPU.
+    Share(Share),
+}
+
+/// A place for files, referred to by [`Value::Volume`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Volume {
+    pub name: String,
+    pub source: VolumeSource,
+    pub mount: Mount,
+}
+
+/// What a volume holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeSource {
+    /// A file or folder of this machine, such as a fetched model.
+    Host(std::path::PathBuf),
+    /// A model that the back end has to fetch before the replica starts.
+    Model { uri: ModelUri, sha256: Option<String>, credentials_secret: Option<String> },
+    /// An existing claim of the namespace.
+    Claim(String),
+    /// Empty at each start of a replica, in memory.
+    Memory { limit: Bytes },
+}
+
+/// Where a container sees a volume. A local process sees the source itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    pub path: String,
+    pub read_only: bool,
+}
