@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, EngineError, OnnxRuntime, library};
+use super::{Engine, EngineError, OnnxRuntime, Tract, library};
 
 /// What the person who starts the server wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +25,10 @@ pub struct Choice {
 /// Starts the engine to use. Loads a library, and may start the active Python to ask where it has
 /// one: not for a runtime thread.
 pub fn choose(preference: EnginePreference) -> Result<Choice, EngineError> {
+    if preference == EnginePreference::Tract {
+        let notes = vec!["the built-in engine was asked for".to_owned()];
+        return Ok(Choice { engine: Arc::new(Tract::default()), notes });
+    }
     let search = library::find();
     let mut notes: Vec<String> = search
         .rejected
@@ -41,6 +45,13 @@ pub fn choose(preference: EnginePreference) -> Result<Choice, EngineError> {
             Err(error) => notes.push(error.to_string()),
         }
     }
-    let _ = preference;
-    Err(EngineError::Unavailable { notes: notes.join("; ") })
+    if preference == EnginePreference::OnnxRuntime {
+        return Err(EngineError::Unavailable { notes });
+    }
+    notes.push(
+        "ONNX Runtime was not found, so the built-in engine runs, which is slower and knows fewer \
+         operators; `trainyard engine install` gets it"
+            .to_owned(),
+    );
+    Ok(Choice { engine: Arc::new(Tract::default()), notes })
 }

@@ -3,13 +3,16 @@
 mod choose;
 pub mod library;
 mod onnxruntime;
+mod tract;
 
 pub use choose::{Choice, EnginePreference, choose};
 pub use onnxruntime::OnnxRuntime;
+pub use tract::Tract;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::onnx::{Facts, OperatorUse};
 use crate::signature::Signature;
 use crate::tensor::Tensor;
 
@@ -43,6 +46,12 @@ pub trait Engine: Send + Sync {
     /// Loads one model file. Slow (reads and optimises): never on a runtime thread.
     fn load(&self, model: &Path, options: &SessionOptions)
     -> Result<Arc<dyn Session>, EngineError>;
+
+    /// Operators of a model that this engine does not have. Those that it has may still lack a
+    /// version for some element type, which only loading tells.
+    fn missing_operators(&self, _facts: &Facts) -> Vec<OperatorUse> {
+        Vec::new()
+    }
 }
 
 /// A loaded model, safe to run from several threads at once.
@@ -70,9 +79,10 @@ pub enum EngineError {
     /// No engine can be started.
     #[error(
         "ONNX Runtime was not found; install it with `trainyard engine install` or name its \
-         library in ORT_DYLIB_PATH ({notes})"
+         library in ORT_DYLIB_PATH{}",
+        join(notes)
     )]
-    Unavailable { notes: String },
+    Unavailable { notes: Vec<String> },
     /// The model refused these inputs (wrong shape inside the graph, for example).
     #[error("the model refused its input: {0}")]
     Input(String),
@@ -96,4 +106,8 @@ impl From<crate::onnx::OnnxError> for EngineError {
         | E::ExternalData { path, .. }) = error;
         Self::Load { path, reason }
     }
+}
+
+fn join(notes: &[String]) -> String {
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }

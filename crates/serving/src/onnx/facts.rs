@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::element;
 use super::external::ExternalFile;
 use super::proto::{Attribute, Dimension, DimensionValue, Graph, Model, Node, Tensor};
 use super::proto::{Type, TypeValue, ValueInfo};
 use super::zip_map::{self, ZipMap};
+use crate::tensor::DataType;
 
 /// A model as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -54,6 +56,9 @@ pub struct Value {
     /// ONNX's text form, such as `tensor(float)` or `seq(map(string, tensor(float)))`.
     #[serde(rename = "type")]
     pub type_name: String,
+    /// Element type if it is a tensor that requests can carry.
+    #[serde(skip)]
+    pub data_type: Option<DataType>,
     /// `None` when the file does not even say the rank.
     pub dims: Option<Vec<Dim>>,
     /// Whether the file holds a default for this input.
@@ -182,7 +187,12 @@ fn value(info: &ValueInfo, optional: bool) -> Value {
         }
         _ => None,
     };
-    Value { name: info.name.clone(), type_name: type_name(info.r#type.as_ref()), dims, optional }
+    let data_type = match info.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()) {
+        Some(TypeValue::Tensor(tensor)) => element::from_number(tensor.elem_type),
+        _ => None,
+    };
+    let type_name = type_name(info.r#type.as_ref());
+    Value { name: info.name.clone(), type_name, data_type, dims, optional }
 }
 
 fn dim(dimension: &Dimension) -> Dim {
@@ -198,7 +208,7 @@ fn dim(dimension: &Dimension) -> Dim {
 }
 
 fn type_name(r#type: Option<&Type>) -> String {
-    use super::element::name;
+    use element::name;
     let inner = |element: &Option<Box<Type>>| type_name(element.as_deref());
     match r#type.and_then(|r#type| r#type.value.as_ref()) {
         None => "undefined".to_owned(),

@@ -17,7 +17,7 @@ use self::environment::Environment;
 use self::session::{OnnxSession, Source};
 use super::library::Library;
 use super::{Engine, EngineError, EngineInfo, Session, SessionOptions};
-use crate::onnx::ModelFile;
+use crate::onnx::{Facts, ModelFile, OperatorUse};
 
 /// The engine that ONNX Runtime's library gives.
 pub struct OnnxRuntime {
@@ -92,6 +92,47 @@ impl Engine for OnnxRuntime {
             .create(source(), &file, options, false)
             .map_err(|reason| EngineError::Load { path: model.display().to_string(), reason })?;
         Ok(Arc::new(session))
+    }
+
+    fn missing_operators(&self, facts: &Facts) -> Vec<OperatorUse> {
+        let Ok(options) = options::session_options(&SessionOptions::default(), None, false) else {
+            return Vec::new();
+        };
+        let is_local = |operator: &OperatorUse| {
+            facts
+                .functions
+                .iter()
+                .any(|(domain, name)| *domain == operator.domain && *name == operator.name)
+        };
+        facts
+            .operators
+            .iter()
+            .filter(|operator| !is_local(operator))
+            .filter(|operator| self.lacks(operator, facts, &options))
+            .cloned()
+            .collect()
+    }
+}
+
+impl OnnxRuntime {
+    /// The library has no list of its operators, so it is asked to load a model of that one. The
+    /// model is wrong in most other ways, but an unknown operator is what it complains of first.
+    fn lacks(
+        &self,
+        operator: &OperatorUse,
+        facts: &Facts,
+        options: &api::Handle<ort::sys::OrtSessionOptions>,
+    ) -> bool {
+        let domain = if operator.domain == "ai.onnx" { "" } else { &operator.domain };
+        let opset = facts.opset(&operator.domain).unwrap_or(1);
+        let model = crate::onnx::one_node_model(domain, &operator.name, opset);
+        match session::create(self.environment, Source::Memory(&model), options) {
+            Ok(_) => false,
+            Err(failure) => {
+                failure.message.contains("is not a registered function/op")
+                    || failure.message.contains("No Op registered for")
+            }
+        }
     }
 }
 
