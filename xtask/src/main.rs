@@ -1,6 +1,7 @@
 //! Development chores: `cargo xtask --help`.
 
 mod bench;
+mod generate;
 mod paths;
 mod python;
 mod run;
@@ -17,6 +18,8 @@ enum Xtask {
     /// Measure us beside our peers and print the ratios
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Generate the Rust side of the .proto files anew
+    Generate,
     /// Pin the Python packages of the test environments anew (needs `uv` on the path)
     Lock,
 }
@@ -25,6 +28,7 @@ fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
         Xtask::Test(test) => test.run(),
         Xtask::Bench(bench) => bench.run(),
+        Xtask::Generate => generate::run(),
         Xtask::Lock => python::lock(),
     }
 }
