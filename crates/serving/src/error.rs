@@ -29,6 +29,9 @@ pub enum InferError {
     UnknownVersion { model: String, version: u64, ready: Vec<u64> },
     #[error("model '{model}' has no version label '{label}'; labels: {known:?}")]
     UnknownLabel { model: String, label: String, known: Vec<String> },
+    /// Something other than a model that the request names.
+    #[error("{0}")]
+    NotFound(String),
     #[error("model '{model}' is not ready: {reason}")]
     NotReady { model: String, reason: String },
     /// The request does not fit the model or the protocol.
@@ -57,9 +60,10 @@ pub enum InferError {
 impl InferError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::UnknownLabel { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::UnknownModel { .. }
+            | Self::UnknownVersion { .. }
+            | Self::UnknownLabel { .. }
+            | Self::NotFound(_) => ErrorKind::NotFound,
             Self::NotReady { .. }
             | Self::QueueFull { .. }
             | Self::QueueTimeout

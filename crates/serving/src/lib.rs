@@ -10,6 +10,7 @@ pub mod onnx;
 pub mod protocol;
 pub mod request;
 pub mod server;
+pub mod shared_memory;
 pub mod signature;
 pub mod tensor;
 

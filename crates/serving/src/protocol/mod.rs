@@ -1,1 +1,6 @@
 //! Wire protocols, one folder each. Each translates between bytes and [`crate::InferRequest`].
+
+mod call;
+mod classification;
+pub mod grpc;
+mod raw;
