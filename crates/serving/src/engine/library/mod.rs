@@ -2,11 +2,13 @@
 
 mod cache;
 mod elf;
+mod install;
 mod search;
 mod verify;
 
 use std::path::PathBuf;
 
+pub use install::{InstallError, PINNED_VERSION, Progress, install};
 pub use search::{Origin, Search, find, list};
 
 /// A library that was loaded once and does what we need.

@@ -67,6 +67,7 @@ type Candidate = (Origin, PathBuf);
 fn run(candidates: impl Iterator<Item = Candidate>, first_only: bool) -> Search {
     let mut search = Search::default();
     let mut seen = Vec::new();
+    let mut interfaces = Vec::new();
     for (origin, path) in candidates {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         if seen.contains(&real) {
@@ -74,7 +75,12 @@ fn run(candidates: impl Iterator<Item = Candidate>, first_only: bool) -> Search 
         }
         seen.push(real);
         match verify(&path) {
-            Ok(version) => search.usable.push(Library { origin, path, version }),
+            // The loader answers a bare name with a library that is loaded already.
+            Ok(found) if interfaces.contains(&found.interface) => {}
+            Ok(found) => {
+                interfaces.push(found.interface);
+                search.usable.push(Library { origin, path, version: found.version });
+            }
             // A machine without it in the system's folders is normal.
             Err(_) if origin == Origin::System => {}
             Err(reason) => search.rejected.push(Rejected { origin, path, reason }),

@@ -7,9 +7,16 @@ use ort::sys;
 
 use super::elf;
 
+/// A library that works.
+pub(super) struct Verified {
+    pub(super) version: String,
+    /// Address of the library's interface: the same file found under two names has one.
+    pub(super) interface: usize,
+}
+
 /// Loads the library and reads its version. It stays loaded: unloading ONNX Runtime is not safe,
 /// and the chosen one is needed anyway.
-pub(super) fn verify(path: &Path) -> Result<String, String> {
+pub(super) fn verify(path: &Path) -> Result<Verified, String> {
     // A bare name is looked up by the loader.
     if path.components().nth(1).is_some() {
         if !path.is_file() {
@@ -27,16 +34,16 @@ pub(super) fn verify(path: &Path) -> Result<String, String> {
     let base = unsafe { library.get::<GetApiBase>(b"OrtGetApiBase\0") }
         .map_err(|_| "it is not ONNX Runtime: it has no OrtGetApiBase".to_owned())?;
     // SAFETY: the base and the version string are static data of the library, which stays loaded.
-    let (version, has_api) = unsafe {
+    let (version, has_api, interface) = unsafe {
         let Some(base) = base().as_ref() else {
             return Err("it returns no interface".to_owned());
         };
         let version = CStr::from_ptr((base.GetVersionString)()).to_string_lossy().into_owned();
         let has_api = is_recent(&version) && !(base.GetApi)(sys::ORT_API_VERSION).is_null();
-        (version, has_api)
+        (version, has_api, std::ptr::from_ref(base).addr())
     };
     if has_api {
-        Ok(version)
+        Ok(Verified { version, interface })
     } else {
         Err(format!("it is version {version}, and 1.{} or newer is needed", sys::ORT_API_VERSION))
     }
