@@ -6,9 +6,11 @@
 
 pub mod engine;
 pub mod error;
+pub mod http;
 pub mod onnx;
 pub mod protocol;
 pub mod request;
+pub mod scheduler;
 pub mod server;
 pub mod shared_memory;
 pub mod signature;

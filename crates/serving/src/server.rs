@@ -1,12 +1,22 @@
 //! The protocol-free model server: what every protocol calls.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::engine::EngineInfo;
+use crate::engine::{EngineInfo, EnginePreference};
 use crate::error::InferError;
 use crate::request::{InferRequest, InferResponse, VersionChoice};
+use crate::scheduler::Metrics;
 use crate::signature::Signature;
+
+/// Why a server cannot start: each problem in a sentence that names the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", problems.join("\n"))]
+pub struct StartError {
+    pub problems: Vec<String>,
+}
 
 /// State of one version, named as Triton names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +89,38 @@ pub struct LoadOptions {
     pub files: BTreeMap<String, bytes::Bytes>,
 }
 
+/// Who decides which models are loaded, named as Triton names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelControl {
+    /// All, at start.
+    None,
+    /// All, and changes of the repository are looked for at this interval.
+    Poll(Duration),
+    /// These at start, then whatever the repository API asks for.
+    Explicit { load: Vec<String> },
+}
+
+/// What to serve and how.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Model files, model folders, repositories, base paths of versions, MLflow folders.
+    pub targets: Vec<PathBuf>,
+    /// Name of the model, for a single target that is one model.
+    pub name: Option<String>,
+    pub control: ModelControl,
+    pub engine: EnginePreference,
+    /// Compute threads; `None` follows the cgroup's CPU limit.
+    pub threads: Option<usize>,
+    /// In place of what models' configurations say.
+    pub max_batch: Option<usize>,
+    pub max_delay: Option<Duration>,
+    pub max_queue: Option<usize>,
+    /// The one version to serve, in place of the version policy.
+    pub version: Option<u64>,
+    /// In bytes, for the engine's arena.
+    pub gpu_memory_limit: Option<u64>,
+}
+
 /// Loaded models, their queues and engines. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
@@ -86,6 +128,29 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts the engine and finds the models; they load in the background.
+    ///
+    /// What is wrong with a target (nothing there, an unsupported backend, a mistake in a
+    /// configuration) fails at once, all problems in one error.
+    pub fn start(_options: ServerOptions) -> Result<Self, StartError> {
+        todo!()
+    }
+
+    /// Waits until every model that should serve does, or tells what failed to load.
+    pub async fn loaded(&self) -> Result<(), StartError> {
+        todo!()
+    }
+
+    /// Refuses new requests, finishes those that are queued, then unloads.
+    pub async fn shutdown(&self) {
+        todo!()
+    }
+
+    /// The registry that `/metrics` shows.
+    pub fn metrics(&self) -> &Metrics {
+        todo!()
+    }
+
     /// Checks and runs one request. Dropping the future cancels it while it waits.
     pub async fn infer(&self, _request: InferRequest) -> Result<InferResponse, InferError> {
         todo!()
