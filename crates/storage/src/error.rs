@@ -42,8 +42,8 @@ pub enum StorageError {
     /// An object's name is no path below the folder.
     #[error("`{uri}` holds the object {key:?}, which cannot be a file of the model: {reason}")]
     UnsafeKey { uri: String, key: String, reason: &'static str },
-    /// The remote failed, and failed again after retries. Trying later may help.
-    #[error("fetching `{uri}` failed after {attempts} attempts: {reason}")]
+    /// The remote failed, again and again where another attempt could help.
+    #[error("fetching `{uri}` failed{}: {reason}", after(*attempts))]
     Remote { uri: String, attempts: u32, reason: String },
     #[error("fetching `{uri}` took longer than {} seconds", limit.as_secs())]
     Deadline { uri: String, limit: Duration },
@@ -53,6 +53,10 @@ pub enum StorageError {
     NoCache,
     #[error("cannot {action} {path}")]
     Files { action: &'static str, path: String, source: io::Error },
+}
+
+fn after(attempts: u32) -> String {
+    if attempts < 2 { String::new() } else { format!(" after {attempts} attempts") }
 }
 
 fn hint(help: &str) -> String {

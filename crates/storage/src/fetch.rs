@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::Entry;
 use crate::error::StorageError;
+use crate::location::{self, Location};
+use crate::remote::{self, Remote};
+use crate::update::Update;
+use crate::{digest, local};
 
 /// How to fetch. The default suits servers: the user's cache, revalidation, no deadline.
 #[derive(Debug, Clone)]
@@ -26,6 +31,10 @@ pub struct FetchOptions {
     pub parallel: usize,
     /// How long the remote may send nothing before the request is tried again.
     pub stall: Duration,
+    /// How many attempts in a row may bring nothing.
+    pub attempts: u32,
+    /// The pause after the first failed attempt; it doubles with each further one.
+    pub backoff: Duration,
     /// Limit of the whole call, waiting for another process included.
     pub deadline: Option<Duration>,
 }
@@ -40,6 +49,9 @@ impl Default for FetchOptions {
             part_bytes: 8 << 20,
             parallel: 8,
             stall: Duration::from_secs(30),
+            // About 6 seconds until giving up on a remote that is down.
+            attempts: 6,
+            backoff: Duration::from_millis(200),
             deadline: None,
         }
     }
@@ -104,6 +116,65 @@ pub async fn fetch(
     progress: &(dyn Fn(Progress) + Send + Sync),
     cancel: &CancellationToken,
 ) -> Result<Fetched, StorageError> {
-    let (_, _, _, _) = (uri, options, progress, cancel);
-    todo!()
+    let shown = location::shown(uri);
+    let work = async {
+        let work = find(uri, &shown, options, progress);
+        match options.deadline {
+            None => work.await,
+            Some(limit) => tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or_else(|_| Err(StorageError::Deadline { uri: shown.clone(), limit })),
+        }
+    };
+    let cancelled = || Err(StorageError::Cancelled { uri: shown.clone() });
+    cancel.run_until_cancelled(work).await.unwrap_or_else(cancelled)
+}
+
+async fn find(
+    uri: &str,
+    shown: &str,
+    options: &FetchOptions,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Fetched, StorageError> {
+    let expected = options.sha256.as_deref().map(digest::parse).transpose()?;
+    let place = match Location::parse(uri, options.allow_http)? {
+        Location::Local(path) => {
+            return local::fetch(&path, shown, expected.as_deref(), progress).await;
+        }
+        Location::Remote(place) => place,
+    };
+    let entry = Entry::open(options.cache.as_deref(), &remote::identity(&place))?;
+    let cached = entry.model().await?;
+    if let Some(cached) = &cached
+        && (options.offline || expected.as_deref() == Some(cached.sha256()))
+    {
+        check_digest(shown, expected.as_deref(), cached.sha256())?;
+        return Ok(entry.fetched(cached, Source::Cache));
+    }
+    if options.offline {
+        return Err(StorageError::NotCached { uri: shown.to_owned() });
+    }
+    let remote = Remote::open(&place, shown, options)?;
+    let waiting = || progress(Progress { stage: Stage::Waiting, done_bytes: 0, total_bytes: None });
+    let lock = entry.lock(waiting).await?;
+    let update =
+        Update { uri: shown, options, expected: expected.as_deref(), entry: &entry, progress };
+    let fetched = update.run(&remote).await;
+    drop(lock);
+    fetched
+}
+
+pub(crate) fn check_digest(
+    uri: &str,
+    expected: Option<&str>,
+    actual: &str,
+) -> Result<(), StorageError> {
+    match expected {
+        Some(expected) if expected != actual => Err(StorageError::Digest {
+            uri: uri.to_owned(),
+            expected: expected.to_owned(),
+            actual: actual.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
