@@ -136,13 +136,16 @@ impl StoreRemote {
                 reason: "it is no path below the folder",
             }
             .into(),
-            _ if status(&reason).is_some_and(|status| (400..500).contains(&status))
-                && status(&reason) != Some(408)
-                && status(&reason) != Some(429) =>
-            {
-                StorageError::Remote { uri, attempts: 1, reason }.into()
-            }
-            _ => Fault::transient(reason),
+            _ => match status(&reason) {
+                // A list of a bucket that does not exist.
+                Some(404) => StorageError::NotFound { uri }.into(),
+                // These two pass, unlike other mistakes of ours.
+                Some(408 | 429) | None => Fault::transient(reason),
+                Some(status) if (400..500).contains(&status) => {
+                    StorageError::Remote { uri, attempts: 1, reason }.into()
+                }
+                Some(_) => Fault::transient(reason),
+            },
         }
     }
 }

@@ -122,7 +122,10 @@ async fn converse(
         let reply = answer(&request);
         tokio::time::sleep(reply.delay).await;
         let length = reply.announced.unwrap_or(reply.body.len());
-        let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {length}\r\n", reply.status);
+        let mut head = format!("HTTP/1.1 {} X\r\n", reply.status);
+        if !reply.headers.iter().any(|header| header.0 == "transfer-encoding") {
+            head.push_str(&format!("content-length: {length}\r\n"));
+        }
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
