@@ -16,9 +16,14 @@
 
 mod decide;
 mod decision;
+mod evidence;
 mod observed;
+mod room;
 mod state;
 
 pub use decision::{Allotment, Decision, Mirror, Phase, Reason};
 pub use observed::{Evidence, Observed, Replicas, Revision};
 pub use state::State;
+
+#[cfg(test)]
+mod tests;
