@@ -11,10 +11,11 @@ use http::Method;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::App;
 use super::payload::Answer;
+use crate::error::InferError;
 
 /// A family of routes with one form of errors.
 pub(crate) struct Protocol {
@@ -29,7 +30,9 @@ pub(crate) struct Protocol {
     /// The answer where no route matches, or none with this method.
     pub(crate) unmatched: fn(&Parts, Unmatched) -> Answer,
     /// The answer in place of the handler's when the request did not get that far.
-    pub(crate) refusal: fn(&crate::InferError) -> Answer,
+    pub(crate) refusal: fn(&InferError) -> Answer,
+    /// Schemas that the routes name.
+    pub(crate) schemas: fn() -> Vec<(&'static str, RefOr<Schema>)>,
 }
 
 /// One operation.
@@ -39,8 +42,12 @@ pub(crate) struct Route {
     /// fixed text, such as `{model}` in `/v1/models/{model}:predict`.
     pub(crate) template: &'static str,
     pub(crate) handler: fn(Call) -> BoxFuture<'static, Answer>,
-    /// What `/openapi.json` says of it.
-    pub(crate) describe: fn() -> Operation,
+    /// One line for `/openapi.json`.
+    pub(crate) summary: &'static str,
+    /// The schema of the request's JSON body, by its name in [`Protocol::schemas`].
+    pub(crate) request: Option<&'static str>,
+    /// The schema of the answer's JSON body; none where the body is empty or no JSON.
+    pub(crate) response: Option<&'static str>,
 }
 
 /// Why no handler was found.
