@@ -3,4 +3,5 @@
 mod call;
 mod classification;
 pub mod grpc;
+mod json;
 mod raw;
