@@ -3,4 +3,6 @@
 mod call;
 mod classification;
 pub mod grpc;
+mod narrow;
 mod raw;
+mod tfs;
