@@ -14,5 +14,6 @@ pub(crate) mod model_spec;
 pub(crate) mod model_status;
 pub(crate) mod regress;
 pub(crate) mod reload;
+pub(crate) mod rest;
 pub(crate) mod signature;
 pub(crate) mod tensor_proto;
