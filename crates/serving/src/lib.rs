@@ -8,6 +8,7 @@ mod config;
 pub mod engine;
 pub mod error;
 pub mod http;
+pub mod metrics;
 pub mod onnx;
 pub mod protocol;
 mod repository;
