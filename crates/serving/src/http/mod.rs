@@ -1,5 +1,8 @@
 //! The HTTP shell: one listener for REST and gRPC, limits, compression, request ids, traces, logs.
 
+pub(crate) mod payload;
+pub(crate) mod route;
+
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;

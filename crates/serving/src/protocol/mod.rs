@@ -3,4 +3,8 @@
 mod call;
 mod classification;
 pub mod grpc;
+mod json;
+pub(crate) mod kserve_v1;
+mod narrow;
 mod raw;
+pub(crate) mod tfs;

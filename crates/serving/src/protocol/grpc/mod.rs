@@ -8,6 +8,7 @@ mod execution;
 mod health;
 mod oip;
 pub(crate) mod status;
+mod tfs;
 
 pub use dispatch::{Grpc, GrpcOptions};
 
