@@ -4,4 +4,6 @@ mod call;
 mod classification;
 pub mod grpc;
 mod json;
+pub(crate) mod oip;
+pub(crate) mod openapi;
 mod raw;
