@@ -93,7 +93,7 @@ impl Dispatch {
                 http.response.status_code = Empty,
                 request.id = id.to_str().unwrap_or_default(),
             );
-            hook(&head.headers, &span);
+            hook(&span, &head.headers);
             span
         });
         let run = self.run(head, body, started);

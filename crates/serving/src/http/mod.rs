@@ -58,7 +58,7 @@ pub struct HttpOptions {
 }
 
 /// Gives a request's span the parent that the headers name.
-pub type TraceHook = fn(&HeaderMap, &tracing::Span);
+pub type TraceHook = fn(&tracing::Span, &HeaderMap);
 
 impl Default for HttpOptions {
     fn default() -> Self {
