@@ -6,11 +6,11 @@ mod logs;
 mod restart;
 mod rollback;
 mod scale;
+mod serve;
 mod status;
 mod supervisor;
 mod time;
 mod up;
-mod serve;
 
 use std::process::ExitCode;
 
