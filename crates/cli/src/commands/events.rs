@@ -68,7 +68,8 @@ impl Events {
             Severity::Normal => ' ',
             Severity::Warning => '!',
         };
-        let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
+        let times =
+            if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
         let Event { object, reason, message, last_ms, .. } = event;
         writeln!(out, "{:>5} {mark} {object}  {reason}: {message}{times}", ago(*last_ms))
     }

@@ -38,7 +38,9 @@ impl Logs {
         let files = self.files(&folder);
         if files.is_empty() && !self.follow {
             return Err(match &self.replica {
-                Some(replica) => miette!("there is no log of a replica `{replica}` of `{}`", self.name),
+                Some(replica) => {
+                    miette!("there is no log of a replica `{replica}` of `{}`", self.name)
+                }
                 None => miette!("there is no log of a service `{}`", self.name),
             });
         }
@@ -58,7 +60,9 @@ impl Logs {
             let replica = path.file_name()?.to_str()?.strip_suffix(".log")?.to_owned();
             Some((replica, path))
         });
-        named.filter(|(replica, _)| self.replica.as_ref().is_none_or(|only| only == replica)).collect()
+        named
+            .filter(|(replica, _)| self.replica.as_ref().is_none_or(|only| only == replica))
+            .collect()
     }
 
     fn print(&self, folder: &Path) -> io::Result<()> {

@@ -6,6 +6,7 @@ mod logs;
 mod restart;
 mod rollback;
 mod scale;
+mod serve;
 mod status;
 mod supervisor;
 mod time;
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Rollback(rollback::Rollback),
     Restart(restart::Restart),
     Down(down::Down),
+    Serve(serve::Serve),
 }
 
 impl Command {
@@ -37,6 +39,7 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
+            Self::Serve(serve) => serve.run(),
         }
     }
 }

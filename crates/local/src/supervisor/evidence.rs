@@ -29,9 +29,10 @@ impl Observations {
             let Some(load) = gateway.observe_revision(service, revision.as_str()) else { continue };
             let readings = self.readings.entry(revision.clone()).or_default();
             // The one before the window's start stays, as what the window is counted from.
-            while readings.get(1).is_some_and(|second| {
-                load.at.saturating_duration_since(second.at) >= WINDOW
-            }) {
+            while readings
+                .get(1)
+                .is_some_and(|second| load.at.saturating_duration_since(second.at) >= WINDOW)
+            {
                 readings.pop_front();
             }
             readings.push_back(load);
@@ -43,10 +44,6 @@ impl Observations {
         let Some((first, last)) = readings.and_then(|all| all.front().zip(all.back())) else {
             return Evidence::default();
         };
-        Evidence {
-            requests: last.requests,
-            failures: last.failures,
-            p99: last.since(first).p99(),
-        }
+        Evidence { requests: last.requests, failures: last.failures, p99: last.since(first).p99() }
     }
 }

@@ -108,21 +108,11 @@ impl Loader {
         };
         let session = self.engine.load(file, &settings).map_err(|error| error.to_string())?;
         let labels = self.labels(prepared)?;
-        let Fit { signature, inputs, outputs } = fit(session.signature(), read, labels)
-            .map_err(|problems| problems.join("; "))
-            .and_then(|fit| {
-                warm_up::run_samples(&*session, &read.config, &fit, &prepared.source.path)?;
-                Ok(fit)
-            })?;
-        let mut is_warm = !read.config.model_warmup.is_empty();
-        let plan = plan_batches(&read.config, &self.options, session.signature(), || {
-            is_warm = true;
-            verify_batching(&*session)
-        });
-        if !is_warm {
-            warm_up::run_zeros(&*session);
-        }
-        let fit = Fit { signature, inputs, outputs };
+        let fit = fit(session.signature(), read, labels).map_err(|problems| problems.join("; "))?;
+        warm_up::run_samples(&*session, &read.config, &fit, &prepared.source.path)?;
+        // Runs the model several times, which warms it too.
+        let verification = verify_batching(&*session);
+        let plan = plan_batches(&read.config, &self.options, session.signature(), &verification);
         Ok(self.finish(model, number, identity.clone(), session, fit, plan))
     }
 

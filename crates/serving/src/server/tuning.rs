@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::options::ServerOptions;
 use crate::config::{DynamicBatching, ModelConfig, QueuePolicyConfig};
-use crate::scheduler::{Batching, BatchingVerdict, QueuePolicy, SchedulerOptions, TimeoutAction};
+use crate::scheduler::{
+    Batching, BatchingVerdict, QueuePolicy, SchedulerOptions, SingleRun, TimeoutAction,
+    Verification,
+};
 use crate::signature::Signature;
 
 /// Most elements of a batch where nobody says. Larger batches gain little on CPUs, and each doubles
@@ -14,6 +17,10 @@ const DEFAULT_MAX_BATCH: usize = 64;
 
 /// Longest queue where nobody says, in requests. Triton has no limit, and with it no refusal in time.
 const DEFAULT_MAX_QUEUE: usize = 2048;
+
+/// Operators of faster models are too small to be spread over threads, so that more of their
+/// requests run at a time instead.
+const WORTH_SEVERAL_THREADS: Duration = Duration::from_millis(1);
 
 /// Whether and how far a model is batched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +34,16 @@ pub(super) struct BatchPlan {
     pub(super) why: String,
     /// Whether the configuration asks for batches that would give wrong answers.
     pub(super) is_refused: bool,
+    /// How long one request takes alone, if the model ran at all.
+    pub(super) single_run: Option<SingleRun>,
 }
 
-/// Decides on batching. `verify` runs the model, and is asked only where it matters.
+/// Decides on batching, given what running the model has shown.
 pub(super) fn plan_batches(
     config: &ModelConfig,
     options: &ServerOptions,
     model: &Signature,
-    verify: impl FnOnce() -> BatchingVerdict,
+    verification: &Verification,
 ) -> BatchPlan {
     let configured = config.max_batch_size.map(|size| usize::try_from(size).unwrap_or(0));
     let off = |max_batch_size, row_limit, why: String| BatchPlan {
@@ -43,6 +52,7 @@ pub(super) fn plan_batches(
         row_limit,
         why,
         is_refused: false,
+        single_run: verification.single_run,
     };
     if configured == Some(0) {
         return off(0, None, "max_batch_size is 0 in the configuration".to_owned());
@@ -58,17 +68,18 @@ pub(super) fn plan_batches(
         let max_batch_size = usize::from(configured.is_some());
         return off(max_batch_size, row_limit, "the largest batch is set to 1".to_owned());
     }
-    match verify() {
+    match &verification.batching {
         BatchingVerdict::Safe => BatchPlan {
             max_batch_size: size,
             together: true,
             row_limit,
             why: "a batch of two gave what two single requests gave".to_owned(),
             is_refused: false,
+            single_run: verification.single_run,
         },
         BatchingVerdict::Unsafe(reason) => BatchPlan {
             is_refused: configured.is_some(),
-            ..off(row_limit.unwrap_or(0), row_limit, reason)
+            ..off(row_limit.unwrap_or(0), row_limit, reason.clone())
         },
     }
 }
@@ -108,6 +119,7 @@ pub(super) fn scheduler_options(
         priority_levels: dynamic.priority_levels,
         default_priority: dynamic.default_priority_level,
         priority_queues,
+        single_run: plan.single_run,
     }
 }
 
@@ -128,16 +140,17 @@ fn batching(dynamic: &DynamicBatching, options: &ServerOptions, most: usize) -> 
     }
 }
 
-/// Executions at a time: what the configuration counts, else one where batches make use of all
-/// threads, and one a thread where only requests are parallel.
+/// Executions at a time: what the configuration counts, else one where a batch keeps all threads
+/// busy, and one a thread where only requests are parallel.
 fn instances(config: &ModelConfig, plan: &BatchPlan, threads: usize) -> usize {
     let counted: usize = config
         .instance_group
         .iter()
         .map(|group| usize::try_from(group.count).unwrap_or(1).max(1))
         .fold(0, usize::saturating_add);
+    let is_slow = plan.single_run.is_none_or(|run| run.time >= WORTH_SEVERAL_THREADS);
     match counted {
-        0 if plan.together => 1,
+        0 if plan.together && is_slow => 1,
         0 => threads,
         counted => counted,
     }
@@ -204,6 +217,15 @@ mod tests {
         config::read_pbtxt("config.pbtxt", text).expect("valid").config
     }
 
+    fn verification(is_safe: bool, micros: Option<u64>) -> Verification {
+        let batching = match is_safe {
+            true => BatchingVerdict::Safe,
+            false => BatchingVerdict::Unsafe("differs".to_owned()),
+        };
+        let run = |micros| SingleRun { time: Duration::from_micros(micros), elements: 4 };
+        Verification { batching, single_run: micros.map(run) }
+    }
+
     #[track_caller]
     fn check(
         config: &str,
@@ -212,11 +234,8 @@ mod tests {
         is_safe: bool,
         want: (usize, bool, Option<usize>, bool),
     ) {
-        let verify = || match is_safe {
-            true => BatchingVerdict::Safe,
-            false => BatchingVerdict::Unsafe("differs".to_owned()),
-        };
-        let plan = plan_batches(&read(config), &options(max_batch), &model(first), verify);
+        let verification = verification(is_safe, None);
+        let plan = plan_batches(&read(config), &options(max_batch), &model(first), &verification);
         let got = (plan.max_batch_size, plan.together, plan.row_limit, plan.is_refused);
         assert_eq!(got, want, "{}", plan.why);
     }
@@ -239,6 +258,21 @@ mod tests {
     }
 
     #[test]
+    fn fast_models_run_on_every_thread() {
+        let check = |is_safe, micros: Option<u64>, want| {
+            let verification = verification(is_safe, micros);
+            let config = ModelConfig::default();
+            let plan = plan_batches(&config, &options(None), &model(None), &verification);
+            let got = scheduler_options(&config, &options(None), &plan, 4);
+            assert_eq!(got.instances, want, "{is_safe} {micros:?}");
+        };
+        check(true, Some(10), 4);
+        check(true, Some(20_000), 1);
+        check(true, None, 1);
+        check(false, Some(20_000), 4);
+    }
+
+    #[test]
     fn queues() {
         let config = read(
             "max_batch_size: 8 instance_group [ { count: 2 }, { kind: KIND_CPU } ]
@@ -249,7 +283,8 @@ mod tests {
                priority_queue_policy { key: 1 value { max_queue_size: 3 } }
              }",
         );
-        let plan = plan_batches(&config, &options(None), &model(None), || BatchingVerdict::Safe);
+        let safe = verification(true, None);
+        let plan = plan_batches(&config, &options(None), &model(None), &safe);
         let got = scheduler_options(&config, &options(None), &plan, 4);
         assert_eq!(got.instances, 3);
         let batching = got.batching.expect("on");

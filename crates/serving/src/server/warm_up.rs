@@ -30,25 +30,6 @@ pub(super) fn run_samples(
     Ok(())
 }
 
-/// Runs the model once with zeros where all extents but the batch are known. What a model says to
-/// zeros is no judgement of it, so that an error is passed over.
-pub(super) fn run_zeros(session: &dyn Session) {
-    let inputs = session.signature().inputs.iter().map(|spec| {
-        let known = spec.dims.iter().skip(1).all(Option::is_some);
-        if spec.optional {
-            return Some(None);
-        }
-        let shape: Shape = spec.dims.iter().map(|extent| extent.unwrap_or(1)).collect();
-        known.then(|| made(spec.data_type, shape, &mut Generator::Zeros).ok()).flatten().map(Some)
-    });
-    let inputs: Option<Vec<Option<Tensor>>> = inputs.collect();
-    if let Some(inputs) = inputs
-        && let Err(error) = run(session, &inputs)
-    {
-        tracing::debug!(error, "the model refused a warm-up with zeros");
-    }
-}
-
 fn run(session: &dyn Session, inputs: &[Option<Tensor>]) -> Result<(), String> {
     let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
     let outputs: Vec<usize> = (0..session.signature().outputs.len()).collect();

@@ -33,7 +33,12 @@ impl ModelSource for Storage {
             }
             let service = request.service;
             let progress = |now: trainyard_storage::Progress| {
-                tracing::debug!(service, done = now.done_bytes, total = now.total_bytes, "fetching");
+                tracing::debug!(
+                    service,
+                    done = now.done_bytes,
+                    total = now.total_bytes,
+                    "fetching"
+                );
             };
             let uri = request.uri.to_string();
             let fetched = fetch(&uri, &options, &progress, &CancellationToken::new()).await;

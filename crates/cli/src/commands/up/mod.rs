@@ -273,7 +273,10 @@ async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Res
             return Ok(ExitCode::SUCCESS);
         }
     }
-    Err(miette!("the supervisor ended; its last words are in `{}`", state.supervisor_log().display()))
+    Err(miette!(
+        "the supervisor ended; its last words are in `{}`",
+        state.supervisor_log().display()
+    ))
 }
 
 fn knows_services(state: &StateDir) -> miette::Result<bool> {
