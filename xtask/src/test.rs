@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
+use std::path::Path;
 use std::process::Command;
 
 use clap::{Args, ValueEnum};
@@ -25,6 +26,8 @@ enum Part {
     Rust,
     /// Python clients against the real server
     Clients,
+    /// `up` and its commands, with processes that are killed and replaced
+    Local,
 }
 
 impl Test {
@@ -37,7 +40,7 @@ impl Test {
                 run(cargo().args(clippy).args(["--", "-D", "warnings"]))
             })?;
         }
-        if wants(Part::Rust) || wants(Part::Clients) {
+        if wants(Part::Rust) || wants(Part::Clients) || wants(Part::Local) {
             let mut python = None;
             step("Python environment", || {
                 python = Some(Environment::Clients.python()?);
@@ -54,23 +57,30 @@ impl Test {
                     run(command.env("ORT_DYLIB_PATH", &library))
                 })?;
             }
-            if wants(Part::Clients) {
+            if wants(Part::Clients) || wants(Part::Local) {
                 step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
-                step("clients", || {
-                    let mut command = Command::new(&python);
-                    command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]);
-                    if let Some(filter) = &self.filter {
-                        command.args(["-k", filter]);
-                    }
-                    command.env("TRAINYARD_BIN", paths::target().join("debug/trainyard"));
-                    command.env("ORT_DYLIB_PATH", &library);
-                    command.env("TRAINYARD_CACHE", paths::cache());
-                    command.env("PYTHONDONTWRITEBYTECODE", "1");
-                    run(command.current_dir(paths::root()))
-                })?;
+            }
+            for (part, name) in [(Part::Clients, "clients"), (Part::Local, "local")] {
+                if wants(part) {
+                    step(name, || self.suite(&python, &library, name))?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Runs one Python suite against the binary.
+    fn suite(&self, python: &Path, library: &Path, name: &str) -> anyhow::Result<()> {
+        let mut command = Command::new(python);
+        command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(format!("tests/{name}"));
+        if let Some(filter) = &self.filter {
+            command.args(["-k", filter]);
+        }
+        command.env("TRAINYARD_BIN", paths::target().join("debug/trainyard"));
+        command.env("ORT_DYLIB_PATH", library);
+        command.env("TRAINYARD_CACHE", paths::cache());
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        run(command.current_dir(paths::root()))
     }
 }
 
