@@ -8,6 +8,9 @@ mod execution;
 mod health;
 mod oip;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
+mod tfs;
 
 pub use dispatch::{Grpc, GrpcOptions};
 

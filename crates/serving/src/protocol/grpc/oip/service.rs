@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Streaming};
 
 use super::super::inference::grpc_inference_service_server::GrpcInferenceService;
 use super::super::inference::model_metadata_response::TensorMetadata;
@@ -12,7 +12,7 @@ use super::super::inference::model_repository_parameter::ParameterChoice;
 use super::super::inference::repository_index_response::ModelIndex;
 use super::super::inference::system_shared_memory_status_response::RegionStatus;
 use super::super::inference::*;
-use super::super::status::status;
+use super::super::status::{Answer, answer, status};
 use super::super::{GrpcOptions, config, deadline::deadline, execution};
 use super::decode::{self, Decoded};
 use super::{encode, settings, stream};
@@ -49,13 +49,6 @@ impl InferenceService {
         let answer = encode::encode(response, id, &outputs, &self.server, shared_memory)?;
         Ok((answer, execution))
     }
-}
-
-/// What every method gives: a message, or the status of an error.
-type Answer<T> = Result<Response<T>, Status>;
-
-fn answer<T>(result: Result<T, InferError>) -> Answer<T> {
-    result.map(Response::new).map_err(|error| status(&error))
 }
 
 #[tonic::async_trait]
