@@ -2,7 +2,7 @@
 //! and the health protocol.
 
 pub(crate) mod config;
-mod deadline;
+pub(crate) mod deadline;
 mod dispatch;
 mod execution;
 mod health;

@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
 
 use super::health_v1::HealthCheckRequest;
@@ -75,6 +76,7 @@ async fn start() -> Running {
         server_name: "trainyard".to_owned(),
         max_message_bytes: 1 << 20,
         shared_memory: SharedMemory::default(),
+        stop: CancellationToken::new(),
     };
     Running { grpc: Grpc::new(&server, &options), server, _repository: repository }
 }
