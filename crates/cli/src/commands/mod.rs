@@ -39,7 +39,7 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
-            Self::Serve(serve) => serve.run(),
+            Self::Serve(command) => command.run(),
         }
     }
 }
