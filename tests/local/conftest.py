@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "clients"))
 
 import zoo as model_zoo  # noqa: E402  (its folder was added above)
+from custom import Custom  # noqa: E402
 
 BINARY = os.path.abspath(os.environ.get("TRAINYARD_BIN", "target/debug/trainyard"))
 CACHE = os.environ.get("TRAINYARD_CACHE", str(pathlib.Path.home() / ".cache/trainyard"))
@@ -77,6 +79,19 @@ def yard(tmp_path):
     yard = Up(tmp_path)
     yield yard
     yard.run("down", check=False)
+
+
+@pytest.fixture
+def custom(tmp_path, monkeypatch):
+    """Replicas that are small Python servers; none of their processes may be left at the end."""
+    monkeypatch.setenv("YARD", str(tmp_path))
+    custom = Custom(tmp_path)
+    yield custom
+    subprocess.run(custom.command("down", "--now"), capture_output=True, timeout=90)
+    left = custom.processes()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == [], "processes were left"
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,8 @@ pub struct ServiceStatus {
     pub ready: u32,
     pub revisions: Vec<RevisionStatus>,
     pub replicas: Vec<ReplicaStatus>,
+    /// What happened lately, oldest first.
+    pub events: Vec<Recent>,
     /// What was last wrong, for people; none once it is mended.
     pub last_error: Option<String>,
     /// What of its manifest has no effect here.
@@ -81,6 +83,7 @@ pub struct RevisionStatus {
 pub struct ReplicaStatus {
     pub id: String,
     pub revision: String,
+    #[serde(rename = "state")]
     pub phase: ReplicaPhase,
     pub pid: Option<i32>,
     pub address: Option<SocketAddr>,
@@ -90,6 +93,20 @@ pub struct ReplicaStatus {
     pub since_ms: i64,
     /// Why it is not ready, for people.
     pub message: Option<String>,
+}
+
+/// Something that happened lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recent {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// What it happened to.
+    pub object: String,
+    /// In one word, for machines.
+    pub reason: String,
+    /// For people.
+    pub message: String,
 }
 
 /// A request that works for a model.

@@ -56,25 +56,31 @@ fn one_revision(name: &RevisionName, wanted: u32, all: &[&Replica], changes: &mu
     let mut free = (0..).filter(|index| all.iter().all(|replica| replica.index != *index));
     changes.start.extend(free.by_ref().take(start as usize).map(|index| (name.clone(), index)));
 
-    // More than wanted go; while some are replaced, one more may stay until it is to spare.
-    let mut spare = ready.saturating_sub(wanted);
     let mut surplus = total.saturating_sub(wanted);
-    let replacing = outdated > 0 && wanted > 0;
-    for replica in staying {
-        if surplus == 0 {
+    let mut spare = ready.saturating_sub(wanted);
+    let mut left = outdated;
+    // First those that are replaced: at once if they serve nothing, else when one is to spare.
+    for replica in staying.iter().filter(|replica| replica.outdated) {
+        let is_ready = replica.phase == Phase::Ready;
+        if surplus == 0 || (is_ready && spare == 0) {
             break;
         }
-        let is_ready = replica.phase == Phase::Ready;
-        if replacing && total <= wanted.saturating_add(1) && is_ready && spare == 0 {
-            continue;
-        }
-        if replacing && !replica.outdated && total <= wanted.saturating_add(1) {
-            continue;
-        }
-        if is_ready {
+        spare = spare.saturating_sub(u32::from(is_ready));
+        surplus = surplus.saturating_sub(1);
+        left = left.saturating_sub(1);
+        changes.stop.push(replica.id.clone());
+    }
+    // While some are still to be replaced, the one that will replace the next may stay.
+    if left > 0 {
+        surplus = surplus.saturating_sub(1);
+    }
+    for replica in staying.iter().filter(|replica| !replica.outdated).take(surplus as usize) {
+        if replica.phase == Phase::Ready {
+            if spare == 0 {
+                break;
+            }
             spare = spare.saturating_sub(1);
         }
-        surplus = surplus.saturating_sub(1);
         changes.stop.push(replica.id.clone());
     }
 }

@@ -21,7 +21,7 @@ use crate::history::{Event as Happened, Severity, Writer, unix_ms};
 use crate::replica::{self, Event, Shared};
 use crate::secret::Entries;
 use crate::socket::{self, Asked, Reply};
-use crate::status::{Example, Status};
+use crate::status::{Example, Recent, Status};
 use crate::target::{Resolved, TargetError, fingerprint};
 
 /// How often counters are read and decisions made though nothing happened.
@@ -240,7 +240,7 @@ impl Actor {
 
     /// Writes down that something happened.
     pub(super) async fn note(
-        &self,
+        &mut self,
         severity: Severity,
         service: Option<&str>,
         object: &str,
@@ -252,6 +252,14 @@ impl Actor {
             Severity::Warning => tracing::warn!(object, reason, message),
         }
         let now = unix_ms(SystemTime::now());
+        if let Some(service) = service.and_then(|name| self.services.get_mut(name)) {
+            service.remember(Recent {
+                at_ms: now,
+                object: object.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            });
+        }
         let event = Happened {
             id: 0,
             first_ms: now,

@@ -1,6 +1,6 @@
 //! What a supervisor holds of one service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::evidence::Observations;
 use crate::fleet::{self, Endpoints, Phase};
 use crate::history::{Override, ReplicaRecord, RevisionRecord, ServiceRecord, unix_ms};
 use crate::replica::Run;
-use crate::status::{Example, ReplicaStatus, RevisionStatus, ServiceStatus};
+use crate::status::{Example, Recent, ReplicaStatus, RevisionStatus, ServiceStatus};
 use crate::target::{Declared, Origin};
 
 /// A service that was asked for; what runs of it is in `running`.
@@ -32,6 +32,8 @@ pub(super) struct Service {
     pub(super) preparing: bool,
     pub(super) running: Option<Running>,
     pub(super) last_error: Option<String>,
+    /// What happened lately, oldest first.
+    pub(super) events: VecDeque<Recent>,
     /// It was taken down, and goes once its replicas have.
     pub(super) leaving: bool,
     /// As it was last saved.
@@ -198,6 +200,7 @@ impl Running {
             ready: self.ready(),
             revisions: revisions.into_values().collect(),
             replicas: self.replicas.values().map(replica_status).collect(),
+            events: service.events.iter().cloned().collect(),
             last_error: service.last_error.clone(),
             notes: self.plan.notes.clone(),
             models: self.plan.service.models.clone(),
@@ -230,6 +233,7 @@ impl Service {
             preparing: false,
             running: None,
             last_error: None,
+            events: VecDeque::new(),
             leaving: false,
             saved: None,
         }
@@ -255,6 +259,7 @@ impl Service {
             ready: 0,
             revisions: Vec::new(),
             replicas: Vec::new(),
+            events: self.events.iter().cloned().collect(),
             last_error: self.last_error.clone(),
             notes: Vec::new(),
             models: vec![self.name.clone()],
@@ -262,6 +267,16 @@ impl Service {
             needs_key: false,
             example: None,
         }
+    }
+
+    /// Remembers what happened to it.
+    pub(super) fn remember(&mut self, recent: Recent) {
+        /// A status is for a look; the history has the rest.
+        const KEPT: usize = 20;
+        while self.events.len() >= KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(recent);
     }
 
     /// Whether a change of that file concerns it.

@@ -49,6 +49,11 @@ impl Payload {
         self.rest.iter().fold(self.first.len(), |sum, piece| sum.saturating_add(piece.len()))
     }
 
+    /// The pieces, first to last.
+    pub(crate) fn pieces(mut self) -> impl Iterator<Item = Bytes> {
+        std::iter::from_fn(move || self.pop())
+    }
+
     fn pop(&mut self) -> Option<Bytes> {
         if self.first.has_remaining() {
             return Some(std::mem::take(&mut self.first));
@@ -60,14 +65,6 @@ impl Payload {
 impl From<Bytes> for Payload {
     fn from(first: Bytes) -> Self {
         Self { first, rest: VecDeque::new() }
-    }
-}
-
-impl Iterator for Payload {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        self.pop()
     }
 }
 

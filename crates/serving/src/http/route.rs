@@ -31,7 +31,8 @@ pub(crate) struct Protocol {
     pub(crate) unmatched: fn(&Parts, Unmatched) -> Answer,
     /// The answer in place of the handler's when the request did not get that far.
     pub(crate) refusal: fn(&InferError) -> Answer,
-    /// Schemas that the routes name.
+    /// Schemas that the routes name. In the document a name has the protocol's in front
+    /// (`oip.Tensor`), which is how one schema refers to another.
     pub(crate) schemas: fn() -> Vec<(&'static str, RefOr<Schema>)>,
 }
 
@@ -77,6 +78,12 @@ impl Call {
     pub(crate) fn parameter(&self, name: &str) -> &str {
         let found = self.parameters.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// Takes a parameter of the path out; empty if the template does not have it.
+    pub(crate) fn take_parameter(&mut self, name: &str) -> String {
+        let found = self.parameters.iter_mut().find(|(known, _)| *known == name);
+        found.map(|(_, value)| std::mem::take(value)).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::service::Routes;
@@ -28,6 +29,8 @@ pub struct GrpcOptions {
     pub max_message_bytes: usize,
     /// The regions that clients register, shared with the REST protocol.
     pub shared_memory: SharedMemory,
+    /// Cancelled when the server is told to stop: it is not ready from then on.
+    pub stop: CancellationToken,
 }
 
 /// The gRPC services of one server. Cheap to clone.
@@ -89,7 +92,7 @@ fn routes(server: &Server, options: &GrpcOptions, compress: bool) -> Routes {
     let prediction =
         PredictionService { server: server.clone(), max_bytes: options.max_message_bytes };
     let model = ModelService { server: server.clone() };
-    let health = HealthService { server: server.clone() };
+    let health = HealthService { server: server.clone(), stop: options.stop.clone() };
     Routes::new(configured!(GrpcInferenceServiceServer::new(inference)))
         .add_service(configured!(PredictionServiceServer::new(prediction)))
         .add_service(configured!(ModelServiceServer::new(model)))

@@ -26,6 +26,13 @@ impl JsonError {
         Self(Box::new(Detail { offset, path: String::new(), problem: problem.into() }))
     }
 
+    /// The same problem, with the thing named that has it.
+    #[cold]
+    pub(crate) fn of(mut self, thing: &str) -> Self {
+        self.0.problem = format!("{thing}: {}", self.0.problem);
+        self
+    }
+
     /// The same problem, seen from the object that has the value under this key.
     #[cold]
     pub(crate) fn in_member(mut self, key: &str) -> Self {
@@ -58,7 +65,7 @@ impl From<JsonError> for InferError {
 }
 
 /// The start of a text from a client, short enough for a message.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(QUOTED) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),

@@ -14,7 +14,7 @@ mod value;
 mod write_tensor;
 mod writer;
 
-pub(crate) use error::JsonError;
+pub(crate) use error::{JsonError, excerpt};
 pub(crate) use read_tensor::{BytesForm, TensorReader};
 pub(crate) use reader::{Kind, Reader};
 pub(crate) use value::Value;

@@ -75,6 +75,11 @@ impl Writer {
         self.token(itoa::Buffer::new().format(value));
     }
 
+    /// Writes a whole number as a string, which is how versions are written.
+    pub(crate) fn digits_in_quotes(&mut self, value: u64) {
+        self.string(itoa::Buffer::new().format(value));
+    }
+
     /// Writes the shortest text that reads back to the same `f32`, always as a floating-point
     /// number: `1.0`, not `1`.
     #[inline]

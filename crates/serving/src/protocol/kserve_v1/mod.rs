@@ -17,11 +17,6 @@ use crate::protocol::tfs::model_status::model_status;
 use crate::protocol::tfs::rest;
 use crate::server::{IndexEntry, VersionState};
 
-/// Says that the process lives.
-pub(crate) async fn alive(_: Call) -> Answer {
-    answer(Ok(json!({ "status": "alive" })))
-}
-
 /// Names of the models that serve.
 pub(crate) async fn models(call: Call) -> Answer {
     answer(Ok(list(&call.app.server.index())))

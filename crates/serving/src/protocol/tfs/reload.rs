@@ -85,7 +85,12 @@ fn agrees(server: &Server, model: &ModelConfig, index: &[IndexEntry]) -> Result<
         return Err(refusal(&format!("version_labels of '{name}' differ from the repository's")));
     }
     let Some(policy) = &model.model_version_policy else { return Ok(()) };
-    let configured = config::from_json(server.config(name)?)?;
+    let Ok(configured) = server.config(name) else {
+        return Err(refusal(&format!(
+            "model_version_policy of '{name}' cannot be compared before the model is loaded"
+        )));
+    };
+    let configured = config::from_json(configured)?;
     if same_policy(policy, configured.version_policy.as_ref()) {
         return Ok(());
     }
