@@ -21,7 +21,8 @@ pub(crate) mod settings;
 mod statistics;
 mod trace_log;
 
-pub(crate) use failure::{failure, unmatched};
+pub(crate) use failure::{failure, retry_after, status, unmatched};
+pub(crate) use headers::describe;
 pub(crate) use routes::PROTOCOL;
 
 use crate::error::InferError;

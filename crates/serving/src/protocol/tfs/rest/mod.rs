@@ -132,3 +132,6 @@ pub(crate) fn target(call: &Call) -> Result<Target, InferError> {
     };
     Ok(Target { model, version })
 }
+
+#[cfg(test)]
+mod tests;
