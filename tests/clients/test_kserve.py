@@ -18,7 +18,7 @@ def test_v1(every_model):
         return await client.infer(every_model.url, body, model_name="iris_logistic")
 
     answer = asyncio.run(talk())
-    assert answer["predictions"][0]["label"] == 0 or answer["predictions"][0]["output_label"] == 0
+    assert answer["predictions"][0]["output_label"] == 0
 
 
 def test_v2(every_model):
