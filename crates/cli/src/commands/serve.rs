@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use miette::{Context, IntoDiagnostic};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use trainyard_api::{Bytes, Period};
+use trainyard_api::scalar::{Bytes, Period};
 use trainyard_serving::Server;
 use trainyard_serving::engine::EnginePreference;
 use trainyard_serving::http::{self, HttpOptions};
