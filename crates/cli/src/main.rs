@@ -17,7 +17,14 @@ use crate::failure::failure;
 #[command(name = "trainyard", version, propagate_version = true)]
 struct Cli {
     /// How log lines look; `auto` is text on a terminal and JSON otherwise
-    #[arg(long, global = true, value_enum, default_value_t, env = "TRAINYARD_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        display_order = 900,
+        env = "TRAINYARD_LOG_FORMAT"
+    )]
     log_format: Format,
     #[command(subcommand)]
     command: commands::Command,

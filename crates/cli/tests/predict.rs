@@ -172,7 +172,28 @@ fn mistakes_are_told() {
         assert!(run.stdout.is_empty());
         told.push(text(&run.stderr));
     }
-    insta::assert_snapshot!(told.join("\n").replace('\u{a0}', " "), @"");
+    insta::assert_snapshot!(told.join(""), @r#"
+      × standard input: input `x` takes FP32 of shape [-1, 2], but the data has
+      │ shape [1, 3]
+      help: -1 stands for any number
+
+      × standard input: line 2, column `b`: "red" is no FP32
+
+      × standard input: model `double` has no input `z`; it takes `x`
+
+      × model `double` has no output `z`; it gives `y`
+
+      × the server answered 404 Not Found: unknown model 'none'
+
+      × the server answered 401 Unauthorized: an API key is needed
+      help: give a key of this service with --api-key or TRAINYARD_API_KEY
+
+      × cannot read missing.csv: No such file or directory (os error 2)
+
+      × no server answers at http://127.0.0.1:1
+      help: start it with `trainyard up`, or say where it is with --url or
+            TRAINYARD_URL
+    "#);
     let run =
         trainyard(&["predict", "private", "-i", "-", "--api-key", KEY], &server.url, b"[1, 2]");
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));

@@ -200,7 +200,20 @@ mod tests {
             },
             missing: vec![operator("ai.onnx.ml", "LinearClassifier", 2)],
         };
-        insta::assert_snapshot!(report.as_text(), @"");
+        insta::assert_snapshot!(report.as_text(), @r"
+        model       iris.onnx
+        format      ONNX, IR version 8, opset ai.onnx 17, ai.onnx.ml 3
+        producer    skl2onnx 1.19
+        size        2.0 KiB
+        parameters  12 345
+        operators   ai.onnx.ml.LinearClassifier ×2, Cast ×1
+        engine      tract 0.23.9 (cpu) lacks ai.onnx.ml.LinearClassifier
+        safety      ONNX holds no code that runs at load; files that it refers to must lie beside it
+
+                NAME   TYPE           SHAPE
+        input   X      tensor(float)  [?, 4]
+        output  label  tensor(int64)  [N]
+        ");
         assert_eq!(report.as_json()["engine"]["missing_operators"][0]["name"], "LinearClassifier");
     }
 }

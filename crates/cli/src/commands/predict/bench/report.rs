@@ -105,7 +105,10 @@ fn bars(latencies: &Histogram) -> String {
     // 2^(1/2) per row: 40 rows span a factor of a million.
     while edge <= end && rows.len() < 80 {
         let next = edge * std::f64::consts::SQRT_2;
-        let (low, high) = (Duration::from_secs_f64(edge), Duration::from_secs_f64(next));
+        let low = Duration::from_secs_f64(edge);
+        // Neighbours share a bucket's edge, so that each count is in one row; the last row takes
+        // the bucket of the maximum whole.
+        let high = if next > end { latencies.max() * 2 } else { Duration::from_secs_f64(next) };
         rows.push((high, latencies.count_between(low, high)));
         edge = next;
     }
@@ -160,7 +163,33 @@ mod tests {
     #[test]
     fn people_see_the_shape() {
         let (load, outcome) = outcome();
-        insta::assert_snapshot!(as_text(&load, &outcome), @"");
+        insta::assert_snapshot!(as_text(&load, &outcome), @r"
+        requests    1001
+        throughput  500.5 requests/s
+        failed      2
+        mean        608 µs
+        p50         602 µs
+        p90         1.00 ms
+        p99         1.09 ms
+        p99.9       1.11 ms
+        max         9.00 ms
+
+        < 141 µs   40   #####
+        < 200 µs   59   ########
+        < 283 µs   80   ##########
+        < 400 µs   119  ################
+        < 565 µs   160  #####################
+        < 799 µs   237  ###############################
+        < 1.13 ms  305  ########################################
+        < 1.60 ms  0
+        < 2.26 ms  0
+        < 3.20 ms  0
+        < 4.52 ms  0
+        < 6.39 ms  0
+        < 9.04 ms  1    #
+        2 failed: status 503
+        3 requests were due and could not be sent: the rate is more than 4 connections carry
+        ");
     }
 
     #[test]
