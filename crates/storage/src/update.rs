@@ -164,7 +164,9 @@ impl Update<'_> {
             }
         })
         .await?;
-        stream::iter(missing).map(|file| download.file(file)).buffered(parallel).try_collect().await
+        // Futures first: a closure in the stream would keep the whole future from being `Send`.
+        let downloads: Vec<_> = missing.iter().map(|file| download.file(file)).collect();
+        stream::iter(downloads).buffered(parallel).try_collect().await
     }
 
     /// Hashes what came.

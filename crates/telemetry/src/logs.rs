@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal;
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Subscriber};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -20,14 +20,11 @@ pub enum LogFormat {
     Json,
 }
 
-pub(crate) fn layer<S>(
-    format: LogFormat,
-    level: Level,
-) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
+pub(crate) fn layer<S>(format: LogFormat) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = filter(&std::env::var("RUST_LOG").unwrap_or_default(), level)?;
+    let filter = filter(&std::env::var("RUST_LOG").unwrap_or_default())?;
     let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Ok(if is_json(format, is_terminal) {
@@ -46,9 +43,9 @@ fn is_json(format: LogFormat, is_terminal: bool) -> bool {
     }
 }
 
-fn filter(value: &str, level: Level) -> Result<EnvFilter, TelemetryError> {
+fn filter(value: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::builder()
-        .with_default_directive(LevelFilter::from_level(level).into())
+        .with_default_directive(LevelFilter::INFO.into())
         .parse(value)
         .map_err(|source| TelemetryError::Filter { value: value.to_owned(), source })
 }
@@ -57,8 +54,8 @@ fn filter(value: &str, level: Level) -> Result<EnvFilter, TelemetryError> {
 fn formats_and_filters() {
     assert!(is_json(LogFormat::Auto, false) && !is_json(LogFormat::Auto, true));
     assert!(is_json(LogFormat::Json, true) && !is_json(LogFormat::Text, false));
-    assert_eq!(filter("", Level::INFO).unwrap().to_string(), "info");
-    assert_eq!(filter("warn,hyper=debug", Level::INFO).unwrap().to_string(), "hyper=debug,warn");
-    let error = filter("hyper=louder", Level::INFO).unwrap_err().to_string();
+    assert_eq!(filter("").unwrap().to_string(), "info");
+    assert_eq!(filter("warn,hyper=debug").unwrap().to_string(), "hyper=debug,warn");
+    let error = filter("hyper=louder").unwrap_err().to_string();
     assert!(error.contains("`hyper=louder`"), "{error}");
 }

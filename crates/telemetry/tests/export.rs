@@ -32,7 +32,6 @@ fn spans_reach_the_collector() {
         service_name: "trainyard-test".to_owned(),
         service_version: "1.2.3".to_owned(),
         format: LogFormat::Json,
-        level: tracing::Level::INFO,
     };
     let guard = init(&settings).unwrap();
 

@@ -1,30 +1,22 @@
 //! Where the model is served.
 
-use std::path::Path;
-
 use miette::miette;
+
+use crate::commands::supervisor::State;
 
 /// Where `trainyard up` and `serve` listen unless told otherwise.
 const DEFAULT: &str = "http://127.0.0.1:8080";
-/// Written by a running `trainyard up` into its state folder.
-const ADDRESS_FILE: &str = "address.json";
 
 /// What was asked for, else the running `up` of this folder, else the default.
-pub(super) fn find(asked: Option<&str>, state: &Path) -> miette::Result<String> {
+pub(super) fn find(asked: Option<&str>, state: &State) -> miette::Result<String> {
     if let Some(asked) = asked.filter(|asked| !asked.is_empty()) {
         return normalise(asked);
     }
-    let file = std::fs::read(state.join(ADDRESS_FILE)).ok();
-    let written = file.and_then(|text| serde_json::from_slice::<Written>(&text).ok());
-    match written {
-        Some(written) => normalise(&written.address),
-        None => Ok(DEFAULT.to_owned()),
+    // A supervisor that does not answer us may serve where it always does.
+    match state.status() {
+        Ok(Some(status)) => normalise(&status.address.to_string()),
+        Ok(None) | Err(_) => Ok(DEFAULT.to_owned()),
     }
-}
-
-#[derive(serde::Deserialize)]
-struct Written {
-    address: String,
 }
 
 /// A URL without a slash at its end; a bare `HOST:PORT` is http.
@@ -45,16 +37,11 @@ fn normalise(text: &str) -> miette::Result<String> {
 
 #[test]
 fn table() {
-    let state = tempfile::tempdir().unwrap();
     let check = |asked, expected: Option<&str>| {
-        assert_eq!(find(asked, state.path()).ok().as_deref(), expected, "{asked:?}");
+        assert_eq!(normalise(asked).ok().as_deref(), expected, "{asked:?}");
     };
-    check(None, Some(DEFAULT));
-    check(Some("h:1"), Some("http://h:1"));
-    check(Some("https://h/prefix/"), Some("https://h/prefix"));
-    check(Some("ftp://h"), None);
-    check(Some("http://"), None);
-    std::fs::write(state.path().join(ADDRESS_FILE), r#"{"address": "127.0.0.1:9"}"#).unwrap();
-    check(None, Some("http://127.0.0.1:9"));
-    check(Some("h:1"), Some("http://h:1"));
+    check("h:1", Some("http://h:1"));
+    check("https://h/prefix/", Some("https://h/prefix"));
+    check("ftp://h", None);
+    check("http://", None);
 }

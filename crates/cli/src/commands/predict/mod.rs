@@ -10,7 +10,6 @@ mod output;
 mod values;
 mod wire;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -19,6 +18,7 @@ use trainyard_telemetry::Secret;
 
 use self::client::{Client, Target};
 use self::input::{Format, Source};
+use super::supervisor::State;
 
 /// Ask a served model, or measure it with --bench
 #[derive(Args)]
@@ -38,9 +38,8 @@ pub(crate) struct Predict {
     /// http://127.0.0.1:8080
     #[arg(long, env = "TRAINYARD_URL")]
     url: Option<String>,
-    /// Folder in which `trainyard up` keeps its state
-    #[arg(long, default_value = ".trainyard", env = "TRAINYARD_STATE")]
-    state: PathBuf,
+    #[command(flatten)]
+    state: State,
     /// Sent as bearer token
     #[arg(long, env = "TRAINYARD_API_KEY", hide_env_values = true)]
     api_key: Option<Secret>,
@@ -62,16 +61,17 @@ pub(crate) struct Predict {
 
 impl Predict {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let url = address::find(self.url.as_deref(), &self.state)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(crate::failure::failure)?;
-        runtime.block_on(self.predict())
+        runtime.block_on(self.predict(url))
     }
 
-    async fn predict(self) -> miette::Result<ExitCode> {
+    async fn predict(self, url: String) -> miette::Result<ExitCode> {
         let target = Target {
-            url: address::find(self.url.as_deref(), &self.state)?,
+            url,
             model: self.model,
             version: self.version,
             api_key: self.api_key,

@@ -105,11 +105,11 @@ fn bars(latencies: &Histogram) -> String {
     // 2^(1/2) per row: 40 rows span a factor of a million.
     while edge <= end && rows.len() < 80 {
         let next = edge * std::f64::consts::SQRT_2;
-        let low = Duration::from_secs_f64(edge);
-        // Neighbours share a bucket's edge, so that each count is in one row; the last row takes
-        // the bucket of the maximum whole.
-        let high = if next > end { latencies.max() * 2 } else { Duration::from_secs_f64(next) };
-        rows.push((high, latencies.count_between(low, high)));
+        let below = Duration::from_secs_f64(next);
+        // Rows meet at a bucket's edge, so that each latency is in one row; the last row takes the
+        // bucket of the maximum whole.
+        let high = if next > end { Duration::MAX } else { below };
+        rows.push((below, latencies.count_between(Duration::from_secs_f64(edge), high)));
         edge = next;
     }
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
