@@ -7,3 +7,4 @@
 
 pub mod autoscale;
 pub mod restart;
+pub mod rollout;

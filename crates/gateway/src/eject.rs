@@ -77,11 +77,6 @@ impl Record {
         }
     }
 
-    /// Failures since the last success.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// Takes in how a request ended. `others_out` of `replicas` are ejected besides this one.
     pub(crate) fn note(
         &mut self,

@@ -84,10 +84,6 @@ impl Meter {
         inner.in_flight = inner.in_flight.saturating_sub(1);
     }
 
-    pub(crate) fn arrivals(&self) -> u64 {
-        self.lock().arrivals
-    }
-
     pub(crate) fn read(&self, held: u64, now: Instant) -> ServiceLoad {
         let mut inner = self.lock();
         inner.advance(now);

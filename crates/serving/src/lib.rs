@@ -4,12 +4,16 @@
 //! and model states. Protocol folders translate bytes to [`InferRequest`] and back; the [`Server`]
 //! knows no protocol; an engine knows tensors only.
 
+mod config;
 pub mod engine;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod metrics;
 pub mod onnx;
 pub mod protocol;
+mod repository;
 pub mod request;
 pub mod scheduler;
 pub mod server;

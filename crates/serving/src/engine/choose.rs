@@ -25,6 +25,15 @@ pub struct Choice {
 /// Starts the engine to use. Loads a library, and may start the active Python to ask where it has
 /// one: not for a runtime thread.
 pub fn choose(preference: EnginePreference) -> Result<Choice, EngineError> {
+    choose_with_threads(preference, None)
+}
+
+/// As [`choose`], with this many threads for the engine's pool; `None` follows the CPUs that the
+/// process may use. A process has one pool: only its first engine decides.
+pub fn choose_with_threads(
+    preference: EnginePreference,
+    threads: Option<usize>,
+) -> Result<Choice, EngineError> {
     if preference == EnginePreference::Tract {
         let notes = vec!["the built-in engine was asked for".to_owned()];
         return Ok(Choice { engine: Arc::new(Tract::default()), notes });
@@ -36,7 +45,7 @@ pub fn choose(preference: EnginePreference) -> Result<Choice, EngineError> {
         .map(|it| format!("{} was skipped: {}", it.path.display(), it.reason))
         .collect();
     for library in &search.usable {
-        match OnnxRuntime::start(library) {
+        match OnnxRuntime::start(library, threads) {
             Ok(engine) => {
                 let origin = library.origin.as_str();
                 notes.push(format!("ONNX Runtime {} was found ({origin})", library.version));

@@ -5,7 +5,7 @@ pub mod library;
 mod onnxruntime;
 mod tract;
 
-pub use choose::{Choice, EnginePreference, choose};
+pub use choose::{Choice, EnginePreference, choose, choose_with_threads};
 pub use onnxruntime::OnnxRuntime;
 pub use tract::Tract;
 

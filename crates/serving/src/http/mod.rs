@@ -1,14 +1,39 @@
 //! The HTTP shell: one listener for REST and gRPC, limits, compression, request ids, traces, logs.
+//!
+//! In: bytes of connections. Out: [`route::Call`]s for the handlers of the REST protocols, requests
+//! for the gRPC services, and their answers on the wire. Knows no protocol beyond its table of
+//! routes.
 
-use std::io;
-use std::net::TcpListener;
+mod access;
+mod activity;
+mod body;
+mod compression;
+mod connection;
+mod deadline;
+mod dispatch;
+mod listener;
+mod metrics;
+mod own;
+pub(crate) mod payload;
+mod request_id;
+pub(crate) mod route;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::Server;
+use crate::protocol::{oip, tfs};
 use crate::shared_memory::SharedMemory;
+use route::Protocol;
+
+pub use listener::serve;
+
+/// The REST protocols. A path belongs to the first whose prefix it has; the last has them all.
+pub(crate) static PROTOCOLS: [&Protocol; 3] =
+    [&oip::PROTOCOL, &tfs::rest::PROTOCOL, &own::PROTOCOL];
 
 /// Settings of the listener.
 #[derive(Debug, Clone)]
@@ -28,6 +53,30 @@ pub struct HttpOptions {
     pub drain_timeout: Duration,
     /// Whether each request is logged (target `access`).
     pub access_log: bool,
+    /// With a hook, each request runs in a span `request`, which the hook may give the parent that
+    /// the request's headers name (W3C trace context). Without, there are no spans.
+    pub trace: Option<TraceHook>,
+}
+
+/// Gives a request's span the parent that the headers name.
+pub type TraceHook = fn(&tracing::Span, &HeaderMap);
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            server_name: "trainyard".to_owned(),
+            // Triton's own default.
+            max_body_bytes: 64 << 20,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            // nginx's default, so that proxies tuned for it do not race with us.
+            idle_timeout: Duration::from_secs(75),
+            max_connections: 10_000,
+            drain_timeout: Duration::from_secs(30),
+            access_log: false,
+            trace: None,
+        }
+    }
 }
 
 /// What handlers share. Cheap to clone.
@@ -36,14 +85,13 @@ pub(crate) struct App {
     pub(crate) server: Server,
     pub(crate) options: Arc<HttpOptions>,
     pub(crate) shared_memory: SharedMemory,
+    /// Cancelled when the server is told to stop.
+    pub(crate) stop: CancellationToken,
 }
 
-/// Serves until `stop` is cancelled, then drains.
-pub async fn serve(
-    _server: Server,
-    _listener: TcpListener,
-    _options: HttpOptions,
-    _stop: CancellationToken,
-) -> io::Result<()> {
-    todo!()
+impl App {
+    /// Whether requests should come here: every model is ready, and the server is not about to end.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.server.is_ready() && !self.stop.is_cancelled()
+    }
 }

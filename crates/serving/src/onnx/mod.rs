@@ -6,6 +6,8 @@
 pub mod element;
 mod external;
 mod facts;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod proto;
 mod wire;
 mod zip_map;

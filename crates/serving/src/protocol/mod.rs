@@ -3,4 +3,10 @@
 mod call;
 mod classification;
 pub mod grpc;
+mod json;
+pub(crate) mod kserve_v1;
+mod narrow;
+pub(crate) mod oip;
+pub(crate) mod openapi;
 mod raw;
+pub(crate) mod tfs;

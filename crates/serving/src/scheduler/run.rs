@@ -145,15 +145,6 @@ impl Scheduler {
     }
 
     fn admit(&self, job: &Job, now: Instant) -> Result<(), InferError> {
-        let max = self.inner.options.max_batch_size;
-        if max > 0 && job.rows > max {
-            self.inner.counters.failed(Failure::Other, Duration::ZERO);
-            // Triton's words.
-            return Err(InferError::Invalid(format!(
-                "inference request batch-size must be <= {max} for '{}', got {}",
-                self.inner.model, job.rows
-            )));
-        }
         if job.deadline.is_some_and(|deadline| deadline <= now) {
             self.inner.counters.failed(Failure::Deadline, Duration::ZERO);
             return Err(self.inner.expired(Expired::Deadline));

@@ -25,9 +25,10 @@ unsafe impl Sync for Environment {}
 
 impl Environment {
     /// The environment, made on first use. The library must have been loaded before.
-    pub(super) fn shared() -> Result<&'static Self, Failure> {
+    pub(super) fn shared(threads: Option<usize>) -> Result<&'static Self, Failure> {
         static SHARED: OnceLock<Result<Environment, Failure>> = OnceLock::new();
-        SHARED.get_or_init(Self::create).as_ref().map_err(Clone::clone)
+        let create = || Self::create(threads.map_or_else(usable_cpus, |threads| threads.max(1)));
+        SHARED.get_or_init(create).as_ref().map_err(Clone::clone)
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::OrtEnv {
@@ -43,9 +44,8 @@ impl Environment {
         self.allocator
     }
 
-    fn create() -> Result<Self, Failure> {
+    fn create(threads: usize) -> Result<Self, Failure> {
         let api = api();
-        let threads = usable_cpus();
         // SAFETY: every out pointer is valid for the call, the strings are NUL-terminated, and the
         // logging function may be called from any thread for the life of the process.
         unsafe {

@@ -27,13 +27,15 @@ pub struct OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    /// Starts the engine with a library that was verified. A process has one ONNX Runtime: later
-    /// calls go on with the first call's library.
-    pub fn start(library: &Library) -> Result<Self, EngineError> {
+    /// Starts the engine with a library that was verified, and a pool of this many threads (`None`
+    /// follows the CPUs that the process may use). A process has one ONNX Runtime: later calls go on
+    /// with the first call's library and pool.
+    pub fn start(library: &Library, threads: Option<usize>) -> Result<Self, EngineError> {
         let failed =
             |reason: String| EngineError::Load { path: library.path.display().to_string(), reason };
         ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?;
-        let environment = Environment::shared().map_err(|failure| failed(failure.message))?;
+        let environment =
+            Environment::shared(threads).map_err(|failure| failed(failure.message))?;
         let cuda = has_cuda(environment);
         let info = EngineInfo {
             name: "onnxruntime",

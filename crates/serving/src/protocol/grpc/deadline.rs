@@ -13,7 +13,8 @@ pub(crate) fn deadline(metadata: &MetadataMap, now: Instant) -> Option<Instant> 
     now.checked_add(parse(text)?)
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// Reads the value of a `grpc-timeout` header.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.len().checked_sub(1)?;
     let (digits, unit) = text.split_at_checked(unit_at)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, Request, Response};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::service::Routes;
@@ -13,6 +14,9 @@ use super::health::HealthService;
 use super::health_v1::health_server::HealthServer;
 use super::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use super::oip::InferenceService;
+use super::tensorflow::serving::model_service_server::ModelServiceServer;
+use super::tensorflow::serving::prediction_service_server::PredictionServiceServer;
+use super::tfs::{ModelService, PredictionService};
 use crate::Server;
 use crate::shared_memory::SharedMemory;
 
@@ -25,6 +29,8 @@ pub struct GrpcOptions {
     pub max_message_bytes: usize,
     /// The regions that clients register, shared with the REST protocol.
     pub shared_memory: SharedMemory,
+    /// Cancelled when the server is told to stop: it is not ready from then on.
+    pub stop: CancellationToken,
 }
 
 /// The gRPC services of one server. Cheap to clone.
@@ -83,8 +89,13 @@ fn routes(server: &Server, options: &GrpcOptions, compress: bool) -> Routes {
         }};
     }
     let inference = InferenceService { server: server.clone(), options: options.clone() };
-    let health = HealthService { server: server.clone() };
+    let prediction =
+        PredictionService { server: server.clone(), max_bytes: options.max_message_bytes };
+    let model = ModelService { server: server.clone() };
+    let health = HealthService { server: server.clone(), stop: options.stop.clone() };
     Routes::new(configured!(GrpcInferenceServiceServer::new(inference)))
+        .add_service(configured!(PredictionServiceServer::new(prediction)))
+        .add_service(configured!(ModelServiceServer::new(model)))
         .add_service(configured!(HealthServer::new(health)))
         .prepare()
 }

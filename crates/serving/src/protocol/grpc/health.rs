@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::health_v1::health_check_response::ServingStatus;
@@ -27,11 +28,13 @@ const SERVICES: [&str; 5] = [
 #[derive(Clone)]
 pub(super) struct HealthService {
     pub(super) server: Server,
+    pub(super) stop: CancellationToken,
 }
 
 impl HealthService {
     fn state(&self) -> ServingStatus {
-        if self.server.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing }
+        let is_ready = self.server.is_ready() && !self.stop.is_cancelled();
+        if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing }
     }
 }
 
@@ -82,10 +85,13 @@ impl Watched {
                 self.last = Some(state);
                 return Some(state);
             }
-            if !self.service.server.is_live() {
+            if self.service.stop.is_cancelled() {
                 return None;
             }
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            tokio::select! {
+                () = self.service.stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK_AGAIN_AFTER) => {}
+            }
         }
     }
 }

@@ -2,12 +2,16 @@
 //! and the health protocol.
 
 pub(crate) mod config;
-mod deadline;
+pub(crate) mod deadline;
 mod dispatch;
 mod execution;
+pub(crate) mod fuzz;
 mod health;
 mod oip;
 pub(crate) mod status;
+#[cfg(test)]
+mod tests;
+mod tfs;
 
 pub use dispatch::{Grpc, GrpcOptions};
 

@@ -1,9 +1,12 @@
 //! What a gRPC client sees of an error.
 
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use crate::error::{ErrorKind, InferError};
+
+/// What every method gives: a message, or the status of an error.
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// Trailer by which gRPC clients with a retry policy learn when to try again, in milliseconds.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -33,4 +36,9 @@ pub(crate) fn status(error: &InferError) -> Status {
         status.metadata_mut().insert(RETRY_PUSHBACK, milliseconds);
     }
     status
+}
+
+/// The answer of a method without metadata of its own.
+pub(super) fn answer<T>(result: Result<T, InferError>) -> Answer<T> {
+    result.map(Response::new).map_err(|error| status(&error))
 }

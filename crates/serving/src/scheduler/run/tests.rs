@@ -335,11 +335,10 @@ async fn order_is_kept_across_instances() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_too_large_is_refused() {
+async fn a_request_larger_than_a_batch_runs_alone() {
     let it = setup(Fake::new(), options(4));
-    let refused = it.scheduler.run(job(&[1, 2, 3, 4, 5])).await.expect_err("too large");
-    assert!(refused.to_string().contains("must be <= 4"), "{refused}");
-    it.shows(r#"nv_inference_request_failure{model="m",version="1",reason="OTHER"} 1"#);
+    let done = it.scheduler.run(job(&[1, 2, 3, 4, 5])).await.expect("runs");
+    assert_eq!(done.execution.batch_size, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::super::inference::InferTensorContents;
 use crate::error::InferError;
+use crate::protocol::narrow::{TooWide, narrow};
 use crate::tensor::{Data, DataType, Shape, Tensor};
 
 /// Builds the tensor of an input whose elements came as typed contents.
@@ -24,7 +25,7 @@ pub(super) fn decode(
     let context = |error: &dyn std::fmt::Display| {
         InferError::Invalid(format!("input tensor '{input}' for model '{model}': {error}"))
     };
-    let narrow = |value: i64, index: usize| {
+    let too_wide = |TooWide { index, value }| {
         context(&format!("element {index} is {value}, which {} cannot hold", data_type.oip_name()))
     };
     let tensor = match data_type {
@@ -33,21 +34,21 @@ pub(super) fn decode(
             Tensor::new(data_type, shape, Data::Fixed(Bytes::from(bytes)))
         }
         DataType::Int8 => {
-            let elements = narrowed::<i8, i32>(contents.int_contents, narrow)?;
+            let elements = narrow::<i8, i32>(contents.int_contents).map_err(too_wide)?;
             Tensor::from_vec(data_type, shape, elements)
         }
         DataType::Int16 => {
-            let elements = narrowed::<i16, i32>(contents.int_contents, narrow)?;
+            let elements = narrow::<i16, i32>(contents.int_contents).map_err(too_wide)?;
             Tensor::from_vec(data_type, shape, elements)
         }
         DataType::Int32 => Tensor::from_vec(data_type, shape, contents.int_contents),
         DataType::Int64 => Tensor::from_vec(data_type, shape, contents.int64_contents),
         DataType::Uint8 => {
-            let elements = narrowed::<u8, u32>(contents.uint_contents, narrow)?;
+            let elements = narrow::<u8, u32>(contents.uint_contents).map_err(too_wide)?;
             Tensor::from_vec(data_type, shape, elements)
         }
         DataType::Uint16 => {
-            let elements = narrowed::<u16, u32>(contents.uint_contents, narrow)?;
+            let elements = narrow::<u16, u32>(contents.uint_contents).map_err(too_wide)?;
             Tensor::from_vec(data_type, shape, elements)
         }
         DataType::Uint32 => Tensor::from_vec(data_type, shape, contents.uint_contents),
@@ -82,17 +83,4 @@ fn misplaced(contents: &InferTensorContents, data_type: DataType) -> Option<&'st
     ];
     let wrong = fields.iter().find(|(empty, types)| !empty && !types.contains(&data_type))?;
     wrong.1.first().map(|found| found.oip_name())
-}
-
-fn narrowed<N, W>(
-    wide: Vec<W>,
-    error: impl Fn(i64, usize) -> InferError,
-) -> Result<Vec<N>, InferError>
-where
-    W: Copy + Into<i64>,
-    N: TryFrom<W>,
-{
-    let narrow =
-        |(index, value): (usize, W)| N::try_from(value).map_err(|_| error(value.into(), index));
-    wide.into_iter().enumerate().map(narrow).collect()
 }

@@ -6,11 +6,14 @@ use bytes::Bytes;
 
 use super::super::inference::ModelInferRequest;
 use super::super::inference::model_infer_request::InferInputTensor;
-use super::{contents, parameters};
+use super::contents;
+use super::parameters::shared;
 use crate::error::InferError;
+use crate::protocol::oip::output::OutputForm;
+use crate::protocol::oip::parameters;
 use crate::protocol::raw;
 use crate::request::{InferRequest, VersionChoice};
-use crate::shared_memory::{SharedMemory, Slice};
+use crate::shared_memory::SharedMemory;
 use crate::tensor::{DataType, Shape, Tensor};
 
 /// A request, and what its answer needs to know of it.
@@ -20,23 +23,13 @@ pub(super) struct Decoded {
     pub(super) outputs: Vec<OutputForm>,
 }
 
-/// How one of the requested outputs is to be sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct OutputForm {
-    pub(super) name: String,
-    /// Reduced to this many classes.
-    pub(super) classes: Option<usize>,
-    /// Written to shared memory instead of into the message.
-    pub(super) shared_memory: Option<Slice>,
-}
-
 /// Decodes a request. Raw tensors stay slices of the message.
 pub(super) fn decode(
     message: ModelInferRequest,
     shared_memory: &SharedMemory,
     deadline: Option<Instant>,
 ) -> Result<Decoded, InferError> {
-    let settings = parameters::request(&message.parameters)?;
+    let settings = parameters::request(&shared(&message.parameters))?;
     let version = version(&message.model_version);
 
     let uses_raw = !message.raw_input_contents.is_empty();
@@ -51,18 +44,7 @@ pub(super) fn decode(
 
     let mut outputs = Vec::with_capacity(message.outputs.len());
     for output in message.outputs {
-        let form = OutputForm {
-            classes: parameters::classification(&output.parameters)?,
-            shared_memory: parameters::shared_memory(&output.name, &output.parameters)?,
-            name: output.name,
-        };
-        if form.classes.is_some() && form.shared_memory.is_some() {
-            return Err(InferError::Invalid(format!(
-                "shared memory can't be set on a \"classification\" output, '{}' has both",
-                form.name
-            )));
-        }
-        outputs.push(form);
+        outputs.push(OutputForm::new(output.name, &shared(&output.parameters))?);
     }
     let request = InferRequest {
         model: message.model_name,
@@ -103,7 +85,7 @@ impl Source<'_> {
     ) -> Result<Tensor, InferError> {
         let data_type = self.data_type(&input.datatype)?;
         let shape = self.shape(&input.shape)?;
-        if let Some(slice) = parameters::shared_memory(self.name, &input.parameters)? {
+        if let Some(slice) = parameters::shared_memory(self.name, &shared(&input.parameters))? {
             if input.contents.is_some() {
                 return Err(self.error(&"unexpected 'content' provided when using shared memory"));
             }

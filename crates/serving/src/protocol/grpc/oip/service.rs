@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Streaming};
 
 use super::super::inference::grpc_inference_service_server::GrpcInferenceService;
 use super::super::inference::model_metadata_response::TensorMetadata;
@@ -12,20 +12,20 @@ use super::super::inference::model_repository_parameter::ParameterChoice;
 use super::super::inference::repository_index_response::ModelIndex;
 use super::super::inference::system_shared_memory_status_response::RegionStatus;
 use super::super::inference::*;
-use super::super::status::status;
+use super::super::status::{Answer, answer, status};
 use super::super::{GrpcOptions, config, deadline::deadline, execution};
 use super::decode::{self, Decoded};
 use super::{encode, settings, stream};
 use crate::Server;
 use crate::error::InferError;
 use crate::protocol::call;
+use crate::protocol::oip::load::{self, LoadParameter};
+use crate::protocol::oip::settings::EXTENSIONS;
+use crate::protocol::oip::{one_repository, state_name};
 use crate::request::Execution;
 use crate::server::{DurationStat, LoadOptions, VersionState};
 use crate::shared_memory::RegionInfo;
 use crate::signature::TensorSpec;
-
-/// Prefix of the load parameters that carry files.
-const FILE_PREFIX: &str = "file:";
 
 #[derive(Clone)]
 pub(in super::super) struct InferenceService {
@@ -49,13 +49,6 @@ impl InferenceService {
         let answer = encode::encode(response, id, &outputs, &self.server, shared_memory)?;
         Ok((answer, execution))
     }
-}
-
-/// What every method gives: a message, or the status of an error.
-type Answer<T> = Result<Response<T>, Status>;
-
-fn answer<T>(result: Result<T, InferError>) -> Answer<T> {
-    result.map(Response::new).map_err(|error| status(&error))
 }
 
 #[tonic::async_trait]
@@ -82,7 +75,7 @@ impl GrpcInferenceService for InferenceService {
         answer(Ok(ServerMetadataResponse {
             name: self.options.server_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: settings::EXTENSIONS.map(str::to_owned).to_vec(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
         }))
     }
 
@@ -322,56 +315,22 @@ fn statistics(model: crate::server::ModelStatistics) -> ModelStatistics {
     }
 }
 
-fn state_name(state: VersionState) -> &'static str {
-    match state {
-        VersionState::Loading => "LOADING",
-        VersionState::Ready => "READY",
-        VersionState::Unloading => "UNLOADING",
-        VersionState::Unavailable => "UNAVAILABLE",
-    }
-}
-
-/// There is one repository, which has no name.
-fn one_repository(name: &str) -> Result<(), InferError> {
-    if name.is_empty() {
-        return Ok(());
-    }
-    Err(InferError::Unsupported(format!(
-        "'repository_name' specification is not supported, got '{name}'"
-    )))
-}
-
 fn load_options(
     parameters: BTreeMap<String, ModelRepositoryParameter>,
 ) -> Result<LoadOptions, InferError> {
-    let mut options = LoadOptions::default();
-    for (key, parameter) in parameters {
-        let choice = parameter.parameter_choice;
-        if key == "config" {
-            let Some(ParameterChoice::StringParam(config)) = choice else {
-                return Err(wrong_load_parameter(&key, "string_param"));
-            };
-            options.config = Some(config);
-        } else if let Some(path) = key.strip_prefix(FILE_PREFIX) {
-            let content = match choice {
-                Some(ParameterChoice::BytesParam(content)) => content,
-                Some(ParameterChoice::StringParam(text)) => Bytes::from(text),
-                _ => return Err(wrong_load_parameter(&key, "bytes_param")),
-            };
-            options.files.insert(path.to_owned(), content);
-        } else {
-            return Err(InferError::Invalid(format!(
-                "unrecognized load parameter '{key}', expected 'config' or '{FILE_PREFIX}PATH'"
-            )));
-        }
-    }
-    Ok(options)
-}
-
-fn wrong_load_parameter(key: &str, expected: &str) -> InferError {
-    InferError::Invalid(format!(
-        "invalid value type for load parameter '{key}', expected {expected}."
-    ))
+    let parameters = parameters.into_iter().map(|(key, parameter)| {
+        let value = match parameter.parameter_choice {
+            Some(ParameterChoice::StringParam(text)) => LoadParameter::Text(text),
+            Some(ParameterChoice::BytesParam(content)) => LoadParameter::Bytes(content),
+            _ => LoadParameter::Other,
+        };
+        (key, value)
+    });
+    load::options(parameters, |parameter| match parameter {
+        LoadParameter::Bytes(content) => Some(content),
+        LoadParameter::Text(text) => Some(Bytes::from(text)),
+        LoadParameter::Other => None,
+    })
 }
 
 fn region_name(name: &str) -> Option<&str> {

@@ -1,0 +1,315 @@
+//! One document: which resource it is, its metadata, and its spec.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use kube::core::ObjectMeta;
+
+use super::check::{self, Spot, unknown_field};
+use super::errors::ProblemKind;
+use super::nearest::nearest;
+use super::node::{Content, Entry, Meaning, Node, short};
+use super::parse::join;
+use super::report::Report;
+use super::shape;
+use crate::{ModelService, ModelServiceSpec};
+
+/// Resources that can be read.
+const KNOWN: [(&str, &str); 1] = [("trainyard.dev/v1alpha1", "ModelService")];
+const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+/// Fields of `metadata` that people write.
+const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+/// Fields of `metadata` and what else `kubectl get -o yaml` prints: not ours to check.
+const METADATA_OF_SERVER: [&str; 10] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "uid",
+];
+/// The name becomes a Service's (63 characters), with a suffix for each revision.
+const LONGEST_NAME: usize = 52;
+
+/// Reads the resource that a document holds; `None` if something is wrong with it.
+pub(super) fn model_service(report: &mut Report, root: &Node) -> Option<ModelService> {
+    let problems = report.len();
+    let Content::Mapping(entries) = &root.content else {
+        report
+            .problem(
+                ProblemKind::WrongType,
+                "",
+                format!("a manifest must be a mapping, and this is {}", root.describe()),
+                root.span.clone(),
+            )
+            .label("expected a mapping")
+            .help(Some("start with `apiVersion: trainyard.dev/v1alpha1`".into()));
+        return None;
+    };
+    let start = entries.first().map_or(root.span.clone(), |entry| entry.key_span.clone());
+    is_known(report, root, start.clone())?;
+
+    for entry in entries.iter().filter(|entry| !FIELDS.contains(&entry.key.as_str())) {
+        unknown_field(report, entry, "", FIELDS.into_iter());
+    }
+    let metadata = metadata(report, root, start.clone());
+    let spec = match root.entry("spec") {
+        Some(entry) => {
+            let spot = Spot { path: "spec", key: entry.key_span.clone() };
+            check::value(report, &entry.value, &spot, shape::spec())
+        }
+        None => {
+            report
+                .problem(ProblemKind::MissingField, "spec", "`spec` is missing", start.clone())
+                .label("needs `spec`")
+                .help(Some("write `spec: {model: {uri: …}}`: where the model is".into()));
+            None
+        }
+    };
+    if report.len() > problems {
+        return None;
+    }
+    match serde_json::from_value::<ModelServiceSpec>(spec?) {
+        Ok(spec) => Some(ModelService { metadata: metadata?, spec, status: None }),
+        Err(error) => {
+            // The schema and the type come from the same source, so this is our mistake; the
+            // person still learns what it was about.
+            let message = format!("the spec cannot be read: {error}");
+            report
+                .problem(ProblemKind::WrongType, "spec", message, start)
+                .label("in this document");
+            None
+        }
+    }
+}
+
+/// Whether the document says that it is a resource that can be read.
+fn is_known(report: &mut Report, root: &Node, start: Range<usize>) -> Option<()> {
+    let version = identity(report, root, "apiVersion", &start);
+    let kind = identity(report, root, "kind", &start);
+    let ((version, version_at), (kind, kind_at)) = (version?, kind?);
+    if KNOWN.contains(&(version, kind)) {
+        return Some(());
+    }
+    let known = || KNOWN.iter().map(|(version, kind)| format!("`{kind}` of `{version}`"));
+    let known = known().collect::<Vec<_>>().join(", ");
+    let is_kind = KNOWN.iter().any(|(_, known)| *known == kind);
+    let (what, at, names): (_, _, Vec<&str>) = if is_kind {
+        (version, version_at, KNOWN.iter().map(|(version, _)| *version).collect())
+    } else {
+        (kind, kind_at, KNOWN.iter().map(|(_, kind)| *kind).collect())
+    };
+    let field = if is_kind { "apiVersion" } else { "kind" };
+    let help = match nearest(what, names) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("known: {known}"),
+    };
+    let message = format!("there is no resource `{}` of `{}`", short(kind), short(version));
+    report
+        .problem(ProblemKind::UnknownResource, field, message, at)
+        .label("not known")
+        .help(Some(help.into()));
+    None
+}
+
+/// `apiVersion` or `kind`, and its place.
+fn identity<'a>(
+    report: &mut Report,
+    root: &'a Node,
+    field: &str,
+    start: &Range<usize>,
+) -> Option<(&'a str, Range<usize>)> {
+    let entry = root.entry(field).filter(|entry| !entry.value.is_null());
+    let Some(entry) = entry else {
+        let of = |(version, kind): (&'static str, &'static str)| {
+            if field == "kind" { kind } else { version }
+        };
+        let help = KNOWN.map(|known| format!("write `{field}: {}`", of(known))).join(" or ");
+        report
+            .problem(
+                ProblemKind::MissingField,
+                field,
+                format!("`{field}` is missing"),
+                start.clone(),
+            )
+            .label(format!("needs `{field}`"))
+            .help(Some(help.into()));
+        return None;
+    };
+    text(report, &entry.value, field, &entry.key_span).map(|text| (text, entry.value.span.clone()))
+}
+
+fn metadata(report: &mut Report, root: &Node, start: Range<usize>) -> Option<ObjectMeta> {
+    let entry = root.entry("metadata").filter(|entry| !entry.value.is_null());
+    let Some(entry) = entry else {
+        name_is_missing(report, start);
+        return None;
+    };
+    let Content::Mapping(entries) = &entry.value.content else {
+        let message =
+            format!("`metadata` must be a mapping, and this is {}", entry.value.describe());
+        report
+            .problem(ProblemKind::WrongType, "metadata", message, entry.key_span.clone())
+            .label("expected a mapping")
+            .help(Some("write `metadata: {name: …}`".into()));
+        return None;
+    };
+    let mut metadata = ObjectMeta::default();
+    for entry in entries {
+        let path = join("metadata", &entry.key);
+        if entry.value.is_null() {
+            continue;
+        }
+        match entry.key.as_str() {
+            "name" => {
+                let text = text(report, &entry.value, &path, &entry.key_span);
+                metadata.name =
+                    text.filter(|name| check_name(report, name, &entry.value)).map(str::to_owned);
+            }
+            "namespace" => {
+                let text = text(report, &entry.value, &path, &entry.key_span);
+                metadata.namespace = text
+                    .filter(|name| check_namespace(report, name, &entry.value))
+                    .map(str::to_owned);
+            }
+            "labels" => metadata.labels = texts(report, entry, &path),
+            "annotations" => metadata.annotations = texts(report, entry, &path),
+            other if METADATA_OF_SERVER.contains(&other) => {}
+            _ => unknown_field(report, entry, "metadata", METADATA.into_iter()),
+        }
+    }
+    if !entries.iter().any(|entry| entry.key == "name" && !entry.value.is_null()) {
+        name_is_missing(report, entry.key_span.clone());
+    }
+    Some(metadata)
+}
+
+fn name_is_missing(report: &mut Report, span: Range<usize>) {
+    report
+        .problem(ProblemKind::MissingField, "metadata.name", "`metadata.name` is missing", span)
+        .label("needs `metadata.name`")
+        .help(Some("write `metadata: {name: iris}`: the name that requests use too".into()));
+}
+
+/// The resource's own rule for its name, said with the name that would do.
+fn check_name(report: &mut Report, name: &str, node: &Node) -> bool {
+    let Some(why) = wrong_name(name) else { return true };
+    let proposal = proposal(name);
+    let help = match &proposal {
+        Some(proposal) => format!("write `{proposal}`"),
+        None => "write lower-case letters, digits and `-`, starting with a letter".to_owned(),
+    };
+    report
+        .problem(
+            ProblemKind::BadFormat,
+            "metadata.name",
+            format!("`metadata.name`: `{}` {why}", short(name)),
+            node.span.clone(),
+        )
+        .label("not a name of a service")
+        .help(Some(help.into()));
+    false
+}
+
+/// Why a text cannot name a service.
+pub(super) fn wrong_name(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let (first, last) = (name.chars().next()?, name.chars().next_back()?);
+    if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
+        return Some(format!("must hold lower-case letters, digits and `-` only, and not {bad:?}"));
+    }
+    if !first.is_ascii_lowercase() {
+        return Some("must start with a letter".to_owned());
+    }
+    if last == '-' {
+        return Some("must not end with `-`".to_owned());
+    }
+    let length = name.chars().count();
+    (length > LONGEST_NAME)
+        .then(|| format!("must have at most {LONGEST_NAME} characters, and has {length}"))
+}
+
+/// The nearest text that can name a service.
+pub(super) fn proposal(name: &str) -> Option<String> {
+    let mut proposal = String::new();
+    for c in name.chars() {
+        match c.to_ascii_lowercase() {
+            c if c.is_ascii_lowercase() => proposal.push(c),
+            c if c.is_ascii_digit() && !proposal.is_empty() => proposal.push(c),
+            _ if proposal.is_empty() || proposal.ends_with('-') => {}
+            _ => proposal.push('-'),
+        }
+        if proposal.len() == LONGEST_NAME {
+            break;
+        }
+    }
+    let proposal = proposal.trim_end_matches('-');
+    (!proposal.is_empty()).then(|| proposal.to_owned())
+}
+
+/// A namespace is a DNS label (RFC 1123).
+fn check_namespace(report: &mut Report, name: &str, node: &Node) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_label = !name.is_empty()
+        && name.len() <= 63
+        && name.chars().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !is_label {
+        report
+            .problem(
+                ProblemKind::BadFormat,
+                "metadata.namespace",
+                format!("`metadata.namespace`: `{}` cannot name a namespace", short(name)),
+                node.span.clone(),
+            )
+            .label("not a namespace")
+            .help(Some(
+                "write at most 63 lower-case letters, digits and `-`, with no `-` at its ends"
+                    .into(),
+            ));
+    }
+    is_label
+}
+
+/// The text of a scalar.
+fn text<'a>(
+    report: &mut Report,
+    node: &'a Node,
+    path: &str,
+    key: &Range<usize>,
+) -> Option<&'a str> {
+    match &node.content {
+        Content::Scalar { text, plain }
+            if (!plain || Meaning::of(text) == Meaning::Text) && !text.is_empty() =>
+        {
+            Some(text)
+        }
+        content => {
+            let (span, help) = match content {
+                Content::Scalar { text, plain: true } => {
+                    (node.span.clone(), Some(format!("put it in quotes: `\"{}\"`", short(text))))
+                }
+                Content::Scalar { .. } => (node.span.clone(), None),
+                Content::List(_) | Content::Mapping(_) => (key.clone(), None),
+            };
+            let message = format!("`{path}` must be a text, and this is {}", node.describe());
+            report
+                .problem(ProblemKind::WrongType, path, message, span)
+                .label("expected a text")
+                .help(help.map(Into::into));
+            None
+        }
+    }
+}
+
+/// Labels or annotations.
+fn texts(report: &mut Report, entry: &Entry, path: &str) -> Option<BTreeMap<String, String>> {
+    let spot = Spot { path, key: entry.key_span.clone() };
+    let texts = check::value(report, &entry.value, &spot, shape::texts())?;
+    serde_json::from_value(texts).ok()
+}

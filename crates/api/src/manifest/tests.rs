@@ -1,0 +1,441 @@
+//! What people see: problems drawn as in a terminal, as snapshots.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A small service; `spec` is the YAML below `spec:`, at two spaces.
+fn service(spec: &str) -> String {
+    format!(
+        "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata:\n  name: iris\nspec:\n{spec}"
+    )
+}
+
+/// Draws problems with carets, so that snapshots show where they point.
+fn drawn(errors: &ManifestErrors) -> String {
+    let lines: Vec<&str> = errors.source.text.split('\n').collect();
+    let caret = |mark: &Mark, text: &mut String| {
+        let Place { line, column, span } = &mark.place;
+        let source = lines.get(line - 1).copied().unwrap_or_default();
+        let source: String = source.chars().take(100).collect();
+        let width = errors.source.text[span.clone()].chars().count().max(1);
+        text.push_str(&format!("{line:>5} | {}\n", source.trim_end()));
+        let indent = " ".repeat(column - 1);
+        text.push_str(&format!("      | {indent}{} {}\n", "^".repeat(width), mark.label));
+    };
+    let mut text = String::new();
+    for problem in &errors.problems {
+        let place = &problem.at.place;
+        text.push_str(&format!(
+            "{} {}:{}:{}: {}\n",
+            problem.kind.as_str(),
+            errors.source.name,
+            place.line,
+            place.column,
+            problem.message
+        ));
+        caret(&problem.at, &mut text);
+        if let Some(also) = &problem.also {
+            caret(also, &mut text);
+        }
+        if let Some(help) = &problem.help {
+            text.push_str(&format!("      = {help}\n"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[track_caller]
+fn refused(text: &str) -> String {
+    match read("iris.yaml", text) {
+        Ok(services) => panic!("accepted: {services:?}"),
+        Err(errors) => drawn(&errors),
+    }
+}
+
+#[track_caller]
+fn accepted(text: &str) -> Vec<ModelService> {
+    match read("iris.yaml", text) {
+        Ok(services) => services.into_iter().map(|service| service.value).collect(),
+        Err(errors) => panic!("{}", drawn(&errors)),
+    }
+}
+
+const WHOLE: &str = r#"
+# Everything that there is.
+apiVersion: trainyard.dev/v1alpha1
+kind: ModelService
+metadata:
+  name: iris
+  namespace: team-a
+  labels: {app: iris, "tier": web}
+  annotations: {note: "1"}
+  uid: 1b2c
+spec:
+  model:
+    uri: s3://models/iris
+    format: onnx
+    version: 3
+    sha256: "0000000000000000000000000000000000000000000000000000000000000000"
+    credentialsSecret: s3-reader
+  runtime:
+    name: onnx
+    image: registry.example/trainyard:1
+    args: ["--threads=2", '--name=x', plain]
+    env:
+    - name: A
+      value: "1"
+    - name: B
+      valueFrom: {secretKeyRef: {name: secret, key: b}}
+  resources: {cpu: 2, memory: 8Gi, gpu: {share: 1/4, pool: t4, product: Tesla-T4}}
+  batching: {maxSize: 32, maxDelay: 2ms, maxQueue: 100}
+  scaling: {min: 0, max: 4, concurrency: 8, cpu: 70%, scaleToZeroAfter: 5m}
+  rollout:
+    strategy: canary
+    steps: [5, 50]
+    pause: 1m
+    abort: {errorRate: 1%, p99: 200ms}
+    mirror: 10%
+  access: {apiKeysSecret: keys, fromWorkspaces: [a, b], rateLimit: {rps: 100, burst: 200}}
+  placement:
+    spot: prefer
+    nodeSelector: {kubernetes.io/arch: amd64}
+    tolerations: [{key: gpu, operator: Exists, effect: NoSchedule, tolerationSeconds: 30}]
+    spread: zones
+status: {replicas: 1}
+"#;
+
+#[test]
+fn the_whole_schema_is_read() {
+    let services = accepted(WHOLE);
+    assert_eq!(services.len(), 1);
+    let printed = serde_json::to_string_pretty(&services.first()).expect("plain data");
+    insta::assert_snapshot!(printed);
+}
+
+#[test]
+fn json_is_read_too() {
+    let text = r#"{"apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService",
+        "metadata": {"name": "iris"}, "spec": {"model": {"uri": "file://./iris"}, "scaling": null}}"#;
+    assert_eq!(accepted(text), accepted(&service("  model: {uri: file://./iris}")));
+}
+
+#[test]
+fn what_was_printed_is_read_back() {
+    let services = accepted(WHOLE);
+    let printed = serde_json::to_string(&services.first()).expect("plain data");
+    assert_eq!(accepted(&printed), services);
+}
+
+#[test]
+fn several_documents_and_empty_ones() {
+    let one = service("  model: {uri: file://./iris}\n");
+    let two = one.replace("name: iris", "name: digits");
+    let text = format!("# nothing\n---\n{one}---\n---\n{two}...\n");
+    let located = read("iris.yaml", &text).expect("valid");
+    let places: Vec<_> = located
+        .iter()
+        .map(|service| (service.at.line, service.value.metadata.name.as_deref()))
+        .collect();
+    assert_eq!(places, [(3, Some("iris")), (11, Some("digits"))]);
+    for nothing in ["", "\n", "---\n", "# only words\n", "null", "\u{FEFF}"] {
+        assert!(accepted(nothing).is_empty(), "{nothing:?}");
+    }
+}
+
+#[test]
+fn anchors_stand_for_what_they_name() {
+    let spec =
+        "  model: {uri: file://./a}\n  runtime: {name: custom, command: &c [run, x], args: *c}\n";
+    let services = accepted(&service(spec));
+    let runtime = services.first().and_then(|s| s.spec.runtime.clone()).expect("there");
+    assert_eq!(runtime.args, runtime.command);
+}
+
+#[test]
+fn relative_uris_start_at_the_folder_of_the_manifest() {
+    let located = read("x/iris.yaml", &service("  model: {uri: file://./iris.onnx}\n"));
+    let service = located.expect("valid").remove(0).relative_to(std::path::Path::new("/home/x"));
+    assert_eq!(service.spec.model.uri.to_string(), "file:///home/x/./iris.onnx");
+}
+
+#[test]
+fn all_problems_of_a_file_at_once() {
+    let text = r#"apiVersion: trainyard.dev/v1alpha1
+kind: ModelService
+metadata:
+  name: My_Model
+  lables: {a: b}
+spec:
+  model:
+    uri: ./iris.onnx
+    formt: onnx
+  scaling:
+    min: three
+    max: 5000
+    max: 3
+    cpu: 70
+    concurency: 4
+  resources: {cpu: 0.5, memory: 8GB}
+  rollout: {strategy: cannary, pause: 120}
+  replicas: 3
+---
+apiVersion: trainyard.dev/v1alpha1
+kind: ModelServce
+---
+apiVersion: apps/v1
+kind: Deployment
+---
+kind: ModelService
+metadata: {}
+"#;
+    insta::assert_snapshot!(refused(text));
+}
+
+#[test]
+fn rules_between_fields_point_at_the_field() {
+    let text = service(
+        "  model: {uri: file:///m, credentialsSecret: s, format: savedmodel}
+  runtime: {name: onnx, command: [x]}
+  resources:
+    gpu: {count: 1, share: 1/2}
+  scaling: {min: 3, max: 2, scaleToZeroAfter: 1m}
+  rollout: {steps: [5], pause: 1m, abort: {}}
+",
+    );
+    let runtimes = service(
+        "  model: {uri: file:///m, format: savedmodel}
+  runtime: {name: triton}
+  batching: {maxSize: 2}
+---
+apiVersion: trainyard.dev/v1alpha1
+kind: ModelService
+metadata: {name: digits}
+spec:
+  model: {uri: file:///m, format: savedmodel}
+  runtime:
+    name: onnx
+    env: [{name: A, value: b, valueFrom: {secretKeyRef: {name: a, key: b}}}]
+---
+apiVersion: trainyard.dev/v1alpha1
+kind: ModelService
+metadata: {name: more}
+spec:
+  model: {uri: file:///m, format: savedmodel}
+  runtime: {name: onnx}
+",
+    );
+    insta::assert_snapshot!(format!("{}{}", refused(&text), refused(&runtimes)));
+}
+
+#[test]
+fn steps_must_grow() {
+    let steps = |steps: &str| {
+        let rollout = format!("  rollout: {{strategy: canary, steps: [{steps}]}}\n");
+        service(&format!("  model: {{uri: file:///m}}\n{rollout}"))
+    };
+    for good in ["5", "1, 2, 99"] {
+        accepted(&steps(good));
+    }
+    insta::assert_snapshot!(["5, 5", "1, 20, 10"].map(|bad| refused(&steps(bad))).concat());
+}
+
+#[test]
+fn wrong_types_and_values() {
+    let text = service(
+        r#"  model: [file:///m]
+  runtime:
+    name: 5
+    image: 1.5
+    args: --one
+    env:
+    - A=b
+    - {name: 1A, value: no}
+    - {name: B, value: 12, valueFrom: {}}
+  resources:
+    cpu: -1
+    memory: [1]
+    gpu: {count: "2", share: 0.25}
+  batching: {maxSize: 0, maxDelay: 5, maxQueue: 99999999999999999999999999999999999999999999}
+  scaling:
+    min: 017
+    max: 3.0
+    rps: -5
+    memory:
+  rollout: {strategy: canary, steps: [], pause: 1d}
+  access: {apiKeysSecret: "", rateLimit: {burst: 5}}
+  placement: {nodeSelector: {a: true}, spot: maybe, tolerations: {}}
+"#,
+    );
+    insta::assert_snapshot!(refused(&text));
+}
+
+#[test]
+fn what_is_no_yaml_or_no_manifest() {
+    let texts = [
+        "apiVersion: v1\n\tkind: x\n",
+        "spec: {model: {uri: 'file:///m}}\n",
+        "a: b: c\n",
+        "a: [1, 2\n",
+        "a: *nobody\n",
+        "a: &a [*a]\n",
+        "just words\n",
+        "- a\n- b\n",
+        "? [a, b]\n: c\n",
+        "a: !python/object:os.system ls\n",
+        "kind: ModelService\u{0}\n",
+        "apiVersion: 1\nkind: [ModelService]\n",
+        "apiVersion: trainyard.dev/v1\nkind: ModelService\n",
+        "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {name: true, namespace: A_b, labels: {a: 1}}\n",
+    ];
+    let all: Vec<String> = texts.into_iter().map(refused).collect();
+    insta::assert_snapshot!(all.concat());
+}
+
+#[test]
+fn merge_keys_and_fields_in_the_wrong_place() {
+    let text = service(
+        "  model: {uri: file:///m, <<: {version: 1}}\n  cpu: 2\n  maxSize: 3\n  maxReplicas: 2\n",
+    );
+    insta::assert_snapshot!(refused(&text));
+}
+
+#[test]
+fn two_services_of_one_name() {
+    let one = service("  model: {uri: file:///m}\n");
+    insta::assert_snapshot!(refused(&format!("{one}---\n{one}")));
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let show = |bytes: &[u8]| drawn(&read_bytes("iris.yaml", bytes).expect_err("refused"));
+    let mut utf16 = vec![0xFF, 0xFE];
+    utf16.extend("kind: x".encode_utf16().flat_map(u16::to_le_bytes));
+    let texts = [show(b"kind: Model\nname: caf\xE9\n"), show(&utf16)];
+    insta::assert_snapshot!(texts.concat());
+}
+
+#[test]
+fn its_text_has_a_line_for_each_problem() {
+    let errors = read("iris.yaml", &service("  modle: {}\n")).expect_err("refused");
+    insta::assert_snapshot!(errors.to_string());
+}
+
+#[test]
+fn the_name_has_the_rule_of_the_resource() {
+    let names = [
+        "iris",
+        "a",
+        "a-1",
+        "Iris",
+        "1a",
+        "a-",
+        "-a",
+        "a_b",
+        "a.b",
+        "é",
+        "a b",
+        &"a".repeat(52),
+        &"a".repeat(53),
+    ];
+    for name in names {
+        let mut service = accepted(&service("  model: {uri: file:///m}\n")).remove(0);
+        service.metadata.name = Some(name.to_owned());
+        let by_rule = service.validate_cel().is_ok();
+        assert_eq!(document::wrong_name(name).is_none(), by_rule, "{name}");
+        if let (false, Some(proposal)) = (by_rule, document::proposal(name)) {
+            assert_eq!(document::wrong_name(&proposal), None, "{name} -> {proposal}");
+        }
+    }
+}
+
+/// Hostile texts are refused, and soon. The bound is wide: it tells seconds from for ever.
+#[test]
+fn hostile_texts_end_soon() {
+    let bomb = {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..40 {
+            let alias = format!("*a{}", level - 1);
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", ")));
+        }
+        text
+    };
+    let args_bomb = service(&format!(
+        "  model: {{uri: file:///m}}\n  runtime: {{name: onnx, args: &a [{}], env: [{}]}}\n",
+        "x, ".repeat(100_000),
+        "{name: *a}, ".repeat(1000)
+    ));
+    let texts = [
+        bomb,
+        args_bomb,
+        "[".repeat(200_000),
+        "{".repeat(200_000),
+        "- ".repeat(200_000),
+        "? ".repeat(200_000),
+        "{a: ".repeat(200_000),
+        "&a ".repeat(200_000),
+        "\"".repeat(200_001),
+        "'".repeat(1_000_001),
+        "a:\n".repeat(200_000),
+        "!".repeat(200_000),
+        "---\n".repeat(200_000) + "x",
+        "x: 1\n---\n".repeat(100_000),
+        format!("a: {}", "9".repeat(1_000_000)),
+        format!("{}: 1", "k".repeat(1_000_000)),
+        (0..100_000).map(|n| format!("k{n}: 1\n")).collect(),
+        service(&(0..60_000).map(|n| format!("  kind{n}: 1\n")).collect::<String>()),
+        "x".repeat(LARGEST + 1),
+        " ".repeat(1_000_000) + "x",
+        "%".repeat(500_000),
+        "#".repeat(500_000) + "\n]",
+    ];
+    for text in texts {
+        let start = Instant::now();
+        let errors = read("x", &text).expect_err("refused");
+        assert!(!errors.problems.is_empty() && errors.problems.len() <= 100);
+        let head: String = text.chars().take(20).collect();
+        assert!(start.elapsed() < Duration::from_secs(60), "{head} took {:?}", start.elapsed());
+    }
+}
+
+proptest! {
+    /// Whatever comes: a result, and places that lie in the text.
+    #[test]
+    fn no_text_panics(text in "\\PC{0,80}|[a-z:\\[\\]{}\"'&*!|>%@,#? \n\t-]{0,120}") {
+        check_places(&text)?;
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = read_bytes("x", &bytes);
+    }
+
+    /// A valid manifest with a piece cut out or put in.
+    #[test]
+    fn no_damage_panics(at in 0usize..1800, cut in 0usize..12, put in "[a-z0-9:\\[{}\"'&*!|\n -]{0,6}") {
+        let mut text: Vec<char> = WHOLE.chars().collect();
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, put.chars());
+        check_places(&text.into_iter().collect::<String>())?;
+    }
+}
+
+fn check_places(text: &str) -> Result<(), TestCaseError> {
+    let Err(errors) = read("x", text) else { return Ok(()) };
+    prop_assert!(!errors.problems.is_empty());
+    for problem in &errors.problems {
+        for mark in [Some(&problem.at), problem.also.as_ref()].into_iter().flatten() {
+            let Place { line, column, span } = mark.place.clone();
+            prop_assert!(errors.source.text.get(span.clone()).is_some(), "{problem:?}");
+            prop_assert!(line >= 1 && line <= errors.source.text.split('\n').count());
+            prop_assert!(column >= 1);
+            prop_assert!(!mark.label.is_empty(), "{problem:?}");
+        }
+        prop_assert!(!problem.message.is_empty());
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! `trainyard status`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use miette::IntoDiagnostic;
+use trainyard_local::history::{History, ReplicaRecord, ServiceRecord};
+use trainyard_local::status::{ReplicaStatus, ServiceStatus, Status as Now};
+
+use super::supervisor::State;
+use super::time::ago;
+
+/// Show services and their replicas
+#[derive(Args)]
+pub(crate) struct Status {
+    /// Print everything that is known, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    state: State,
+}
+
+impl Status {
+    /// Exit code 1 means that no supervisor runs.
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        match self.state.status()? {
+            Some(status) if self.json => {
+                println!("{}", serde_json::to_string_pretty(&status).into_diagnostic()?);
+            }
+            Some(status) => show(&status),
+            None => {
+                eprintln!("no supervisor runs; `trainyard up TARGET` starts one");
+                let history = History::open(&self.state.open()?.database()).into_diagnostic()?;
+                if let Some(history) = history {
+                    let services = history.services().into_diagnostic()?;
+                    let replicas = history.replicas().into_diagnostic()?;
+                    if self.json {
+                        let last = serde_json::json!({"running": false, "services": services});
+                        println!("{}", serde_json::to_string_pretty(&last).into_diagnostic()?);
+                    } else {
+                        show_last(&services, &replicas);
+                    }
+                }
+                return Ok(ExitCode::from(1));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header.to_vec());
+    table
+}
+
+fn show(status: &Now) {
+    println!("gateway at http://{}, supervisor {}", status.address, status.pid);
+    let mut services = table(&["SERVICE", "PHASE", "READY", "REVISION", "REASON"]);
+    for service in &status.services {
+        services.add_row(vec![
+            service.name.clone(),
+            service.phase.clone(),
+            format!("{}/{}", service.ready, service.wanted),
+            service.target.clone(),
+            service.reason.clone(),
+        ]);
+    }
+    println!("{services}");
+    let mut replicas = table(&["REPLICA", "STATE", "TRAFFIC", "PID", "RESTARTS", "SINCE", ""]);
+    for (service, replica) in
+        status.services.iter().flat_map(|s| s.replicas.iter().map(move |r| (s, r)))
+    {
+        replicas.add_row(replica_row(service, replica));
+    }
+    if status.services.iter().any(|service| !service.replicas.is_empty()) {
+        println!("\n{replicas}");
+    }
+    for service in &status.services {
+        if let Some(error) = &service.last_error {
+            println!("\n{}: {error}", service.name);
+        }
+        for note in &service.notes {
+            println!("\n{}: {note}", service.name);
+        }
+    }
+}
+
+fn replica_row(service: &ServiceStatus, replica: &ReplicaStatus) -> Vec<String> {
+    let weight = service.revisions.iter().find(|revision| revision.name == replica.revision);
+    vec![
+        replica.id.clone(),
+        replica.phase.as_str().to_owned(),
+        weight.map_or(String::new(), |revision| format!("{}%", revision.weight)),
+        replica.pid.map_or(String::new(), |pid| pid.to_string()),
+        replica.restarts.to_string(),
+        ago(replica.since_ms),
+        replica.message.clone().unwrap_or_default(),
+    ]
+}
+
+/// What a supervisor that is gone had written down.
+fn show_last(services: &[ServiceRecord], replicas: &[ReplicaRecord]) {
+    let mut last = table(&["SERVICE", "WAS", "REVISION", "LAST ERROR"]);
+    for service in services {
+        last.add_row(vec![
+            service.name.clone(),
+            if service.active { "up" } else { "down" }.to_owned(),
+            service.target.to_string(),
+            service.last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    if !services.is_empty() {
+        println!("{last}");
+    }
+    for replica in replicas.iter().filter(|replica| replica.is_alive()) {
+        println!(
+            "{} still runs as pid {}; `trainyard up` takes it over, `trainyard down` ends it",
+            replica.id,
+            replica.pid()
+        );
+    }
+}

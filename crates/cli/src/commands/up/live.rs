@@ -1,0 +1,143 @@
+//! What `up` shows while it runs: where to send requests, one that works, and what happens.
+//!
+//! What people copy (addresses, requests) goes to standard output, and stays; what happens goes to
+//! standard error: on a terminal as a block that is drawn anew, elsewhere a line for each change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+use trainyard_local::example::curl;
+use trainyard_local::status::{ServiceStatus, Status};
+
+pub(super) struct Live {
+    /// Services that were asked for.
+    names: BTreeSet<String>,
+    /// Latest status of each of them.
+    latest: BTreeMap<String, ServiceStatus>,
+    shown_header: bool,
+    /// Target of each service whose request was shown.
+    introduced: BTreeMap<String, String>,
+    /// Last line about each service.
+    lines: BTreeMap<String, String>,
+    is_terminal: bool,
+    /// Lines of the block on the terminal.
+    drawn: usize,
+}
+
+impl Live {
+    pub(super) fn new(names: Vec<String>) -> Self {
+        Self {
+            names: names.into_iter().collect(),
+            latest: BTreeMap::new(),
+            shown_header: false,
+            introduced: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            is_terminal: stderr().is_terminal(),
+            drawn: 0,
+        }
+    }
+
+    pub(super) fn show(&mut self, status: &Status) {
+        self.erase();
+        if !self.shown_header {
+            self.shown_header = true;
+            self.print(&header(status));
+        }
+        for service in &status.services {
+            if service.is_settled() && service.ready > 0 && service.example_known {
+                self.introduce(status, service);
+            }
+            let line = line(service);
+            if self.lines.insert(service.name.clone(), line.clone()).as_ref() != Some(&line)
+                && !self.is_terminal
+            {
+                eprintln!("{line}");
+            }
+        }
+        let names = &self.names;
+        let services = status.services.iter().filter(|service| names.contains(&service.name));
+        self.latest = services.map(|service| (service.name.clone(), service.clone())).collect();
+        if self.is_terminal {
+            let block: Vec<String> = status.services.iter().map(line).collect();
+            for line in &block {
+                eprintln!("{line}");
+            }
+            self.drawn = block.len();
+        }
+    }
+
+    /// One line that stays.
+    pub(super) fn say(&mut self, text: &str) {
+        self.erase();
+        eprintln!("{text}");
+    }
+
+    /// Whether every service that was asked for serves as it should.
+    pub(super) fn is_settled(&self) -> bool {
+        self.names.iter().all(|name| {
+            self.latest.get(name).is_some_and(|service| {
+                service.is_settled() && (service.ready == 0 || self.introduced.contains_key(name))
+            })
+        })
+    }
+
+    /// Whether one of them needs a person.
+    pub(super) fn has_failed(&self) -> bool {
+        self.latest.values().any(ServiceStatus::has_failed)
+    }
+
+    fn erase(&mut self) {
+        if self.drawn > 0 {
+            // Up over the block, and clear to the end of the screen.
+            eprint!("\x1b[{}A\x1b[J", self.drawn);
+            self.drawn = 0;
+        }
+    }
+
+    fn print(&self, text: &str) {
+        // Nobody may be reading, and the services go on all the same.
+        let _ = writeln!(stdout(), "{text}").and_then(|()| stdout().flush());
+    }
+
+    /// Shows where a service is and a request that works, once for each revision.
+    fn introduce(&mut self, status: &Status, service: &ServiceStatus) {
+        if self.introduced.get(&service.name) == Some(&service.target) {
+            return;
+        }
+        self.introduced.insert(service.name.clone(), service.target.clone());
+        let mut text = format!("\n{} is ready", service.name);
+        for model in &service.models {
+            let url = format!("http://{}/v2/models/{model}/infer", status.address);
+            match &service.example {
+                Some(example) => {
+                    text.push_str(&format!("\n  {}", curl(example, &url, service.needs_key)));
+                }
+                None => text.push_str(&format!("\n  {url}")),
+            }
+        }
+        for note in &service.notes {
+            text.push_str(&format!("\n  note: {note}"));
+        }
+        self.print(&text);
+    }
+}
+
+fn header(status: &Status) -> String {
+    let address = status.address;
+    format!(
+        "Trainyard {} serves\n  REST     http://{address}/v2\n  gRPC     {address}\n  metrics  http://{address}/metrics",
+        status.version
+    )
+}
+
+fn line(service: &ServiceStatus) -> String {
+    let ServiceStatus { name, phase, reason, ready, wanted, target, .. } = service;
+    let mut line = format!("{name}  {phase} ({reason})  {ready}/{wanted} ready  {target}");
+    let of_replicas = service.replicas.iter().find_map(|replica| replica.message.as_ref());
+    if let Some(problem) = service.last_error.as_ref().or(of_replicas) {
+        // One line each; `trainyard status` has the rest.
+        line.push_str(": ");
+        line.push_str(problem.lines().next().unwrap_or_default());
+    }
+    line
+}

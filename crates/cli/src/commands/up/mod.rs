@@ -1,0 +1,324 @@
+//! `trainyard up`.
+
+mod engine;
+mod fetch;
+mod live;
+mod problems;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use miette::{Context, IntoDiagnostic, miette};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use trainyard_gateway::Settings;
+use trainyard_local::socket::{Applied, Client, ClientError, Reply, Request};
+use trainyard_local::{Ended, Inherited, Options, StateDir, Supervisor, target};
+
+use self::engine::Engine;
+use self::live::Live;
+use super::supervisor::{State, explain};
+
+/// Serve models: one endpoint, and a process for each replica behind it
+#[derive(Args)]
+pub(crate) struct Up {
+    /// Model files, folders of models, or manifests; without any, what ran before goes on
+    targets: Vec<PathBuf>,
+    /// Come back once everything is ready, and leave it running
+    #[arg(short, long)]
+    detach: bool,
+    /// Where the gateway listens
+    #[arg(long, default_value_t = 8080, env = "TRAINYARD_PORT")]
+    port: u16,
+    /// On which address
+    #[arg(long, default_value = "127.0.0.1", env = "TRAINYARD_HOST")]
+    host: IpAddr,
+    /// Fetch nothing: no engine, no model
+    #[arg(long, env = "TRAINYARD_OFFLINE")]
+    offline: bool,
+    #[command(flatten)]
+    state: State,
+    /// Be the supervisor of an `up --detach`
+    #[arg(long, hide = true)]
+    supervise: bool,
+    /// Be the supervisor that another one hands over to
+    #[arg(long, hide = true)]
+    take_over: bool,
+}
+
+/// While a detached supervisor starts, its socket is looked for this often.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+impl Up {
+    /// Exit code 1 means that something did not become ready.
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let state = self.state.open()?;
+        if self.supervise || self.take_over {
+            return self.be_supervisor(state);
+        }
+        let resolved = target::resolve(&self.targets).map_err(problems::report)?;
+        for note in &resolved.notes {
+            eprintln!("note: {note}");
+        }
+        let names: Vec<String> =
+            resolved.services.iter().map(|service| service.name().to_owned()).collect();
+        if state.is_locked() {
+            return runtime()?.block_on(self.apply(&state));
+        }
+        if names.is_empty() && !knows_services(&state)? {
+            return Err(miette!(
+                help = "name a model: `trainyard up model.onnx`",
+                "there is nothing to run"
+            ));
+        }
+        let engine = engine::prepare(&resolved.services, self.offline);
+        if self.detach {
+            return runtime()?.block_on(self.start_detached(&state, &engine, names));
+        }
+        runtime()?.block_on(self.foreground(state, engine, names))
+    }
+
+    fn options(&self, state: StateDir, engine: Engine) -> miette::Result<Options> {
+        Ok(Options {
+            state,
+            address: SocketAddr::new(self.host, self.port),
+            targets: self.targets.clone(),
+            exe: std::env::current_exe().into_diagnostic()?,
+            env: engine.env(),
+            models: Arc::new(fetch::Storage { offline: self.offline }),
+            gateway: Settings::default(),
+        })
+    }
+
+    /// Tells the supervisor that runs what should run, and waits until it does.
+    async fn apply(&self, state: &StateDir) -> miette::Result<ExitCode> {
+        let socket = state.socket();
+        let ask = async |request: &Request| Client::ask(&socket, request).await;
+        let version = match ask(&Request::Status).await {
+            Ok(Reply::Status(status)) => status.version,
+            Err(ClientError::Unfit { version }) => version,
+            Ok(_) => String::new(),
+            Err(error) => return Err(explain(error)),
+        };
+        if version != env!("CARGO_PKG_VERSION") {
+            let exe = std::env::current_exe().into_diagnostic()?;
+            ask(&Request::Handover { exe }).await.map_err(explain)?;
+            eprintln!("handed over from Trainyard {version} to {}", env!("CARGO_PKG_VERSION"));
+        }
+        if self.targets.is_empty() {
+            eprintln!("everything runs already; see `trainyard status`");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let targets = self.targets.iter().map(std::path::absolute).collect::<Result<_, _>>();
+        let targets = targets.into_diagnostic()?;
+        let applied = match ask(&Request::Apply { targets }).await.map_err(explain)? {
+            Reply::Applied(Applied { services, .. }) => services,
+            other => return Err(miette!("the supervisor answers something else: {other:?}")),
+        };
+        let code = wait_until_settled(state, applied).await?;
+        eprintln!("`trainyard status` shows it, `trainyard down` ends it");
+        Ok(code)
+    }
+
+    async fn start_detached(
+        &self,
+        state: &StateDir,
+        engine: &Engine,
+        names: Vec<String>,
+    ) -> miette::Result<ExitCode> {
+        state.create().into_diagnostic()?;
+        let mut child = self.spawn_supervisor(state, engine)?;
+        loop {
+            match Client::ask(&state.socket(), &Request::Status).await {
+                Ok(_) => break,
+                Err(ClientError::NotRunning { .. }) => {}
+                Err(error) => return Err(explain(error)),
+            }
+            if let Some(status) = child.try_wait().into_diagnostic()? {
+                let said = std::fs::read_to_string(state.supervisor_log()).unwrap_or_default();
+                return Err(miette!("the supervisor ended with {status}:\n{}", said.trim_end()));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let code = wait_until_settled(state, names).await?;
+        eprintln!("`trainyard status` shows it, `trainyard down` ends it");
+        Ok(code)
+    }
+
+    fn spawn_supervisor(&self, state: &StateDir, engine: &Engine) -> miette::Result<Child> {
+        let path = state.supervisor_log();
+        let log = std::fs::File::create(&path).into_diagnostic();
+        let log = log.wrap_err_with(|| format!("cannot write `{}`", path.display()))?;
+        let mut command = Command::new(std::env::current_exe().into_diagnostic()?);
+        command.args(["up", "--supervise", "--state-dir"]).arg(state.root());
+        command.args(["--port", &self.port.to_string(), "--host", &self.host.to_string()]);
+        command.args(self.offline.then_some("--offline")).args(&self.targets);
+        command.envs(engine.env()).stdin(Stdio::null());
+        command.stdout(log.try_clone().into_diagnostic()?).stderr(log);
+        command.spawn().into_diagnostic().wrap_err("cannot start the supervisor")
+    }
+
+    /// A supervisor without a terminal: its words go to its log.
+    fn be_supervisor(self, state: StateDir) -> miette::Result<ExitCode> {
+        let _telemetry = trainyard_telemetry::init(&trainyard_telemetry::Settings {
+            service_name: "trainyard-gateway".to_owned(),
+            service_version: env!("CARGO_PKG_VERSION").to_owned(),
+            format: trainyard_telemetry::LogFormat::default(),
+        })
+        .into_diagnostic()?;
+        let inherited = self.take_over.then(Inherited::from_stdin).transpose().into_diagnostic()?;
+        if let Err(error) = trainyard_local::detach() {
+            // The leader of a process group cannot; its group is its own already.
+            tracing::debug!(%error, "no session of its own");
+        }
+        runtime()?.block_on(async {
+            let options = self.options(state, Engine::default())?;
+            let mut supervisor = match inherited {
+                Some(inherited) => Supervisor::take_over(inherited, options).await,
+                None => Supervisor::start(options).await,
+            }
+            .into_diagnostic()?;
+            let mut signals = Signals::new()?;
+            loop {
+                tokio::select! {
+                    _ = supervisor.ended() => return Ok(ExitCode::SUCCESS),
+                    again = signals.next() => end(&supervisor, again),
+                }
+            }
+        })
+    }
+
+    /// The supervisor and its display in one process.
+    async fn foreground(
+        self,
+        state: StateDir,
+        engine: Engine,
+        names: Vec<String>,
+    ) -> miette::Result<ExitCode> {
+        let options = self.options(state.clone(), engine)?;
+        let mut supervisor = Supervisor::start(options).await.into_diagnostic()?;
+        let mut signals = Signals::new()?;
+        let mut live = Live::new(names);
+        let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
+        let mut watching = true;
+        let ended = loop {
+            tokio::select! {
+                ended = supervisor.ended() => break ended,
+                again = signals.next() => {
+                    live.say(if again { "ending at once" } else { "ending; once more to hurry" });
+                    end(&supervisor, again);
+                }
+                status = watch.next_status(), if watching => match status {
+                    Ok(Some(status)) => live.show(&status),
+                    _ => watching = false,
+                },
+            }
+        };
+        match ended {
+            Ended::Stopped => {
+                live.say("everything has ended");
+                Ok(if live.has_failed() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+            }
+            Ended::HandedOver => follow(&state, live, signals).await,
+        }
+    }
+}
+
+/// The display of a supervisor that is another process by now.
+async fn follow(
+    state: &StateDir,
+    mut live: Live,
+    mut signals: Signals,
+) -> miette::Result<ExitCode> {
+    live.say("another supervisor has taken over");
+    let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
+    loop {
+        tokio::select! {
+            again = signals.next() => {
+                let request = Request::Down { services: Vec::new(), hurry: again };
+                Client::ask(&state.socket(), &request).await.map_err(explain)?;
+                live.say(if again { "ending at once" } else { "ending; once more to hurry" });
+            }
+            status = watch.next_status() => match status {
+                Ok(Some(status)) => live.show(&status),
+                _ if state.is_locked() => {
+                    // Handed over once more.
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    if let Ok(next) = Client::send(&state.socket(), &Request::Watch).await {
+                        watch = next;
+                    }
+                }
+                _ => {
+                    live.say("everything has ended");
+                    return Ok(ExitCode::SUCCESS);
+                }
+            },
+        }
+    }
+}
+
+/// Shows what happens until all these services are settled or have failed.
+async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Result<ExitCode> {
+    let mut live = Live::new(names);
+    let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
+    while let Some(status) = watch.next_status().await.map_err(explain)? {
+        live.show(&status);
+        if live.has_failed() {
+            return Ok(ExitCode::from(1));
+        }
+        if live.is_settled() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    Err(miette!(
+        "the supervisor ended; its last words are in `{}`",
+        state.supervisor_log().display()
+    ))
+}
+
+fn knows_services(state: &StateDir) -> miette::Result<bool> {
+    let history = trainyard_local::history::History::open(&state.database()).into_diagnostic()?;
+    let Some(history) = history else { return Ok(false) };
+    Ok(history.services().into_diagnostic()?.iter().any(|service| service.active))
+}
+
+fn end(supervisor: &Supervisor, again: bool) {
+    if again { supervisor.hurry() } else { supervisor.stop() }
+}
+
+fn runtime() -> miette::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().into_diagnostic()
+}
+
+/// What asks this process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    came: bool,
+}
+
+impl Signals {
+    fn new() -> miette::Result<Self> {
+        let listen = |kind| signal(kind).into_diagnostic();
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+            came: false,
+        })
+    }
+
+    /// Waits for the next one; tells whether there was one before. Cancel-safe.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+        std::mem::replace(&mut self.came, true)
+    }
+}

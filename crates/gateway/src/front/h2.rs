@@ -1,0 +1,252 @@
+//! One client that speaks HTTP/2: REST and gRPC, many at once.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::body::{FrontBody, RestBody};
+use super::rewind::Rewind;
+use super::serve::Shutdown;
+use crate::body::{Body, Source, SourceError};
+use crate::call::{Peer, X_HELD};
+use crate::gateway::Gateway;
+use crate::grpc::is_grpc;
+use crate::http1::{Framing, Timer, Wire};
+use crate::rest::{Reply, RestHead};
+
+/// Calls at once on one connection. With the send buffer it bounds what a client that does not
+/// read can make the gateway hold: 16 MiB.
+const STREAMS: u32 = 256;
+const SEND_BUFFER: usize = 64 << 10;
+/// Tensors are large: with HTTP/2's 64 KiB each would wait for many round trips.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Finds clients that vanished without closing.
+const PING_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) async fn serve(gateway: Arc<Gateway>, wire: Wire, peer: Peer, shutdown: &Shutdown) {
+    let active = Arc::new(AtomicUsize::new(0));
+    let idle_timeout = gateway.settings.idle_timeout;
+    let ping_timeout = gateway.settings.stall_timeout;
+    let service = {
+        let active = active.clone();
+        hyper::service::service_fn(move |request| {
+            let busy = Busy::new(&active);
+            let (gateway, peer) = (gateway.clone(), peer.clone());
+            async move {
+                let response = answer(gateway, request, peer).await;
+                Ok::<_, Infallible>(response.map(|body| Counted { body, _busy: busy }))
+            }
+        })
+    };
+    let io = TokioIo::new(Rewind::new(wire.input, wire.stream));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(64 << 10)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(ping_timeout)
+        .serve_connection(io, service);
+    tokio::pin!(connection);
+    let mut quiet_since = Instant::now();
+    let mut look = tokio::time::interval(idle_timeout / 8 + Duration::from_millis(1));
+    let mut ending = false;
+    loop {
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            // GOAWAY: calls under way end, new ones go elsewhere. Nothing need be waited for.
+            () = shutdown.draining.cancelled(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            _ = look.tick(), if !ending => {
+                if active.load(Ordering::Relaxed) > 0 {
+                    quiet_since = Instant::now();
+                } else if idle_timeout <= quiet_since.elapsed() {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                continue;
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a client's connection ended");
+        }
+        return;
+    }
+}
+
+/// Counts a call on its connection, until dropped.
+#[derive(Debug)]
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(active: &Arc<AtomicUsize>) -> Self {
+        active.fetch_add(1, Ordering::Relaxed);
+        Self(active.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, counted as busy to its end.
+struct Counted {
+    body: FrontBody,
+    _busy: Busy,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = super::body::FrontError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+async fn answer(
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<FrontBody> {
+    if is_grpc(request.headers()) {
+        return gateway.grpc(request, &peer).await;
+    }
+    let (mut head, incoming) = request.into_parts();
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
+    // Cookies may come in parts over HTTP/2, and go on as one.
+    join_cookies(&mut head.headers);
+    let root = || http::uri::PathAndQuery::from_static("/");
+    let source = H2Source {
+        framing: framing_of(&head.headers, &incoming),
+        ended: incoming.is_end_stream(),
+        incoming,
+        timer: Timer::new(Instant::now() + gateway.settings.stall_timeout),
+    };
+    let mut body = Body::new(source, gateway.settings.replay_limit);
+    let head = RestHead {
+        method: head.method,
+        target: head.uri.path_and_query().cloned().unwrap_or_else(root),
+        headers: head.headers,
+        started: Instant::now(),
+    };
+    match gateway.rest(head, &peer, &mut body).await {
+        Reply::Own(response) => response.map(|body| FrontBody::Bytes(Some(body.into()))),
+        // Nobody reads it.
+        Reply::Gone => Response::default(),
+        Reply::Forwarded(call, answer) => {
+            let mut headers = answer.head.headers;
+            for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+                headers.remove(name);
+            }
+            for name in ["keep-alive", "proxy-connection"] {
+                headers.remove(name);
+            }
+            if let Some(held) = call.held {
+                let millis = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+                headers.insert(X_HELD, HeaderValue::from(millis));
+            }
+            let mut response =
+                Response::new(FrontBody::Rest(Box::new(RestBody::new(gateway, answer.rest, call))));
+            *response.status_mut() = answer.head.status;
+            *response.headers_mut() = headers;
+            response
+        }
+    }
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let parts: Vec<&[u8]> =
+        headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if parts.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..]))
+    {
+        headers.insert(http::header::COOKIE, joined);
+    }
+}
+
+fn framing_of(headers: &HeaderMap, incoming: &Incoming) -> Framing {
+    if incoming.is_end_stream() {
+        return Framing::Empty;
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    // The h2 crate resets streams whose length is not what they declared.
+    length.map_or(Framing::Chunked, Framing::Length)
+}
+
+/// The body of a REST request over HTTP/2. hyper drops the whole request when the client goes.
+struct H2Source {
+    incoming: Incoming,
+    framing: Framing,
+    ended: bool,
+    timer: Timer,
+}
+
+impl Source for H2Source {
+    fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    fn is_end(&self) -> bool {
+        self.ended
+    }
+
+    fn ready_chunk(&mut self) -> Result<Option<Bytes>, SourceError> {
+        Ok(None)
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, SourceError>> {
+        while !self.ended {
+            match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let Ok(chunk) = frame.into_data() else { continue };
+                    self.ended = self.incoming.is_end_stream();
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Ok(Some(chunk)));
+                    }
+                }
+                Some(Err(_)) => return Poll::Ready(Err(SourceError::Gone)),
+                None => self.ended = true,
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        self.timer.poll_due(cx, due)
+    }
+}

@@ -1,0 +1,123 @@
+//! What is, as commands show it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::fleet::Phase as ReplicaPhase;
+
+/// A supervisor and its services at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of the program that runs.
+    pub version: String,
+    pub pid: u32,
+    /// Where the gateway listens.
+    pub address: SocketAddr,
+    /// By name.
+    pub services: Vec<ServiceStatus>,
+    /// It finishes what is in flight, and ends.
+    pub stopping: bool,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    pub name: String,
+    /// `Stable`, `Progressing`, `Paused`, `Aborted` or `Stalled`: the rollout's phase.
+    pub phase: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// The revision that it should be at.
+    pub target: String,
+    /// Replicas that it should have.
+    pub wanted: u32,
+    pub min: u32,
+    pub max: u32,
+    pub ready: u32,
+    pub revisions: Vec<RevisionStatus>,
+    pub replicas: Vec<ReplicaStatus>,
+    /// What happened lately, oldest first.
+    pub events: Vec<Recent>,
+    /// What was last wrong, for people; none once it is mended.
+    pub last_error: Option<String>,
+    /// What of its manifest has no effect here.
+    pub notes: Vec<String>,
+    /// Names that requests call the model by.
+    pub models: Vec<String>,
+    /// The model's or manifest's path.
+    pub source: PathBuf,
+    /// Callers need an API key.
+    pub needs_key: bool,
+    /// The body of a request that works for this model; none until it is ready.
+    pub example: Option<Example>,
+    /// The example is there, or none can be made: the server does not speak the Open Inference
+    /// Protocol.
+    pub example_known: bool,
+}
+
+impl ServiceStatus {
+    /// Whether the revision that was asked for serves with all replicas that it should have.
+    pub fn is_settled(&self) -> bool {
+        self.phase == "Stable" && self.ready >= self.wanted
+    }
+
+    /// Whether it needs a person.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.phase.as_str(), "Aborted" | "Stalled")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    pub name: String,
+    /// Percent of the requests that it gets.
+    pub weight: u32,
+    pub replicas: u32,
+    pub ready: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    pub id: String,
+    pub revision: String,
+    #[serde(rename = "state")]
+    pub phase: ReplicaPhase,
+    pub pid: Option<i32>,
+    pub address: Option<SocketAddr>,
+    /// Times that it was started again.
+    pub restarts: u32,
+    /// Milliseconds since the Unix epoch at which its phase began.
+    pub since_ms: i64,
+    /// Why it is not ready, for people.
+    pub message: Option<String>,
+}
+
+/// Something that happened lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recent {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// What it happened to.
+    pub object: String,
+    /// In one word, for machines.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// A request that works for a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "text")]
+pub enum Example {
+    /// The body itself, as JSON.
+    Body(String),
+    /// A Python program that prints the body, for those too long for a command line.
+    Program(String),
+}

@@ -1,0 +1,377 @@
+//! The supervisor's one task: it takes in what happened, decides, and orders.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch as value};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::Ended;
+use super::handover::{Channel, Handing, hand_over};
+use super::prepare::{ModelSource, PrepareError, Prepared};
+use super::service::Service;
+use super::watch::Watch;
+use crate::history::{Event as Happened, Severity, Writer, unix_ms};
+use crate::replica::{self, Event, Shared};
+use crate::secret::Entries;
+use crate::socket::{self, Asked, Reply};
+use crate::status::{Example, Recent, Status};
+use crate::target::{Resolved, TargetError, fingerprint};
+
+/// How often counters are read and decisions made though nothing happened.
+const TICK: Duration = Duration::from_secs(1);
+/// How often watched files are looked at; a change that lasts is acted upon at the second look.
+const LOOK: Duration = Duration::from_millis(500);
+/// Processes that belong to no replica any more get so long to end.
+const STRAY_GRACE: Duration = Duration::from_secs(5);
+
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: Writer,
+    pub(super) models: Arc<dyn ModelSource>,
+    pub(super) services: BTreeMap<String, Service>,
+    /// Secrets that stand among manifests.
+    pub(super) declared_secrets: BTreeMap<String, Entries>,
+    pub(super) watch: Watch,
+    /// One for each replica.
+    pub(super) replicas: JoinSet<()>,
+    /// Work in the background, whose result comes back here.
+    pub(super) errands: JoinSet<Errand>,
+    pub(super) tell: mpsc::Sender<(Arc<str>, Event)>,
+    told: mpsc::Receiver<(Arc<str>, Event)>,
+    status: value::Sender<Status>,
+    pub(super) stop: CancellationToken,
+    pub(super) hurry: CancellationToken,
+    pub(super) stopping: bool,
+    /// Who waits for services to be gone.
+    pub(super) downs: Vec<(Vec<String>, oneshot::Sender<Reply>)>,
+    /// A handover that was asked for.
+    pub(super) handover: Option<(PathBuf, oneshot::Sender<Reply>)>,
+}
+
+/// What comes back from the background.
+pub(super) enum Errand {
+    Resolved {
+        targets: Vec<PathBuf>,
+        result: Result<Resolved, Vec<TargetError>>,
+        /// Who asked; none if it was a file that changed.
+        reply: Option<oneshot::Sender<Reply>>,
+    },
+    Prepared {
+        service: String,
+        generation: u64,
+        result: Box<Result<Prepared, PrepareError>>,
+    },
+    Looked(Vec<(PathBuf, Option<String>)>),
+    Example {
+        service: String,
+        revision: String,
+        example: Option<Example>,
+    },
+    Swept,
+}
+
+/// What a supervisor holds that nothing but its task needs.
+pub(super) struct Ends {
+    pub(super) listener: TcpListener,
+    pub(super) lock: File,
+    pub(super) socket: UnixListener,
+    pub(super) ask: mpsc::Sender<Asked>,
+    pub(super) asked: mpsc::Receiver<Asked>,
+    pub(super) watched: value::Receiver<Status>,
+    pub(super) handover: Option<Channel>,
+    pub(super) may_stop: value::Sender<bool>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        writer: Writer,
+        models: Arc<dyn ModelSource>,
+        status: value::Sender<Status>,
+        stop: CancellationToken,
+        hurry: CancellationToken,
+    ) -> Self {
+        // A replica that has something to tell waits.
+        let (tell, told) = mpsc::channel(256);
+        Self {
+            shared,
+            writer,
+            models,
+            services: BTreeMap::new(),
+            declared_secrets: BTreeMap::new(),
+            watch: Watch::default(),
+            replicas: JoinSet::new(),
+            errands: JoinSet::new(),
+            tell,
+            told,
+            status,
+            stop,
+            hurry,
+            stopping: false,
+            downs: Vec::new(),
+            handover: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, ends: Ends) -> Ended {
+        let Ends { listener, lock, socket, ask, mut asked, watched, handover, may_stop } = ends;
+        let socket_stop = CancellationToken::new();
+        let mut clients = JoinSet::new();
+        clients.spawn(socket::serve(socket, ask, watched, socket_stop.clone()));
+        let gateway_stop = CancellationToken::new();
+        let mut serving = self.serve(&listener, gateway_stop.clone());
+        if let Some(channel) = handover {
+            clients.spawn(finish_taking_over(channel, self.adopted_are_back(), may_stop));
+        }
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looking = false;
+        let mut served = false;
+        let gateway = self.shared.gateway.clone();
+        let (stop, hurry) = (self.stop.clone(), self.hurry.clone());
+        let ended = loop {
+            let look_again = self.look_again_in();
+            tokio::select! {
+                () = stop.cancelled(), if !self.stopping => {
+                    self.stopping = true;
+                    self.note(Severity::Normal, None, "supervisor", "Stopping", "requests in flight are finished, then replicas end").await;
+                    gateway_stop.cancel();
+                }
+                () = hurry.cancelled(), if self.stopping && !served => {
+                    serving.abort();
+                }
+                result = &mut serving, if !served => {
+                    served = true;
+                    if !self.stopping {
+                        let problem = match result {
+                            Ok(Err(error)) => error.to_string(),
+                            Ok(Ok(())) => "it ended by itself".to_owned(),
+                            Err(error) => error.to_string(),
+                        };
+                        self.note(Severity::Warning, None, "gateway", "GatewayFailed", &problem).await;
+                        tracing::error!(problem, "the gateway ended");
+                        self.stopping = true;
+                        stop.cancel();
+                    }
+                    self.leave_all().await;
+                }
+                Some((id, event)) = self.told.recv() => self.on_event(&id, event).await,
+                Some(asked) = asked.recv() => self.answer(asked).await,
+                Some(done) = self.errands.join_next() => match done {
+                    Ok(Errand::Looked(looked)) => {
+                        looking = false;
+                        self.on_looked(looked);
+                    }
+                    Ok(errand) => self.on_errand(errand).await,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                Some(done) = self.replicas.join_next() => {
+                    if let Err(error) = done && error.is_panic() {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                }
+                wanted = gateway.wanted(), if !self.stopping => {
+                    for service in wanted {
+                        self.wake(&service).await;
+                    }
+                }
+                _ = tick.tick() => self.on_tick().await,
+                () = tokio::time::sleep(look_again) => self.steer_all().await,
+                _ = look.tick(), if !looking && !self.stopping => {
+                    looking = true;
+                    let paths = self.watch.paths();
+                    self.errands.spawn_blocking(move || Errand::Looked(look_at(paths)));
+                }
+            }
+            self.publish();
+            if let Some((exe, reply)) = self.handover.take() {
+                match self.hand_over(&exe, &listener, &lock).await {
+                    Ok(handing) => {
+                        let message = format!("{} goes on", exe.display());
+                        let _ = reply.send(Reply::Done { message });
+                        gateway_stop.cancel();
+                        let _ = (&mut serving).await;
+                        drop(handing);
+                        break Ended::HandedOver;
+                    }
+                    Err(problem) => {
+                        let _ = reply.send(Reply::Failed { problems: vec![problem] });
+                    }
+                }
+            }
+            if self.stopping && served && self.services.is_empty() {
+                break Ended::Stopped;
+            }
+        };
+        if ended == Ended::Stopped {
+            self.sweep().await;
+            let _ = std::fs::remove_file(self.shared.state.socket());
+            if let Some(cgroups) = self.shared.cgroup_base.get() {
+                cgroups.remove();
+            }
+        }
+        self.writer.flush().await;
+        socket_stop.cancel();
+        // What clients were promised is answered; who only watches sees the end.
+        drop(asked);
+        while clients.join_next().await.is_some() {}
+        drop(lock);
+        ended
+    }
+
+    fn serve(
+        &self,
+        listener: &TcpListener,
+        stop: CancellationToken,
+    ) -> JoinHandle<std::io::Result<()>> {
+        let gateway = self.shared.gateway.clone();
+        let listener = listener.try_clone();
+        tokio::spawn(async move { gateway.serve(listener?, stop).await })
+    }
+
+    /// Writes down that something happened.
+    pub(super) async fn note(
+        &mut self,
+        severity: Severity,
+        service: Option<&str>,
+        object: &str,
+        reason: &str,
+        message: &str,
+    ) {
+        match severity {
+            Severity::Normal => tracing::info!(object, reason, message),
+            Severity::Warning => tracing::warn!(object, reason, message),
+        }
+        let now = unix_ms(SystemTime::now());
+        if let Some(service) = service.and_then(|name| self.services.get_mut(name)) {
+            service.remember(Recent {
+                at_ms: now,
+                object: object.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            });
+        }
+        let event = Happened {
+            id: 0,
+            first_ms: now,
+            last_ms: now,
+            count: 1,
+            severity,
+            service: service.map(str::to_owned),
+            object: object.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        self.writer.event(event).await;
+    }
+
+    /// Shows clients what is.
+    pub(super) fn publish(&self) {
+        let services = self.services.values().map(Service::status).collect();
+        let stopping = self.stopping;
+        self.status.send_if_modified(|status| {
+            if status.services == services && status.stopping == stopping {
+                return false;
+            }
+            (status.services, status.stopping) = (services, stopping);
+            true
+        });
+    }
+
+    pub(super) fn watch_status(&self) -> value::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    pub(super) fn status_now(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    async fn on_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Resolved { targets, result, reply } => {
+                self.on_resolved(targets, result, reply).await;
+            }
+            Errand::Prepared { service, generation, result } => {
+                self.on_prepared(&service, generation, *result).await;
+            }
+            Errand::Example { service, revision, example } => {
+                let running = self.services.get_mut(&service).and_then(|s| s.running.as_mut());
+                if let Some(running) = running.filter(|r| r.target.as_str() == revision) {
+                    running.example = example;
+                    running.example_known = true;
+                }
+            }
+            Errand::Looked(_) | Errand::Swept => {}
+        }
+    }
+
+    /// Ends processes that belong to no replica: what replicas have started and left behind.
+    async fn sweep(&mut self) {
+        let marker = self.shared.marker.clone();
+        let found = tokio::task::spawn_blocking(move || replica::marked(&marker)).await;
+        let mut ending = JoinSet::new();
+        for (_, identity) in found.unwrap_or_default() {
+            ending.spawn(async move { replica::end(&identity, STRAY_GRACE).await });
+        }
+        while ending.join_next().await.is_some() {}
+    }
+
+    /// Lets go of all replicas, and gives them to a new supervisor; takes them back if that fails.
+    async fn hand_over(
+        &mut self,
+        exe: &std::path::Path,
+        listener: &TcpListener,
+        lock: &File,
+    ) -> Result<Handing, String> {
+        self.note(Severity::Normal, None, "supervisor", "HandingOver", &exe.display().to_string())
+            .await;
+        self.replicas.shutdown().await;
+        while let Ok((id, event)) = self.told.try_recv() {
+            self.on_event(&id, event).await;
+        }
+        self.writer.flush().await;
+        match hand_over(exe, &self.shared.state, listener, lock).await {
+            Ok(handing) => Ok(handing),
+            Err(error) => {
+                let problem = format!("`{}` did not take over: {error}", exe.display());
+                self.note(Severity::Warning, None, "supervisor", "HandoverFailed", &problem).await;
+                self.adopt_again().await;
+                Err(problem)
+            }
+        }
+    }
+}
+
+/// Tells the old supervisor once its replicas are served by this one, and learns when nothing is in
+/// flight there.
+async fn finish_taking_over(
+    mut channel: Channel,
+    back: impl Future<Output = ()>,
+    may_stop: value::Sender<bool>,
+) -> std::io::Result<()> {
+    back.await;
+    channel.ready().await?;
+    channel.drained().await;
+    may_stop.send_replace(true);
+    Ok(())
+}
+
+/// Fingerprints of files that may have changed. Blocks.
+fn look_at(paths: Vec<PathBuf>) -> Vec<(PathBuf, Option<String>)> {
+    paths
+        .into_iter()
+        .map(|path| {
+            let now = fingerprint(&path).ok();
+            (path, now)
+        })
+        .collect()
+}

@@ -1,0 +1,376 @@
+//! What is declared becomes what should run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+use trainyard_control::rollout;
+
+use super::actor::{Actor, Errand};
+use super::prepare::{self, PrepareError, Prepared, prepare};
+use super::service::{Revision, Running, Service, declared};
+use crate::history::{RevisionRecord, Severity, unix_ms};
+use crate::secret::{Entries, Secrets};
+use crate::socket::{Applied, Reply};
+use crate::target::{Declared, Origin, Resolved, TargetError, fingerprint, resolve};
+
+impl Actor {
+    pub(super) fn apply_at_start(&mut self, targets: Vec<PathBuf>) {
+        self.resolve(targets, None);
+    }
+
+    /// Reads targets in the background; what they declare is installed when it is ready.
+    pub(super) fn resolve(&mut self, targets: Vec<PathBuf>, reply: Option<oneshot::Sender<Reply>>) {
+        self.errands.spawn_blocking(move || {
+            let result = resolve(&targets);
+            Errand::Resolved { targets, result, reply }
+        });
+    }
+
+    pub(super) async fn on_resolved(
+        &mut self,
+        targets: Vec<PathBuf>,
+        result: Result<Resolved, Vec<TargetError>>,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) {
+        let problems = match result {
+            Ok(resolved) => match self.taken(&resolved) {
+                problems if problems.is_empty() => {
+                    let applied = self.declare_all(&targets, resolved, reply.is_some()).await;
+                    if let Some(reply) = reply {
+                        let _ = reply.send(Reply::Applied(applied));
+                    }
+                    return;
+                }
+                problems => problems,
+            },
+            Err(errors) => errors.iter().map(in_full).collect(),
+        };
+        for problem in &problems {
+            let object = targets.first().map(|path| path.display().to_string()).unwrap_or_default();
+            self.note(Severity::Warning, None, &object, "NotApplied", problem).await;
+        }
+        // The services that it was about go on as they are, and say why they did not change.
+        let text = problems.join("\n");
+        for service in self.services.values_mut() {
+            if targets.iter().any(|target| service.declared.origin.path() == target) {
+                service.last_error = Some(text.clone());
+            }
+        }
+        if let Some(reply) = reply {
+            let _ = reply.send(Reply::Failed { problems });
+        }
+    }
+
+    /// Names that a target would take from a service that another model has.
+    fn taken(&self, resolved: &Resolved) -> Vec<String> {
+        let conflicts = resolved.services.iter().filter_map(|new| {
+            let old = self.services.get(new.name()).filter(|service| !service.leaving)?;
+            let old = &old.declared.origin;
+            // A name in a manifest was chosen; that of a plain model may be an accident.
+            let is_taken = matches!(new.origin, Origin::Model { .. }) && *old != new.origin;
+            is_taken.then(|| {
+                format!(
+                    "`{}` is already the name of `{}`; rename `{}`, or take the other down with `trainyard down {}`",
+                    new.name(),
+                    old.path().display(),
+                    new.origin.path().display(),
+                    new.name()
+                )
+            })
+        });
+        conflicts.collect()
+    }
+
+    async fn declare_all(
+        &mut self,
+        targets: &[PathBuf],
+        resolved: Resolved,
+        asked: bool,
+    ) -> Applied {
+        for note in &resolved.notes {
+            tracing::info!(note, "left aside");
+        }
+        self.declare_secrets(resolved.secrets);
+        // What a file declared before and does not declare any more is taken down.
+        let files: BTreeSet<&Path> = resolved
+            .services
+            .iter()
+            .map(|declared| declared.origin.path())
+            .chain(targets.iter().map(PathBuf::as_path))
+            .collect();
+        let names: BTreeSet<&str> = resolved.services.iter().map(Declared::name).collect();
+        let vanished: Vec<String> = self
+            .services
+            .values()
+            .filter(|service| {
+                let origin = &service.declared.origin;
+                matches!(origin, Origin::Manifest { .. })
+                    && files.contains(origin.path())
+                    && !names.contains(service.name.as_str())
+            })
+            .map(|service| service.name.clone())
+            .collect();
+        for name in vanished {
+            self.note(
+                Severity::Normal,
+                Some(&name),
+                &name,
+                "NotDeclared",
+                "its manifest does not have it any more",
+            )
+            .await;
+            self.leave(&name).await;
+        }
+        let services = names.into_iter().map(str::to_owned).collect();
+        for declared in resolved.services {
+            self.declare(declared, asked);
+        }
+        Applied { services, notes: resolved.notes }
+    }
+
+    /// Makes secrets known that stand among manifests.
+    pub(super) fn declare_secrets(&mut self, found: BTreeMap<String, Entries>) {
+        if found.is_empty() {
+            return;
+        }
+        self.declared_secrets.extend(found);
+        let mut secrets = Secrets::new(self.shared.state.secrets());
+        for (name, entries) in &self.declared_secrets {
+            secrets.declare(name.clone(), entries.clone());
+        }
+        *self.shared.secrets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(secrets);
+    }
+
+    /// Begins to prepare a service; what it was before goes on until then.
+    pub(super) fn declare(&mut self, declared: Declared, asked: bool) {
+        let name = declared.name().to_owned();
+        let shared = self.shared.clone();
+        let service =
+            self.services.entry(name.clone()).or_insert_with(|| Service::new(declared.clone()));
+        service.declared = declared.clone();
+        service.generation = service.generation.wrapping_add(1);
+        service.preparing = true;
+        service.leaving = false;
+        if let Some(running) = &mut service.running {
+            running.unrouted = false;
+            if asked {
+                running.state.retry();
+            }
+        }
+        let (generation, models) = (service.generation, self.models.clone());
+        self.errands.spawn(async move {
+            let secrets = shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let result = Box::new(prepare(declared, models, secrets).await);
+            Errand::Prepared { service: name, generation, result }
+        });
+    }
+
+    pub(super) async fn on_prepared(
+        &mut self,
+        name: &str,
+        generation: u64,
+        result: Result<Prepared, PrepareError>,
+    ) {
+        let is_newest = self.services.get(name).is_some_and(|s| s.generation == generation);
+        if !is_newest {
+            return;
+        }
+        self.watch_files(name);
+        match result {
+            Ok(prepared) => self.install(prepared, false).await,
+            Err(error) => {
+                let problem = error.to_string();
+                if let Some(service) = self.services.get_mut(name) {
+                    service.preparing = false;
+                    service.last_error = Some(problem.clone());
+                }
+                self.note(Severity::Warning, Some(name), name, "NotPrepared", &problem).await;
+            }
+        }
+    }
+
+    /// Makes a prepared service the one that should run.
+    pub(super) async fn install(&mut self, prepared: Prepared, straight: bool) {
+        let Prepared { declared, model, plan, keys } = prepared;
+        let name = declared.name().to_owned();
+        let Some(service) = self.services.get_mut(&name) else { return };
+        service.preparing = false;
+        service.last_error = None;
+        if let Some(Watched { path, fingerprint }) = watched_model(service, &model) {
+            self.watch.acted(&path, Some(fingerprint));
+        }
+        let target = plan.revision.clone();
+        let revision = Revision {
+            workload: Arc::new(plan.workload.clone()),
+            folder: declared.folder.clone().into(),
+        };
+        let is_new = match &mut service.running {
+            None => {
+                let mut running = Running::new(plan, rollout::State::default());
+                running.keys = keys;
+                service.running = Some(running);
+                true
+            }
+            Some(running) => {
+                if running.plan.scaling != plan.scaling {
+                    // The manifest has the last word again once it says something new.
+                    running.scale = None;
+                    let (min, max) = (plan.scaling.min, plan.scaling.max);
+                    running.wanted = running.wanted.clamp(min.min(max), max);
+                }
+                running.keys = keys;
+                running.plan = plan;
+                let is_new = running.target != target;
+                if is_new {
+                    running.target = target.clone();
+                    running.straight = straight;
+                    running.example = None;
+                    (running.example_asked, running.example_known) = (false, false);
+                }
+                is_new
+            }
+        };
+        if let Some(running) = &mut service.running {
+            running.revisions.insert(target.clone(), revision);
+        }
+        service.declared = declared.clone();
+        if is_new {
+            let record = RevisionRecord {
+                service: name.clone(),
+                name: target,
+                number: 0,
+                manifest: declared.manifest,
+                model,
+                folder: declared.folder,
+                since_ms: unix_ms(SystemTime::now()),
+            };
+            self.writer.revision(record).await;
+        }
+        self.steer(&name).await;
+    }
+
+    /// Watches a service's manifest and model from now on.
+    fn watch_files(&mut self, name: &str) {
+        let Some(service) = self.services.get(name) else { return };
+        let known = self.watch.paths();
+        let files = [Some(service.declared.origin.path()), service.model_file()];
+        for path in files.into_iter().flatten() {
+            if !known.iter().any(|known| known == path) {
+                self.watch.acted(path, fingerprint(path).ok());
+            }
+        }
+    }
+
+    /// Files have been looked at: those that changed are read again.
+    pub(super) fn on_looked(&mut self, looked: Vec<(PathBuf, Option<String>)>) {
+        for path in self.watch.look(looked) {
+            if self.stopping {
+                return;
+            }
+            let concerned: Vec<(bool, Declared)> = self
+                .services
+                .values()
+                .filter(|service| !service.leaving && service.is_watched_at(&path))
+                .map(|service| {
+                    let is_manifest = matches!(service.declared.origin, Origin::Manifest { .. });
+                    let by_manifest = is_manifest && service.declared.origin.path() == path;
+                    (by_manifest, service.declared.clone())
+                })
+                .collect();
+            if concerned.iter().any(|(by_manifest, _)| *by_manifest) {
+                self.resolve(vec![path], None);
+                continue;
+            }
+            for (_, declared) in concerned {
+                self.declare(declared, false);
+            }
+        }
+    }
+
+    /// Goes back to the revision before, or to the one named. The answer is for people.
+    pub(super) async fn roll_back(
+        &mut self,
+        name: &str,
+        to: Option<&str>,
+    ) -> Result<String, String> {
+        let Some(running) = self.running(name) else {
+            return Err(format!("`{name}` does not run"));
+        };
+        let target = running.target.clone();
+        let revisions = self.writer.revisions(name).await;
+        let found = revisions.iter().find(|revision| match to {
+            Some(to) => revision.name.as_str() == to,
+            None => revision.name != target,
+        });
+        let Some(record) = found else {
+            let known: Vec<String> =
+                revisions.iter().map(|revision| format!("`{}`", revision.name)).collect();
+            return Err(match to {
+                Some(to) => format!("`{name}` has no revision `{to}`; it has {}", known.join(", ")),
+                None => format!("`{name}` has no revision before `{target}`"),
+            });
+        };
+        if record.name == target {
+            return Err(format!("`{name}` is at `{target}` already"));
+        }
+        let prepared = self.prepare_again(name, record)?;
+        let message = format!("`{name}` goes from `{target}` back to `{}`", record.name);
+        self.note(Severity::Normal, Some(name), record.name.as_str(), "Rollback", &message).await;
+        self.install(prepared, true).await;
+        Ok(message)
+    }
+
+    /// A revision of the history, if its model is still what it was.
+    fn prepare_again(&self, name: &str, record: &RevisionRecord) -> Result<Prepared, String> {
+        let Some(service) = self.services.get(name) else {
+            return Err(format!("`{name}` does not run"));
+        };
+        let path = record.model.path.display();
+        if record.model.fingerprint.starts_with("stat:") {
+            let now = fingerprint(&record.model.path).map_err(|error| {
+                format!("the model `{path}` of `{}` cannot be read: {error}", record.name)
+            })?;
+            if now != record.model.fingerprint {
+                return Err(format!(
+                    "the model `{path}` has changed since `{}`, so that revision cannot come back; put the model's old file back, and run `up` again",
+                    record.name
+                ));
+            }
+        } else if !record.model.path.exists() {
+            return Err(format!("the model `{path}` of `{}` is not there any more", record.name));
+        }
+        let declared = declared(record, &service.declared.origin);
+        let secrets = self.shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
+        prepare::again(declared, record.model.clone(), &secrets).map_err(|error| error.to_string())
+    }
+}
+
+struct Watched {
+    path: PathBuf,
+    fingerprint: String,
+}
+
+/// A model on this machine and what it was when it was prepared.
+fn watched_model(service: &Service, model: &crate::history::Model) -> Option<Watched> {
+    let path = service.model_file()?.to_owned();
+    Some(Watched { path, fingerprint: model.fingerprint.clone() })
+}
+
+/// An error with its causes.
+fn in_full(error: &TargetError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // A transparent error repeats its source.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,263 @@
+//! What `up` is told to run: model files, folders of models, and manifests become services.
+
+mod documents;
+mod fingerprint;
+mod layout;
+mod name;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use trainyard_api::manifest::{self, ManifestErrors};
+use trainyard_api::model_service::Model;
+use trainyard_api::scalar::ModelUri;
+use trainyard_api::{ModelService, ModelServiceSpec};
+
+pub(crate) use fingerprint::fingerprint;
+
+use crate::secret::{self, Entries};
+
+/// Where a service comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Origin {
+    /// A model's file or folder; there is no manifest.
+    Model { path: PathBuf },
+    /// A file with manifests.
+    Manifest { path: PathBuf },
+}
+
+impl Origin {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Model { path } | Self::Manifest { path } => path,
+        }
+    }
+}
+
+/// One service that should run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    /// With a name, and with no relative path in its model's uri.
+    pub manifest: ModelService,
+    pub origin: Origin,
+    /// Where its command runs.
+    pub folder: PathBuf,
+}
+
+impl Declared {
+    pub fn name(&self) -> &str {
+        self.manifest.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
+/// What targets stand for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resolved {
+    pub services: Vec<Declared>,
+    /// Secrets that stand among the manifests.
+    pub secrets: BTreeMap<String, Entries>,
+    /// What was left aside, and why.
+    pub notes: Vec<String>,
+}
+
+/// What is wrong with one target. Each is a person's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("there is nothing at `{path}`")]
+    Missing { path: PathBuf },
+    #[error("cannot read `{path}`")]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "`{path}` is neither an .onnx file, nor a manifest (.yaml, .yml, .json), nor a folder with models"
+    )]
+    Unknown { path: PathBuf },
+    #[error(
+        "`{path}` holds no model: expected an .onnx file, numbered versions, models in Triton's layout (NAME/VERSION/model.onnx), an MLflow model, or manifests{}",
+        list(found)
+    )]
+    NoModel { path: PathBuf, found: String },
+    #[error("`{path}` holds several models ({names}); name one of them, or call one `model.onnx`")]
+    Several { path: PathBuf, names: String },
+    #[error(
+        "the MLflow model `{path}` has no `onnx` flavor, it has {flavors}; log it with `mlflow.onnx`, or serve it with a `custom` runtime"
+    )]
+    NoOnnxFlavor { path: PathBuf, flavors: String },
+    #[error("`{path}` is no MLmodel file: {reason}")]
+    MlModel { path: PathBuf, reason: String },
+    #[error("`{path}` holds no ModelService")]
+    NoManifest { path: PathBuf },
+    #[error(transparent)]
+    Manifest(#[from] ManifestErrors),
+    #[error("{path}:{line}: {reason}")]
+    Secret { path: PathBuf, line: usize, reason: String },
+    #[error("`{first}` and `{second}` are both called `{name}`; rename one")]
+    SameName { name: String, first: PathBuf, second: PathBuf },
+}
+
+fn list(found: &str) -> String {
+    if found.is_empty() { "; it is empty".to_owned() } else { format!("; it has {found}") }
+}
+
+/// Finds out what targets stand for, or all that is wrong with them. Blocks: it reads files.
+pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
+    let mut resolved = Resolved::default();
+    let mut errors = Vec::new();
+    for target in targets {
+        match resolve_one(target) {
+            Ok(found) => {
+                resolved.services.extend(found.services);
+                resolved.secrets.extend(found.secrets);
+                resolved.notes.extend(found.notes);
+            }
+            Err(found) => errors.extend(found),
+        }
+    }
+    let mut first: BTreeMap<&str, &Path> = BTreeMap::new();
+    for service in &resolved.services {
+        let path = service.origin.path();
+        if let Some(first) = first.insert(service.name(), path) {
+            errors.push(TargetError::SameName {
+                name: service.name().to_owned(),
+                first: first.to_owned(),
+                second: path.to_owned(),
+            });
+        }
+    }
+    if errors.is_empty() { Ok(resolved) } else { Err(errors) }
+}
+
+fn resolve_one(target: &Path) -> Result<Resolved, Vec<TargetError>> {
+    let read = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => vec![TargetError::Missing { path: target.to_owned() }],
+        _ => vec![TargetError::Read { path: target.to_owned(), source }],
+    };
+    // Absolute, but links stay: `current -> v7` is a name that people chose.
+    let path = std::path::absolute(target).map_err(read)?;
+    let metadata = fs::metadata(&path).map_err(read)?;
+    if metadata.is_dir() {
+        return folder(&path);
+    }
+    match extension(&path) {
+        Some("onnx") => Ok(Resolved { services: vec![plain(&path)], ..Resolved::default() }),
+        Some("yaml" | "yml" | "json") => manifest_file(&path, true),
+        _ => Err(vec![TargetError::Unknown { path: target.to_owned() }]),
+    }
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension().and_then(|extension| extension.to_str())
+}
+
+/// The service that a model without a manifest stands for.
+fn plain(path: &Path) -> Declared {
+    let name = name::valid(
+        &if path.is_dir() { path.file_name() } else { path.file_stem() }
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+    );
+    let model = Model {
+        uri: ModelUri::File(path.to_owned()),
+        format: None,
+        version: None,
+        sha256: None,
+        credentials_secret: None,
+    };
+    let spec = ModelServiceSpec {
+        model,
+        runtime: None,
+        resources: None,
+        batching: None,
+        scaling: Default::default(),
+        rollout: None,
+        access: None,
+        placement: None,
+    };
+    Declared {
+        manifest: ModelService::new(&name, spec),
+        origin: Origin::Model { path: path.to_owned() },
+        folder: path.parent().unwrap_or(path).to_owned(),
+    }
+}
+
+/// A folder: manifests if it has one, else models in one of their layouts.
+fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
+    let read = |source| vec![TargetError::Read { path: path.to_owned(), source }];
+    let listing = layout::Listing::of(path).map_err(read)?;
+    let mut resolved = Resolved::default();
+    let mut errors = Vec::new();
+    for file in listing.files.iter().filter(|file| matches!(extension(file), Some("yaml" | "yml")))
+    {
+        match manifest_file(file, false) {
+            Ok(found) => {
+                resolved.services.extend(found.services);
+                resolved.secrets.extend(found.secrets);
+                resolved.notes.extend(found.notes);
+            }
+            Err(found) => errors.extend(found),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if resolved.services.is_empty() {
+        let models = layout::models(path, &listing).map_err(|error| vec![error])?;
+        resolved.services.extend(models.iter().map(|path| plain(path)));
+        // What is not a manifest beside a model is nobody's mistake.
+        resolved.notes.clear();
+    }
+    Ok(resolved)
+}
+
+/// Reads a file of manifests. One that was named must hold some; another may hold none.
+fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetError>> {
+    let read = |source| vec![TargetError::Read { path: path.to_owned(), source }];
+    let bytes = fs::read(path).map_err(read)?;
+    let name = path.display().to_string();
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let mut resolved = Resolved::default();
+    let located = match std::str::from_utf8(&bytes) {
+        Err(_) => manifest::read_bytes(&name, &bytes),
+        Ok(text) => {
+            let sorted = documents::sort(text, was_named);
+            for secret in &sorted.secrets {
+                let (name, entries) = secret::parse(&secret.text).map_err(|reason| {
+                    vec![TargetError::Secret { path: path.to_owned(), line: secret.line, reason }]
+                })?;
+                resolved.secrets.insert(name, entries);
+            }
+            let notes =
+                sorted.foreign.iter().map(|what| format!("`{name}`: {what} is not run here"));
+            resolved.notes.extend(notes);
+            if !sorted.has_ours {
+                return match was_named && resolved.secrets.is_empty() {
+                    true => Err(vec![TargetError::NoManifest { path: path.to_owned() }]),
+                    false => Ok(resolved),
+                };
+            }
+            manifest::read(&name, &sorted.ours)
+        }
+    };
+    let located = located.map_err(|errors| vec![errors.into()])?;
+    resolved.services.extend(located.into_iter().map(|found| Declared {
+        manifest: found.relative_to(parent),
+        origin: Origin::Manifest { path: path.to_owned() },
+        folder: parent.to_owned(),
+    }));
+    Ok(resolved)
+}
+
+/// The secrets among the YAML files of a folder; what cannot be read has none. Blocks.
+pub(crate) fn secrets_of(folder: &Path) -> BTreeMap<String, Entries> {
+    let listing = layout::Listing::of(folder).unwrap_or_default();
+    let files = listing.files.iter().filter(|file| matches!(extension(file), Some("yaml" | "yml")));
+    let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+    let documents = texts.flat_map(|text| documents::sort(&text, false).secrets);
+    documents.filter_map(|document| secret::parse(&document.text).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;

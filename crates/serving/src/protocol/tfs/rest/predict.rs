@@ -1,0 +1,37 @@
+//! `:predict`, which is KServe's v1 inference as well.
+
+use super::answer::refusal;
+use super::predict_request::{self, Form};
+use super::{json, predict_response, target};
+use crate::error::InferError;
+use crate::http::payload::Answer;
+use crate::http::route::Call;
+use crate::protocol::{call, oip};
+use crate::request::InferRequest;
+
+pub(super) async fn predict(call: Call) -> Answer {
+    run(call).await.unwrap_or_else(|error| refusal(&error))
+}
+
+async fn run(call: Call) -> Result<Answer, InferError> {
+    let target = target(&call)?;
+    let server = &call.app.server;
+    let metadata = server.metadata(&target.model, &target.version);
+    let metadata = metadata.map_err(|error| target.reword(error))?;
+    let (inputs, form) = predict_request::parse(&call.body, &metadata.signature)?;
+    let request = InferRequest {
+        model: target.model.clone(),
+        version: target.version.clone(),
+        inputs,
+        deadline: call.deadline,
+        ..InferRequest::default()
+    };
+    let response = call::infer(server, request).await.map_err(|error| target.reword(error))?;
+    let body = match form {
+        Form::Rows => predict_response::rows(&response.outputs)?,
+        Form::Columns => predict_response::columns(&response.outputs),
+    };
+    let mut answer = json(body);
+    oip::describe(&response.execution, answer.headers_mut());
+    Ok(answer)
+}

@@ -1,0 +1,70 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// Why a model could not be fetched. No variant holds a credential or the query of a URL.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The URI is wrong; nothing was tried.
+    #[error("`{uri}` names no model: {reason}")]
+    Uri { uri: String, reason: String },
+    /// A place that this machine cannot fetch from; the text says what can be done.
+    #[error("cannot fetch `{uri}` on this machine: {help}")]
+    Unsupported { uri: String, help: &'static str },
+    /// `sha256` is not 64 hexadecimal digits.
+    #[error("`{given}` is no SHA-256: expected 64 hexadecimal digits")]
+    InvalidDigest { given: String },
+    #[error("there is nothing at `{uri}`")]
+    NotFound { uri: String },
+    /// The store refused us.
+    #[error("no access to `{uri}`: {reason}{}", hint(help))]
+    Denied { uri: String, reason: String, help: &'static str },
+    /// A setting of the environment keeps us from asking the store at all.
+    #[error("cannot reach the store of `{uri}`: {reason}")]
+    Settings { uri: String, reason: String },
+    /// `offline` was asked for and the cache has nothing.
+    #[error("`{uri}` is not in the cache, and fetching it was forbidden (offline)")]
+    NotCached { uri: String },
+    /// The content is not what was asked for. Nothing of it was kept.
+    #[error("`{uri}` has the SHA-256 {actual}, expected {expected}")]
+    Digest { uri: String, expected: String, actual: String },
+    /// The disk is too full. What was fetched so far is kept, so that the next try goes on from it.
+    #[error(
+        "no space for `{uri}`: {needed} more bytes are needed in {folder}{}",
+        available.map(|bytes| format!(", {bytes} are free")).unwrap_or_default()
+    )]
+    NoSpace { uri: String, needed: u64, available: Option<u64>, folder: String },
+    /// The remote changed each time while it was being read.
+    #[error("`{uri}` changes while it is being fetched; try again when it is complete")]
+    Changing { uri: String },
+    /// An object's name is no path below the folder.
+    #[error("`{uri}` holds the object {key:?}, which cannot be a file of the model: {reason}")]
+    UnsafeKey { uri: String, key: String, reason: &'static str },
+    /// The remote failed, again and again where another attempt could help.
+    #[error("fetching `{uri}` failed{}: {reason}", after(*attempts))]
+    Remote { uri: String, attempts: u32, reason: String },
+    #[error("fetching `{uri}` took longer than {} seconds", limit.as_secs())]
+    Deadline { uri: String, limit: Duration },
+    #[error("fetching `{uri}` was cancelled")]
+    Cancelled { uri: String },
+    #[error("there is no cache folder; set HOME or XDG_CACHE_HOME to an absolute path")]
+    NoCache,
+    #[error("cannot {action} {path}")]
+    Files { action: &'static str, path: String, source: io::Error },
+}
+
+fn after(attempts: u32) -> String {
+    if attempts < 2 { String::new() } else { format!(" after {attempts} attempts") }
+}
+
+fn hint(help: &str) -> String {
+    if help.is_empty() { String::new() } else { format!(" ({help})") }
+}
+
+/// Says what was done to which path when a call of the file system failed.
+pub(crate) fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+    let path = path.display().to_string();
+    move |source| StorageError::Files { action, path, source }
+}
