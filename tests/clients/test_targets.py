@@ -82,7 +82,7 @@ def test_new_version_is_found(tmp_path):
         ('backend: "python"', "python"),
         ('name: "other"', "other"),
         ("max_batch_sise: 4", "max_batch_size"),
-        ("max_batch_size: 4\ninput [ {", "3"),
+        ("max_batch_size: 4\ninput [ {", ":2:"),
     ],
 )
 def test_configuration_mistakes_are_named(zoo, tmp_path, config, says):

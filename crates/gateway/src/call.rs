@@ -202,7 +202,6 @@ impl Gateway {
         service.counts.held.fetch_add(1, Ordering::Relaxed);
         let timer = tokio::time::sleep_until(until.into());
         tokio::pin!(timer);
-        let mut empty = false;
         loop {
             if place.is_head() {
                 let config = service.config.load();
@@ -214,11 +213,8 @@ impl Gateway {
                         call.held = Some(call.held.unwrap_or_default() + begun.elapsed());
                         return Ok(visit);
                     }
-                    Pick::Busy => empty = false,
-                    Pick::Empty => {
-                        empty = true;
-                        self.want(&service.name);
-                    }
+                    Pick::Busy => {}
+                    Pick::Empty => self.want(&service.name),
                 }
             }
             tokio::select! {
@@ -226,7 +222,7 @@ impl Gateway {
                 () = timer.as_mut() => {
                     return Err(if call.deadline <= until {
                         deadline_exceeded()
-                    } else if empty {
+                    } else if service.config.load().endpoints().next().is_none() {
                         let message = "no replica of the service became ready in time";
                         Refusal::new(Reason::NoReplica, message).after(RETRY_LATER)
                     } else {

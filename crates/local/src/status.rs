@@ -54,6 +54,9 @@ pub struct ServiceStatus {
     pub needs_key: bool,
     /// The body of a request that works for this model; none until it is ready.
     pub example: Option<Example>,
+    /// The example is there, or none can be made: the server does not speak the Open Inference
+    /// Protocol.
+    pub example_known: bool,
 }
 
 impl ServiceStatus {

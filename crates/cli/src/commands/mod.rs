@@ -45,7 +45,7 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
-            Self::Serve(serve) => serve.run(),
+            Self::Serve(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),

@@ -307,6 +307,7 @@ impl Actor {
                 let running = self.services.get_mut(&service).and_then(|s| s.running.as_mut());
                 if let Some(running) = running.filter(|r| r.target.as_str() == revision) {
                     running.example = example;
+                    running.example_known = true;
                 }
             }
             Errand::Looked(_) | Errand::Swept => {}

@@ -190,7 +190,7 @@ impl Actor {
         for name in names {
             let Some(running) = self.running(&name) else { continue };
             for (id, held) in std::mem::take(&mut running.replicas) {
-                let Held { replica, run, restarts, .. } = held;
+                let Held { replica, run, starts, .. } = held;
                 let process = run.as_ref().map(|run| Process::adopt(run.identity.clone()));
                 let start = match (process, run) {
                     (Some(Ok(process)), Some(run)) => Start::Adopt { process, run },
@@ -201,7 +201,7 @@ impl Actor {
                 let Some(held) = self.running(&name).and_then(|r| r.replicas.get_mut(&id)) else {
                     continue;
                 };
-                held.restarts = restarts;
+                held.starts = starts;
                 if replica.phase == Phase::Draining {
                     held.enter(Phase::Draining, None);
                     held.stop.cancel();

@@ -228,7 +228,7 @@ impl Actor {
                     running.target = target.clone();
                     running.straight = straight;
                     running.example = None;
-                    running.example_asked = false;
+                    (running.example_asked, running.example_known) = (false, false);
                 }
                 is_new
             }

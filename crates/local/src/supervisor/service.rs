@@ -58,8 +58,11 @@ pub(super) struct Running {
     pub(super) keys: Vec<ApiKey>,
     /// Of the target.
     pub(super) example: Option<Example>,
-    /// The one that the example was asked of.
     pub(super) example_asked: bool,
+    /// It was made, or cannot be.
+    pub(super) example_known: bool,
+    /// How a replica of a revision last ended by itself.
+    pub(super) last_ending: Option<(RevisionName, String)>,
     /// As the gateway has it.
     pub(super) routes: table::Service,
     /// It has left the gateway's table for good.
@@ -77,7 +80,8 @@ pub(super) struct Revision {
 pub(super) struct Held {
     pub(super) replica: fleet::Replica,
     pub(super) run: Option<Run>,
-    pub(super) restarts: u32,
+    /// Processes that it had.
+    pub(super) starts: u32,
     pub(super) since: SystemTime,
     pub(super) message: Option<String>,
     pub(super) stop: CancellationToken,
@@ -124,6 +128,8 @@ impl Running {
             keys: Vec::new(),
             example: None,
             example_asked: false,
+            example_known: false,
+            last_ending: None,
             routes: table::Service::default(),
             unrouted: false,
         }
@@ -171,6 +177,23 @@ impl Running {
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
+    /// Why the target does not serve, if it was given up or does not get ready.
+    fn failure(&self) -> Option<String> {
+        let decision = self.decision.as_ref()?;
+        if !matches!(decision.phase, rollout::Phase::Aborted | rollout::Phase::Stalled) {
+            return None;
+        }
+        let (target, reason) = (&self.target, decision.reason.as_str());
+        let ending = self.last_ending.as_ref().filter(|(revision, _)| revision == target);
+        let because = ending.map(|(_, message)| format!(": {message}")).unwrap_or_default();
+        Some(match self.state.stable().filter(|stable| *stable != target) {
+            Some(stable) => {
+                format!("`{target}` was given up ({reason}), `{stable}` serves{because}")
+            }
+            None => format!("`{target}` does not become ready ({reason}){because}"),
+        })
+    }
+
     fn status(&self, service: &Service) -> ServiceStatus {
         let scaling = self.scaling();
         let (phase, reason) = match &self.decision {
@@ -201,12 +224,13 @@ impl Running {
             revisions: revisions.into_values().collect(),
             replicas: self.replicas.values().map(replica_status).collect(),
             events: service.events.iter().cloned().collect(),
-            last_error: service.last_error.clone(),
+            last_error: service.last_error.clone().or_else(|| self.failure()),
             notes: self.plan.notes.clone(),
             models: self.plan.service.models.clone(),
             source: service.declared.origin.path().to_owned(),
             needs_key: self.plan.access.api_keys_secret.is_some(),
             example: self.example.clone(),
+            example_known: self.example_known,
         }
     }
 }
@@ -218,7 +242,7 @@ fn replica_status(held: &Held) -> ReplicaStatus {
         phase: held.replica.phase,
         pid: held.run.as_ref().map(|run| run.identity.pid),
         address: held.run.as_ref().and_then(|run| run.address),
-        restarts: held.restarts,
+        restarts: held.starts.saturating_sub(1),
         since_ms: unix_ms(held.since),
         message: held.message.clone(),
     }
@@ -266,6 +290,7 @@ impl Service {
             source: self.declared.origin.path().to_owned(),
             needs_key: false,
             example: None,
+            example_known: false,
         }
     }
 

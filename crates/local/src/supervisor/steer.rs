@@ -185,7 +185,7 @@ impl Actor {
             index,
         };
         let since = SystemTime::now();
-        let held = Held { replica, run, restarts: 0, since, message: None, stop: stop.clone() };
+        let held = Held { replica, run, starts: 0, since, message: None, stop: stop.clone() };
         running.replicas.insert(id, held);
         self.replicas.spawn(replica::run(slot, start, shared, tell, stop, hurry));
     }
@@ -237,9 +237,7 @@ impl Actor {
         let Some(held) = running.replicas.get_mut(id) else { return };
         match event {
             Event::Started { run, adopted, notes } => {
-                if held.run.take().is_some() && !adopted {
-                    held.restarts = held.restarts.saturating_add(1);
-                }
+                held.starts = held.starts.saturating_add(1);
                 let pid = run.identity.pid;
                 held.run = Some(run);
                 held.enter_if_staying(Phase::Starting, None);
@@ -280,9 +278,8 @@ impl Actor {
             Event::Ended { ending, message, restart } => {
                 held.enter_if_staying(Phase::Failed, Some(message.clone()));
                 held.replica.crash_looping = restart.reason == RestartReason::CrashLoop;
-                if let Some(run) = &mut held.run {
-                    run.address = None;
-                }
+                held.run = None;
+                running.last_ending = Some((held.replica.revision.clone(), message.clone()));
                 self.steer(&name).await;
                 self.writer.forget_replica(id).await;
                 self.note(Severity::Warning, Some(&name), id, reason_of(ending), &message).await;

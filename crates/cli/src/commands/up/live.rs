@@ -44,7 +44,7 @@ impl Live {
             self.print(&header(status));
         }
         for service in &status.services {
-            if service.is_settled() && service.ready > 0 {
+            if service.is_settled() && service.ready > 0 && service.example_known {
                 self.introduce(status, service);
             }
             let line = line(service);
