@@ -21,8 +21,26 @@ const LONGEST: usize = 1 << 14;
 const BYTES: [u8; 10] = [0, 1, 2, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'-'];
 /// Words that mean something to one format or another.
 const WORDS: [&str; 20] = [
-    "NaN", "-Infinity", "1e400", "18446744073709551616", "-1", "null", "true", "[[[[[[[[", "{\"a\":",
-    "\"\\ud800\"", "\u{feff}", "\n", ": ", "- ", "{}", "[]", "b64", "\0\0\0\0", "&a", "*a",
+    "NaN",
+    "-Infinity",
+    "1e400",
+    "18446744073709551616",
+    "-1",
+    "null",
+    "true",
+    "[[[[[[[[",
+    "{\"a\":",
+    "\"\\ud800\"",
+    "\u{feff}",
+    "\n",
+    ": ",
+    "- ",
+    "{}",
+    "[]",
+    "b64",
+    "\0\0\0\0",
+    "&a",
+    "*a",
 ];
 
 /// Runs `body` on the seeds of `target`.

@@ -37,7 +37,11 @@ pub(crate) fn message(choice: u8, bytes: Bytes) {
             if let Ok(message) = ClassificationRequest::decode(bytes) {
                 let data_type = |index: u8| DataType::ALL.get(usize::from(index)).copied();
                 let data_type = data_type(choice / 4 % 14).unwrap_or(DataType::Fp32);
-                let _ = examples::stack(&signature(data_type), message.input, &mut Expansion::new(LIMIT));
+                let _ = examples::stack(
+                    &signature(data_type),
+                    message.input,
+                    &mut Expansion::new(LIMIT),
+                );
             }
         }
         _ => {
