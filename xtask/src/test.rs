@@ -1,12 +1,17 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
+use std::path::Path;
 use std::process::Command;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::paths;
 use crate::python::{Environment, onnxruntime_library};
 use crate::run::{run, step};
+
+/// Pytest's exit code when it has run no test.
+const NO_TESTS: i32 = 5;
 
 #[derive(Args)]
 pub(crate) struct Test {
@@ -25,6 +30,8 @@ enum Part {
     Rust,
     /// Python clients against the real server
     Clients,
+    /// `trainyard up` and its commands, under load
+    Local,
 }
 
 impl Test {
@@ -37,7 +44,7 @@ impl Test {
                 run(cargo().args(clippy).args(["--", "-D", "warnings"]))
             })?;
         }
-        if wants(Part::Rust) || wants(Part::Clients) {
+        if [Part::Rust, Part::Clients, Part::Local].into_iter().any(wants) {
             let mut python = None;
             step("Python environment", || {
                 python = Some(Environment::Clients.python()?);
@@ -56,20 +63,37 @@ impl Test {
             }
             if wants(Part::Clients) {
                 step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
-                step("clients", || {
-                    let mut command = Command::new(&python);
-                    command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]);
-                    if let Some(filter) = &self.filter {
-                        command.args(["-k", filter]);
-                    }
-                    command.env("TRAINYARD_BIN", paths::target().join("debug/trainyard"));
-                    command.env("ORT_DYLIB_PATH", &library);
-                    command.env("TRAINYARD_CACHE", paths::cache());
-                    command.env("PYTHONDONTWRITEBYTECODE", "1");
-                    run(command.current_dir(paths::root()))
-                })?;
+                // kserve and tritonclient register the same protobuf files, so each has a process.
+                let kserve = "tests/clients/test_kserve.py";
+                let ignore = format!("--ignore={kserve}");
+                step("clients", || self.pytest(&python, &library, &["tests/clients", &ignore]))?;
+                step("clients: kserve", || self.pytest(&python, &library, &[kserve]))?;
+            }
+            if wants(Part::Local) {
+                step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
+                step("local", || self.pytest(&python, &library, &["tests/local"]))?;
             }
         }
+        Ok(())
+    }
+}
+
+impl Test {
+    fn pytest(&self, python: &Path, library: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(python);
+        command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).args(arguments);
+        if let Some(filter) = &self.filter {
+            command.args(["-k", filter]);
+        }
+        command.env("TRAINYARD_BIN", paths::target().join("debug/trainyard"));
+        command.env("ORT_DYLIB_PATH", library);
+        command.env("TRAINYARD_CACHE", paths::cache());
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.current_dir(paths::root());
+        // A filter may leave none of one group's tests, which pytest takes for an error.
+        let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+        let none_wanted = self.filter.is_some() && status.code() == Some(NO_TESTS);
+        anyhow::ensure!(status.success() || none_wanted, "{command:?} failed: {status}");
         Ok(())
     }
 }
