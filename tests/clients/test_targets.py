@@ -20,7 +20,7 @@ ROW = {"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.
 def label(running, model):
     status, answer = running.json(f"/v2/models/{model}/infer", ROW)
     assert status == 200, answer
-    return {output["name"]: output["data"] for output in answer["outputs"]}["label"]
+    return {output["name"]: output["data"] for output in answer["outputs"]}["output_label"]
 
 
 def test_file_and_folder(zoo, tmp_path):
@@ -82,7 +82,7 @@ def test_new_version_is_found(tmp_path):
         ('backend: "python"', "python"),
         ('name: "other"', "other"),
         ("max_batch_sise: 4", "max_batch_size"),
-        ("max_batch_size: 4\ninput [ {", "3"),
+        ("max_batch_size: 4\ninput [ {", ":2:"),
     ],
 )
 def test_configuration_mistakes_are_named(zoo, tmp_path, config, says):

@@ -202,4 +202,43 @@ mod tests {
         check(Scaling { min: 0, max: Some(1), ..default.clone() }, (0, 1, None));
         check(Scaling { max: Some(4), concurrency: Some(8), ..default }, (1, 4, None));
     }
+
+    fn read(spec: &str) -> Complete {
+        let text = format!(
+            "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {{name: iris}}\nspec: {spec}"
+        );
+        let mut services = crate::manifest::read("iris.yaml", &text).expect("valid");
+        complete(&services.remove(0).value.spec)
+    }
+
+    #[test]
+    fn everything_that_is_left_out() {
+        insta::assert_snapshot!(format!("{:#?}", read("{model: {uri: file://./iris}}")));
+    }
+
+    #[test]
+    fn what_is_said_stays() {
+        let spec = "{model: {uri: file://./iris}, resources: {cpu: 2}, runtime: {name: custom, command: [a], env: [{name: A}]},
+            rollout: {strategy: canary, pause: 5s, mirror: 5%}, access: {rateLimit: {rps: 7}},
+            placement: {spot: only, spread: none}, scaling: {min: 0, rps: 9, scaleToZeroAfter: 1m}}";
+        insta::assert_snapshot!(format!("{:#?}", read(spec)));
+    }
+
+    #[test]
+    fn steps_are_a_canarys_and_a_burst_is_a_seconds_worth() {
+        let rollout = |rollout: &str| {
+            read(&format!("{{model: {{uri: file://./m}}, rollout: {rollout}}}")).rollout
+        };
+        assert_eq!(rollout("{}").steps, Vec::<u8>::new());
+        assert_eq!(rollout("{strategy: blueGreen}").steps, Vec::<u8>::new());
+        assert_eq!(rollout("{strategy: canary}").steps, CANARY_STEPS);
+        assert_eq!(rollout("{strategy: canary, steps: [30]}").steps, [30]);
+        assert_eq!(rollout("{strategy: blueGreen}").pause, PAUSE);
+        let limit = |limit: &str| {
+            let spec = format!("{{model: {{uri: file://./m}}, access: {{rateLimit: {limit}}}}}");
+            read(&spec).access.rate_limit
+        };
+        assert_eq!(limit("{rps: 7}"), Some((7, 7)));
+        assert_eq!(limit("{rps: 7, burst: 20}"), Some((7, 20)));
+    }
 }

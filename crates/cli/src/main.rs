@@ -1,6 +1,9 @@
 //! The `trainyard` binary: parses arguments, calls a library, prints.
 
 mod commands;
+mod failure;
+mod size;
+mod table;
 
 use std::process::ExitCode;
 
@@ -16,6 +19,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // The one TLS provider of the process; nothing before this line could have installed another.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command.run() {
         Ok(code) => code,
         Err(report) => {
@@ -23,4 +28,10 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+#[test]
+fn arguments_are_consistent() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
 }

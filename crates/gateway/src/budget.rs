@@ -38,11 +38,15 @@ impl Budget {
     pub(crate) fn withdraw(&self, ratio: f64, min_per_second: f64, now: Instant) -> bool {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = self.requests.load(Ordering::Relaxed);
-        let fresh = requests.saturating_sub(inner.requests_seen) as f64 * ratio;
         let elapsed = now.saturating_duration_since(inner.last).as_secs_f64();
-        let minimum = min_per_second * WINDOW.as_secs_f64();
-        // What was saved in quiet times is bounded by one window of the minimum.
-        inner.tokens = (inner.tokens + elapsed * min_per_second).min(minimum) + fresh;
+        let (window, minimum) = (WINDOW.as_secs_f64(), min_per_second * WINDOW.as_secs_f64());
+        // Of requests that came over a longer time, only a window's worth counts, and what was
+        // saved from them is forgotten within a window.
+        let recent = (window / elapsed).min(1.0);
+        let fresh = requests.saturating_sub(inner.requests_seen) as f64 * ratio * recent;
+        let saved = (inner.tokens - minimum).max(0.0) * (1.0 - elapsed / window).max(0.0);
+        let given = (inner.tokens.min(minimum) + elapsed * min_per_second).min(minimum);
+        inner.tokens = given + saved + fresh;
         inner.requests_seen = requests;
         inner.last = inner.last.max(now);
         if inner.tokens < 1.0 {

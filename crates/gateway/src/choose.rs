@@ -91,7 +91,8 @@ mod tests {
         let mut loads = vec![0u32; 100];
         for _ in 0..100_000 {
             let (a, b) = two_of(loads.len(), random()).unwrap();
-            loads[if loads[b] < loads[a] { b } else { a }] += 1;
+            let less = if loads[b] < loads[a] { b } else { a };
+            loads[less] += 1;
         }
         // Random choice would be off by about 100 somewhere; two choices stay within a few.
         assert!(loads.iter().all(|load| load.abs_diff(1_000) < 20), "{loads:?}");

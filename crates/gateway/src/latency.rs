@@ -103,7 +103,7 @@ impl LatencyCounts {
     /// Counts up to each of `edges` (seconds, growing) and above the last, for an exposition.
     pub(crate) fn up_to(&self, edges: &[f64]) -> Vec<(f64, u64)> {
         let mut buckets: Vec<(f64, u64)> = edges.iter().map(|edge| (*edge, 0)).collect();
-        buckets.push((f64::MAX, 0));
+        buckets.push((f64::INFINITY, 0));
         for (index, count) in self.counts.iter().enumerate() {
             let seconds = upper_edge(index) as f64 / 1e6;
             if let Some((_, total)) = buckets.iter_mut().find(|(edge, _)| seconds <= *edge) {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn exposition_is_in_the_given_buckets() {
         let buckets = counts(&[50, 2_000, 70_000_000]).up_to(&[0.001, 0.01]);
-        assert_eq!(buckets, [(0.001, 1), (0.01, 1), (f64::MAX, 1)]);
+        assert_eq!(buckets, [(0.001, 1), (0.01, 1), (f64::INFINITY, 1)]);
     }
 
     proptest! {

@@ -16,9 +16,12 @@ pub(crate) struct Visit {
     pub(crate) revision: Arc<RevisionState>,
     entry: Option<Entry>,
     pub(crate) endpoint: Arc<EndpointState>,
-    started: Instant,
+    pub(crate) started: Instant,
     latency: Option<Duration>,
     ending: Ending,
+    /// A copy that nobody waits for: its failures are evidence, but take no replica out, or the
+    /// evidence would end with them.
+    mirrored: bool,
 }
 
 /// How an attempt ended.
@@ -52,6 +55,7 @@ impl Visit {
             started: now,
             latency: None,
             ending: Ending::Unknown,
+            mirrored: false,
         }
     }
 
@@ -86,7 +90,8 @@ impl Drop for Visit {
         let ejection = &self.service.ejection;
         let others = || others_out(&self.service.config.load(), &self.endpoint);
         if outcome != Outcome::Neutral
-            && self.endpoint.note(outcome, ejection, others, Instant::now())
+            && !self.mirrored
+            && self.endpoint.note(outcome, ejection, others)
         {
             self.service.counts.ejections.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
@@ -169,8 +174,10 @@ pub(crate) fn pick(
 /// Chooses a replica of one revision for a mirrored request.
 pub(crate) fn pick_of(service: &Arc<ServiceState>, revision: &RevisionConfig) -> Option<Visit> {
     let now = Instant::now();
-    let entry = less_busy(&revision.endpoints, None, &[], true, now)?;
-    Some(Visit::new(service, revision, entry, now))
+    let entry = less_busy(&revision.endpoints, None, &[], false, now)?;
+    let mut visit = Visit::new(service, revision, entry, now);
+    visit.mirrored = true;
+    Some(visit)
 }
 
 fn less_busy(

@@ -1,5 +1,6 @@
 //! Benchmarks that run the peer beside us, in one run, and print the ratio.
 
+mod gateway;
 mod load;
 mod server;
 mod serving;
@@ -8,6 +9,8 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// The gateway against nginx as reverse proxy
+    Gateway(gateway::Gateway),
     /// The model server against MLServer, LitServe and raw ONNX Runtime
     Serving(serving::Serving),
 }
@@ -15,6 +18,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Gateway(bench) => bench.run(),
             Self::Serving(bench) => bench.run(),
         }
     }

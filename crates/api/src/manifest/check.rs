@@ -79,6 +79,9 @@ fn object(
     let problems = report.len();
     let mut values = Map::new();
     for entry in entries {
+        if report.is_full() {
+            return None;
+        }
         let path = join(spot.path, &entry.key);
         let Some(field) = object.fields.get(&entry.key) else {
             unknown_field(report, entry, spot.path, object.fields.keys().map(String::as_str));
@@ -322,7 +325,7 @@ fn missing(report: &mut Report, span: Range<usize>, path: &str, name: &str, fiel
     report
         .problem(ProblemKind::MissingField, path, format!("`{path}` is missing"), span)
         .label(format!("needs `{name}`"))
-        .help(Some(format!("{name}: {}", field.summary).into()));
+        .help(Some(format!("add `{name}`: {}", field.summary).into()));
 }
 
 /// Reports a field that nobody knows, with the one that may have been meant.

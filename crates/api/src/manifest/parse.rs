@@ -103,7 +103,7 @@ impl Builder<'_, '_> {
             }
             Event::Alias(anchor) => {
                 let node = match self.anchors.get(&anchor) {
-                    // Where the alias stands, a problem is told at the alias.
+                    // A problem in it is told once for each use, where it was written.
                     Some(node) => node.clone(),
                     None => {
                         let path = self.path();
@@ -162,6 +162,8 @@ impl Builder<'_, '_> {
                     seen.insert(key.clone(), key_span.clone());
                     entries.push(Entry { key, key_span, value: node });
                 }
+                // Beyond the last problem that is told, finding out more is lost time.
+                Some(_) if self.report.is_full() => {}
                 Some(first) => {
                     let path = join(&self.path(), &key);
                     let message = format!("`{}` is there twice", short(&path));

@@ -22,7 +22,7 @@ pub(super) enum Shape {
     Integer { min: i128, max: i128 },
     List { item: Box<Shape>, min: u64, max: u64 },
     Map { value: Box<Shape> },
-    Object(Object),
+    Object(Box<Object>),
 }
 
 /// A mapping with named fields.
@@ -119,7 +119,9 @@ impl Shape {
                 max: count("maxItems", u64::MAX),
             }),
             "object" => match schema.get("properties").and_then(Value::as_object) {
-                Some(properties) => Object::read(schema, properties).map(Self::Object),
+                Some(properties) => {
+                    Object::read(schema, properties).map(|object| Self::Object(Box::new(object)))
+                }
                 None => {
                     let value = Self::read(schema.get("additionalProperties")?)?;
                     Some(Self::Map { value: Box::new(value) })

@@ -11,6 +11,7 @@ use crate::scalar::{Percent, Period};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.steps) || (has(self.strategy) && self.strategy == 'canary')").message("`steps` belong to `strategy: canary`").field_path(".steps"),
+    validation = Rule::new("!has(self.steps) || (self.steps.isSorted() && self.steps.all(x, self.steps.exists_one(y, y == x)))").message("each of the `steps` must be larger than the one before").field_path(".steps"),
     validation = Rule::new("!has(self.pause) || (has(self.strategy) && self.strategy != 'rolling')").message("`pause` belongs to `strategy: canary` and `strategy: blueGreen`").field_path(".pause"),
     validation = Rule::new("!has(self.mirror) || (has(self.strategy) && self.strategy != 'rolling')").message("`mirror` belongs to `strategy: canary` and `strategy: blueGreen`").field_path(".mirror"),
 )]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.name != 'custom' || has(self.command) || has(self.image)").message("a `custom` runtime needs a `command`, an `image`, or both"),
-    validation = Rule::new("self.name == 'custom' || !has(self.command)").message("only a `custom` runtime takes a `command`; the others have their own").field_path(".command"),
+    validation = Rule::new("self.name == 'custom' || !has(self.command)").message("only a `custom` runtime takes a `command`; remove it, since the other runtimes have their own").field_path(".command"),
 )]
 pub struct Runtime {
     /// `onnx` (Trainyard's own server), `tensorflow`, `triton`, `vllm`, `torchserve`, or `custom`.

@@ -285,7 +285,6 @@ macro_rules! quantity_scalar {
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
-                    "anyOf": [{"type": "integer"}, {"type": "string"}],
                     "pattern": PATTERN,
                     "x-kubernetes-int-or-string": true,
                     (SCALAR_KEY): $kind.name,

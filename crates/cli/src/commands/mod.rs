@@ -1,8 +1,11 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
 mod down;
+mod engine;
 mod events;
+mod inspect;
 mod logs;
+mod predict;
 mod restart;
 mod rollback;
 mod scale;
@@ -25,6 +28,9 @@ pub(crate) enum Command {
     Restart(restart::Restart),
     Down(down::Down),
     Serve(serve::Serve),
+    Predict(predict::Predict),
+    Inspect(inspect::Inspect),
+    Engine(engine::Engine),
 }
 
 impl Command {
@@ -39,7 +45,10 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
-            Self::Serve(serve) => serve.run(),
+            Self::Serve(command) => command.run(),
+            Self::Predict(command) => command.run(),
+            Self::Inspect(command) => command.run(),
+            Self::Engine(command) => command.run(),
         }
     }
 }

@@ -161,7 +161,9 @@ impl Autoscaler {
         let wanted_stable = replicas_for(spec, stable);
         let wanted_panic = replicas_for(spec, panic);
 
-        if f64::from(wanted_panic) >= self.windows.panic_threshold * f64::from(total) {
+        // Not by whole replicas: half a replica too few would count as a whole one, and a pair would
+        // panic at the least of demand.
+        if load(spec, panic) >= self.windows.panic_threshold * f64::from(total) {
             self.panic_at = Some(now);
         }
         let panicking =
@@ -224,14 +226,19 @@ impl Autoscaler {
 
 /// The replicas that carry a demand at the plan's targets; the metric that needs most decides.
 fn replicas_for(spec: &Scaling, demand: Demand) -> u32 {
-    let by = |demand: f64, target: Option<f64>| match target {
-        Some(target) if target > 0.0 => ceil(demand / target),
-        _ => 0,
-    };
-    let wanted = by(demand.concurrency, spec.concurrency).max(by(demand.rps, spec.rps));
+    let wanted = ceil(load(spec, demand));
     // Without a target, or below any rounding, whoever asks needs one replica.
     let somebody_asks = demand.concurrency > 0.0 || demand.rps > 0.0;
     wanted.max(u32::from(somebody_asks))
+}
+
+/// A demand in replicas and parts of them.
+fn load(spec: &Scaling, demand: Demand) -> f64 {
+    let by = |demand: f64, target: Option<f64>| match target {
+        Some(target) if target > 0.0 => demand / target,
+        _ => 0.0,
+    };
+    by(demand.concurrency, spec.concurrency).max(by(demand.rps, spec.rps))
 }
 
 /// Rounds up, but not for what floating point adds to a whole number.

@@ -107,10 +107,6 @@ impl World {
         self
     }
 
-    fn behaviour(&self, revision: &RevisionName) -> Behaviour {
-        self.behaviour.get(revision).copied().unwrap_or(GOOD)
-    }
-
     fn run(&mut self, seconds: u64) -> &mut Self {
         for _ in 0..seconds {
             self.tick();
@@ -278,8 +274,7 @@ fn check_laws(before: &State, after: &State, observed: &Observed<'_>, decision: 
     }
 
     // Capacity: what is ready stays ready, up to the number that has to be there.
-    let there: u32 =
-        observed.revisions.keys().filter(|name| !given_up(name)).map(|name| ready(name)).sum();
+    let there: u32 = observed.revisions.keys().filter(|name| !given_up(name)).map(ready).sum();
     let least = observed.wanted.saturating_sub(slack.unavailable).min(there);
     assert!(kept >= least, "{kept} kept, {least} needed: {observed:?} {decision:?}");
 

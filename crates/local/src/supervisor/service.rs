@@ -187,7 +187,9 @@ impl Running {
         let ending = self.last_ending.as_ref().filter(|(revision, _)| revision == target);
         let because = ending.map(|(_, message)| format!(": {message}")).unwrap_or_default();
         Some(match self.state.stable().filter(|stable| *stable != target) {
-            Some(stable) => format!("`{target}` was given up ({reason}), `{stable}` serves{because}"),
+            Some(stable) => {
+                format!("`{target}` was given up ({reason}), `{stable}` serves{because}")
+            }
             None => format!("`{target}` does not become ready ({reason}){because}"),
         })
     }

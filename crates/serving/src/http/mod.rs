@@ -17,6 +17,8 @@ mod own;
 pub(crate) mod payload;
 mod request_id;
 pub(crate) mod route;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +27,15 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::Server;
-use crate::protocol::oip;
+use crate::protocol::{oip, tfs};
 use crate::shared_memory::SharedMemory;
 use route::Protocol;
 
 pub use listener::serve;
 
 /// The REST protocols. A path belongs to the first whose prefix it has; the last has them all.
-pub(crate) static PROTOCOLS: [&Protocol; 2] = [&oip::PROTOCOL, &own::PROTOCOL];
+pub(crate) static PROTOCOLS: [&Protocol; 3] =
+    [&oip::PROTOCOL, &tfs::rest::PROTOCOL, &own::PROTOCOL];
 
 /// Settings of the listener.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ pub enum ModelControl {
     None,
     /// All, and changes of the repository are looked for at this interval.
     Poll(Duration),
-    /// These at start, then whatever the repository API asks for.
+    /// These at start (`*` for all), then whatever the repository API asks for.
     Explicit { load: Vec<String> },
 }
 

@@ -12,6 +12,9 @@ use crate::engine::choose_with_threads;
 use crate::repository::Repository;
 use crate::scheduler::{Compute, Metrics};
 
+/// In place of names, loads all models that are there at start, as in Triton.
+const EVERY_MODEL: &str = "*";
+
 pub(super) fn start(options: ServerOptions) -> Result<Arc<Shared>, StartError> {
     let may_be_empty = matches!(options.control, ModelControl::Explicit { .. });
     let repository = Repository::open(&options.targets, options.name.as_deref(), may_be_empty)
@@ -40,7 +43,9 @@ fn look(repository: &Repository, options: &ServerOptions) -> Result<Found, Vec<S
     let (mut sources, _) = repository.scan();
     let known = sources.keys().cloned().collect();
     let mut problems = Vec::new();
-    if let ModelControl::Explicit { load } = &options.control {
+    if let ModelControl::Explicit { load } = &options.control
+        && !load.iter().any(|name| name == EVERY_MODEL)
+    {
         for name in load.iter().filter(|name| !sources.contains_key(*name)) {
             problems.push(format!("the model '{name}' is to be loaded, but there is none"));
         }

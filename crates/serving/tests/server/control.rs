@@ -34,6 +34,9 @@ async fn load_and_unload() {
     server.load("b", LoadOptions::default()).await.expect("loads again");
     assert_eq!(state(&server, "b", 1), Some((VersionState::Ready, String::new())));
 
+    let every = started(explicit(folder.path().to_owned(), &["*"])).await;
+    assert_eq!(latest(&every, "b").await.expect("answers"), 3.0);
+
     for hostile in ["../a", "", "/etc/passwd", "a/1", "nosuch"] {
         let error = server.load(hostile, LoadOptions::default()).await.expect_err(hostile);
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{hostile}");

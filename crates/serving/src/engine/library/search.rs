@@ -94,7 +94,8 @@ fn run(candidates: impl Iterator<Item = Candidate>, first_only: bool) -> Search 
 
 /// Candidates in order; each place is looked at only when the ones before it gave nothing.
 fn candidates() -> impl Iterator<Item = Candidate> {
-    let places: [(Origin, fn() -> Vec<PathBuf>); 5] = [
+    type Place = fn() -> Vec<PathBuf>;
+    let places: [(Origin, Place); 5] = [
         (Origin::Variable, from_variable),
         (Origin::Beside, beside),
         (Origin::Cache, cached),

@@ -309,12 +309,12 @@ impl Role {
     }
 }
 
+/// The library's number of the element type, and the extents.
+type TensorType = (i32, Vec<Option<usize>>);
+
 /// Element number and dims of a tensor or, for outputs, of the tensor that a sequence is stacked to.
 /// `None` for other types.
-fn read_type(
-    info: &Handle<sys::OrtTypeInfo>,
-    role: Role,
-) -> Result<Option<(i32, Vec<Option<usize>>)>, Failure> {
+fn read_type(info: &Handle<sys::OrtTypeInfo>, role: Role) -> Result<Option<TensorType>, Failure> {
     let api = api();
     let mut kind: c_int = 0;
     // SAFETY: the type information is alive, and so are the parts that the casts point into.
@@ -339,7 +339,7 @@ fn read_type(
     }
 }
 
-fn read_tensor_type(info: &Handle<sys::OrtTypeInfo>) -> Result<(i32, Vec<Option<usize>>), Failure> {
+fn read_tensor_type(info: &Handle<sys::OrtTypeInfo>) -> Result<TensorType, Failure> {
     let api = api();
     let mut number: c_int = 0;
     let mut dims = Vec::new();

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod deadline;
 mod dispatch;
 mod execution;
+pub(crate) mod fuzz;
 mod health;
 mod oip;
 pub(crate) mod status;

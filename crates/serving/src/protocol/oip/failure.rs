@@ -9,7 +9,7 @@ use crate::http::route::Unmatched;
 use crate::protocol::json::Writer;
 
 /// The status of a kind of error: Triton's, but where HTTP has a better one than 400.
-pub(super) fn status(kind: ErrorKind) -> StatusCode {
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::InvalidArgument | ErrorKind::AlreadyExists => StatusCode::BAD_REQUEST,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
@@ -26,13 +26,17 @@ pub(super) fn status(kind: ErrorKind) -> StatusCode {
 /// The answer for an error. Clients read `error` as text, so it is never an object.
 pub(crate) fn failure(error: &InferError) -> Answer {
     let mut answer = message(status(error.kind()), &error.to_string());
-    if let Some(after) = error.retry_after() {
-        // Whole seconds, and not "at once".
-        let seconds = after.as_millis().div_ceil(1_000).clamp(1, 3_600);
-        let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(1));
+    if let Some(seconds) = retry_after(error) {
         answer.headers_mut().insert(RETRY_AFTER, seconds);
     }
     answer
+}
+
+/// The value of `Retry-After`, if trying again makes sense.
+pub(crate) fn retry_after(error: &InferError) -> Option<HeaderValue> {
+    // Whole seconds, and not "at once".
+    let seconds = error.retry_after()?.as_millis().div_ceil(1_000).clamp(1, 3_600);
+    Some(HeaderValue::from(u64::try_from(seconds).unwrap_or(1)))
 }
 
 /// The answer where no route matches.

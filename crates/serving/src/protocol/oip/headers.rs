@@ -15,7 +15,7 @@ const BATCH_SIZE: HeaderName = HeaderName::from_static("x-trainyard-batch-size")
 const BATCH_CLOSE: HeaderName = HeaderName::from_static("x-trainyard-batch-close");
 
 /// Adds queue and compute time in microseconds, batch size, and why the batch was closed.
-pub(super) fn describe(execution: &Execution, headers: &mut HeaderMap) {
+pub(crate) fn describe(execution: &Execution, headers: &mut HeaderMap) {
     let microseconds = |duration: std::time::Duration| {
         HeaderValue::from(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
     };

@@ -6,6 +6,7 @@
 mod decode;
 mod encode;
 mod failure;
+mod fuzz;
 mod headers;
 mod infer;
 pub(crate) mod load;
@@ -21,7 +22,9 @@ pub(crate) mod settings;
 mod statistics;
 mod trace_log;
 
-pub(crate) use failure::{failure, unmatched};
+pub(crate) use failure::{failure, retry_after, status, unmatched};
+pub(crate) use fuzz::fuzz;
+pub(crate) use headers::describe;
 pub(crate) use routes::PROTOCOL;
 
 use crate::error::InferError;

@@ -46,7 +46,7 @@ pub(crate) async fn reload(
 }
 
 /// The models of a request, each named once.
-fn wanted(request: ReloadConfigRequest) -> Result<Vec<ModelConfig>, InferError> {
+pub(crate) fn wanted(request: ReloadConfigRequest) -> Result<Vec<ModelConfig>, InferError> {
     let models = match request.config.and_then(|config| config.config) {
         Some(Config::ModelConfigList(list)) => list.config,
         Some(Config::CustomModelConfig(_)) => {

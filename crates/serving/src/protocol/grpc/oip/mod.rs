@@ -11,3 +11,11 @@ mod stream;
 mod tests;
 
 pub(super) use service::InferenceService;
+
+use super::inference::ModelInferRequest;
+use crate::shared_memory::SharedMemory;
+
+/// Decodes any message, for the fuzz targets.
+pub(super) fn fuzz(message: ModelInferRequest) {
+    let _ = decode::decode(message, &SharedMemory::default(), None);
+}

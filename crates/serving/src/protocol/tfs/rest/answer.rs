@@ -11,6 +11,7 @@ use crate::error::{ErrorKind, InferError};
 use crate::http::payload::{self, Answer, Payload};
 use crate::http::route::Unmatched;
 use crate::protocol::json::Writer;
+use crate::protocol::oip;
 
 /// An answer with a JSON body that pages of any origin may read.
 pub(crate) fn json(body: Vec<u8>) -> Answer {
@@ -20,10 +21,8 @@ pub(crate) fn json(body: Vec<u8>) -> Answer {
 /// An error as `{ "error": "…" }`, with the status of its kind.
 pub(crate) fn refusal(error: &InferError) -> Answer {
     let mut answer = failure(status(error.kind()), &error.to_string());
-    if let Some(after) = error.retry_after() {
-        // The header counts in whole seconds; 0 would ask for another try at once.
-        let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1);
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    if let Some(seconds) = oip::retry_after(error) {
+        answer.headers_mut().insert(RETRY_AFTER, seconds);
     }
     answer
 }
@@ -66,15 +65,8 @@ fn comes_from_a_page(head: &Parts) -> bool {
 
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
-        ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
-        ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::AlreadyExists => StatusCode::CONFLICT,
-        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        // Client closed request: not registered, but what TensorFlow Serving and nginx use.
-        ErrorKind::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-        ErrorKind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // For all others both protocols have the same.
+        kind => oip::status(kind),
     }
 }

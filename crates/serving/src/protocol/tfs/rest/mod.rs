@@ -2,6 +2,7 @@
 
 mod answer;
 mod examples;
+mod fuzz;
 mod metadata;
 mod methods;
 mod predict;
@@ -20,6 +21,7 @@ use crate::protocol::kserve_v1;
 use crate::request::VersionChoice;
 
 pub(crate) use answer::{json, refusal, unmatched};
+pub(crate) use fuzz::fuzz;
 pub(crate) use metadata::versions;
 
 /// The routes under `/v1`: TensorFlow Serving's, and those that it shares with KServe.
@@ -132,3 +134,6 @@ pub(crate) fn target(call: &Call) -> Result<Target, InferError> {
     };
     Ok(Target { model, version })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::{json, predict_response, target};
 use crate::error::InferError;
 use crate::http::payload::Answer;
 use crate::http::route::Call;
-use crate::protocol::call;
+use crate::protocol::{call, oip};
 use crate::request::InferRequest;
 
 pub(super) async fn predict(call: Call) -> Answer {
@@ -31,5 +31,7 @@ async fn run(call: Call) -> Result<Answer, InferError> {
         Form::Rows => predict_response::rows(&response.outputs)?,
         Form::Columns => predict_response::columns(&response.outputs),
     };
-    Ok(json(body))
+    let mut answer = json(body);
+    oip::describe(&response.execution, answer.headers_mut());
+    Ok(answer)
 }

@@ -1,0 +1,16 @@
+//! Libraries' errors as reports for people.
+
+use std::error::Error;
+
+use miette::{Report, miette};
+
+/// A report that says the error and its causes, in one line.
+pub(crate) fn failure(error: impl Error) -> Report {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    miette!("{text}")
+}
