@@ -2,6 +2,7 @@
 
 mod commands;
 mod failure;
+mod print;
 mod size;
 mod table;
 
