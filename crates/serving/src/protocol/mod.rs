@@ -8,5 +8,5 @@ pub(crate) mod kserve_v1;
 mod narrow;
 pub(crate) mod oip;
 pub(crate) mod openapi;
-mod raw;
+pub(crate) mod raw;
 pub(crate) mod tfs;
