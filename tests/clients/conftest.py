@@ -123,7 +123,7 @@ def repository(zoo, tmp_path_factory):
     (root / "iris/config.pbtxt").write_text(
         """
         backend: "onnxruntime"
-        output [ { name: "probabilities" data_type: TYPE_FP32 dims: [ -1, 3 ]
+        output [ { name: "output_probability" data_type: TYPE_FP32 dims: [ -1, 3 ]
                    label_filename: "labels.txt" } ]
         """
     )

@@ -77,8 +77,8 @@ def test_async_requests_come_back_right(client):
 def test_classification(client):
     flowers = triton.InferInput("X", [2, 4], "FP32")
     flowers.set_data_from_numpy(np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3, 5.2, 2.3]], np.float32))
-    wanted = [triton.InferRequestedOutput("probabilities", class_count=2)]
-    best = client.infer("iris", [flowers], outputs=wanted).as_numpy("probabilities")
+    wanted = [triton.InferRequestedOutput("output_probability", class_count=2)]
+    best = client.infer("iris", [flowers], outputs=wanted).as_numpy("output_probability")
     assert [one.decode().split(":")[1:] for one in best.reshape(-1, 2)[:, 0]] == [
         ["0", "setosa"],
         ["2", "virginica"],

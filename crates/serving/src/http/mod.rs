@@ -17,6 +17,8 @@ mod own;
 pub(crate) mod payload;
 mod request_id;
 pub(crate) mod route;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -36,26 +36,6 @@ pub(crate) fn from_tensorflow(number: i32) -> Result<DataType, InferError> {
     })
 }
 
-/// The name by which TensorFlow's error messages call a type, such as `int32`.
-pub(crate) const fn short_name(data_type: DataType) -> &'static str {
-    match data_type {
-        DataType::Bool => "bool",
-        DataType::Uint8 => "uint8",
-        DataType::Uint16 => "uint16",
-        DataType::Uint32 => "uint32",
-        DataType::Uint64 => "uint64",
-        DataType::Int8 => "int8",
-        DataType::Int16 => "int16",
-        DataType::Int32 => "int32",
-        DataType::Int64 => "int64",
-        DataType::Fp16 => "half",
-        DataType::Bf16 => "bfloat16",
-        DataType::Fp32 => "float",
-        DataType::Fp64 => "double",
-        DataType::Bytes => "string",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
