@@ -20,7 +20,7 @@ ROW = {"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.
 def label(running, model):
     status, answer = running.json(f"/v2/models/{model}/infer", ROW)
     assert status == 200, answer
-    return {output["name"]: output["data"] for output in answer["outputs"]}["label"]
+    return {output["name"]: output["data"] for output in answer["outputs"]}["output_label"]
 
 
 def test_file_and_folder(zoo, tmp_path):

@@ -63,15 +63,11 @@ impl Test {
             }
             if wants(Part::Clients) {
                 step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
-                // kserve and tritonclient register the same protobuf files, so each has a process.
-                let kserve = "tests/clients/test_kserve.py";
-                let ignore = format!("--ignore={kserve}");
-                step("clients", || self.pytest(&python, &library, &["tests/clients", &ignore]))?;
-                step("clients: kserve", || self.pytest(&python, &library, &[kserve]))?;
+                step("clients", || self.pytest(&python, &library, "tests/clients"))?;
             }
             if wants(Part::Local) {
                 step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
-                step("local", || self.pytest(&python, &library, &["tests/local"]))?;
+                step("local", || self.pytest(&python, &library, "tests/local"))?;
             }
         }
         Ok(())
@@ -79,9 +75,9 @@ impl Test {
 }
 
 impl Test {
-    fn pytest(&self, python: &Path, library: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    fn pytest(&self, python: &Path, library: &Path, folder: &str) -> anyhow::Result<()> {
         let mut command = Command::new(python);
-        command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).args(arguments);
+        command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(folder);
         if let Some(filter) = &self.filter {
             command.args(["-k", filter]);
         }

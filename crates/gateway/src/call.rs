@@ -93,10 +93,7 @@ impl Gateway {
         peer: &Peer,
     ) -> Result<Call, Refusal> {
         let config = service.config.load();
-        self.authorize(service, &config, &mut asked, peer).inspect_err(|_| {
-            // It never entered, so nothing else counts it as seen.
-            tracing::debug!(service = %service.name, "a request was turned away");
-        })?;
+        self.authorize(service, &config, &mut asked, peer)?;
         let sticky = config.sticky_header.as_ref().and_then(|name| asked.headers.get(name));
         let sticky = sticky.map(|value| choose::sticky_position(value.as_bytes()));
         service.meter.enter(asked.started);
@@ -200,6 +197,9 @@ impl Gateway {
             return Err(Refusal::new(Reason::Overloaded, message).after(RETRY_SOON));
         };
         service.counts.held.fetch_add(1, Ordering::Relaxed);
+        if service.config.load().endpoints().next().is_none() {
+            self.want(&service.name);
+        }
         let timer = tokio::time::sleep_until(until.into());
         tokio::pin!(timer);
         loop {

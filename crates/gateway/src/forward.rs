@@ -175,7 +175,7 @@ impl Gateway {
         mut visit: Visit,
     ) -> Result<Answer, Tried> {
         let endpoint = visit.endpoint.clone();
-        let kept = endpoint.rest.take(self.settings.upstream_idle, Instant::now());
+        let kept = endpoint.rest.take(self.settings.upstream_idle, visit.started);
         let mut connection = match kept {
             Some(connection) => connection,
             None => {

@@ -28,6 +28,7 @@ pub(crate) struct RestHead {
 
 /// What the client gets.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the one on the hot path")]
 pub(crate) enum Reply {
     Forwarded(Call, Answer),
     Own(Response<Vec<u8>>),

@@ -24,7 +24,7 @@ pub struct Settings {
     /// How long a connection to a replica is kept without use. Must be shorter than the replica
     /// keeps its end, or requests meet closing connections.
     pub upstream_idle: Duration,
-    /// Idle connections kept to each replica and thread.
+    /// Idle connections kept to each replica.
     pub upstream_idle_max: usize,
     /// Bytes of a request body kept so that it can be sent again.
     pub replay_limit: usize,

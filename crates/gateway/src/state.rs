@@ -101,12 +101,11 @@ impl EndpointState {
         outcome: Outcome,
         settings: &Ejection,
         others: impl FnOnce() -> (usize, usize),
-        now: Instant,
     ) -> bool {
         if outcome != Outcome::Failure && !self.troubled.load(Ordering::Acquire) {
             return false;
         }
-        let others = others();
+        let (others, now) = (others(), Instant::now());
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         let change = record.note(outcome, settings, others, now);
         self.troubled.store(*record != Record::default(), Ordering::Release);

@@ -16,7 +16,7 @@ pub(crate) struct Visit {
     pub(crate) revision: Arc<RevisionState>,
     entry: Option<Entry>,
     pub(crate) endpoint: Arc<EndpointState>,
-    started: Instant,
+    pub(crate) started: Instant,
     latency: Option<Duration>,
     ending: Ending,
     /// A copy that nobody waits for: its failures are evidence, but take no replica out, or the
@@ -91,7 +91,7 @@ impl Drop for Visit {
         let others = || others_out(&self.service.config.load(), &self.endpoint);
         if outcome != Outcome::Neutral
             && !self.mirrored
-            && self.endpoint.note(outcome, ejection, others, Instant::now())
+            && self.endpoint.note(outcome, ejection, others)
         {
             self.service.counts.ejections.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(

@@ -105,7 +105,12 @@ impl StateDir {
         self.root.join("supervisor.log")
     }
 
-    fn logs_root(&self) -> PathBuf {
+    /// Copies of models, one folder for each state that a model was in.
+    pub(crate) fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    pub(crate) fn logs_root(&self) -> PathBuf {
         self.root.join("logs")
     }
 

@@ -165,6 +165,15 @@ fn main() {
 
     report("inline, free engine, 32 clients", 32, 10_000, Duration::ZERO, &inline);
 
+    // An explicit number of instances holds on the fast path too: with fewer than cores, requests
+    // that find them taken go through the queue.
+    let small = session(us(10), Duration::ZERO);
+    for instances in [1, 2] {
+        let options = SchedulerOptions { instances, ..options(Some(waits.clone()), Some(us(10))) };
+        let what = format!("inline, 10 µs engine, {instances} instances, 32 clients");
+        report(&what, 32, 5_000, us(10), &scheduler(&small, options));
+    }
+
     // Slower than the fast path's limit, so that each request changes threads twice.
     let slow = session(us(150), Duration::ZERO);
     let queued = scheduler(&slow, options(None, None));

@@ -23,6 +23,10 @@ use crate::run::run;
 const IRIS: &[u8] =
     br#"{"inputs":[{"name":"X","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}"#;
 
+/// The same flower for `examples/iris`, whose input has another name.
+const EXAMPLE: &[u8] =
+    br#"{"inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}"#;
+
 #[derive(Args)]
 pub(crate) struct Serving {
     /// Seconds of load for each figure
@@ -363,9 +367,9 @@ fn predicts(address: SocketAddr) -> bool {
         write!(
             stream,
             "POST /v2/models/iris/infer HTTP/1.1\r\nHost: iris\r\nContent-Length: {}\r\n\r\n",
-            IRIS.len()
+            EXAMPLE.len()
         )?;
-        stream.write_all(IRIS)?;
+        stream.write_all(EXAMPLE)?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
         Ok(line.contains(" 200"))

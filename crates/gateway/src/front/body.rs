@@ -22,7 +22,7 @@ pub(crate) enum FrontBody {
     /// One gRPC message, then a status of OK.
     Message(Option<Bytes>, bool),
     Rest(Box<RestBody>),
-    Grpc(GrpcBody),
+    Grpc(Box<GrpcBody>),
 }
 
 impl FrontBody {
@@ -107,7 +107,7 @@ impl Body for FrontBody {
             Self::Rest(body) => body
                 .poll(cx)
                 .map(|data| data.map(|data| data.map(Frame::data).map_err(FrontError::from))),
-            Self::Grpc(body) => Pin::new(body)
+            Self::Grpc(body) => Pin::new(&mut **body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(FrontError::from))),
         }

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -141,7 +142,7 @@ impl Client<'_> {
         let reply = gateway.rest(head, peer, &mut body).await;
         let read = body.source.is_read();
         drop(body);
-        let keep = keep_alive && read && !self.shutdown.draining.is_cancelled();
+        let keep = keep_alive && read && !self.shutdown.draining.load(Ordering::Relaxed);
         let manner = Manner { to_head, http_10, keep };
         let kept = match reply {
             Reply::Gone => return After::Close,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -36,17 +36,16 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const PING_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) async fn serve(gateway: Arc<Gateway>, wire: Wire, peer: Peer, shutdown: &Shutdown) {
-    let active = Arc::new(AtomicUsize::new(0));
-    let idle_timeout = gateway.settings.idle_timeout;
-    let ping_timeout = gateway.settings.stall_timeout;
+    let activity = Arc::new(Activity::new());
+    let (idle, stall) = (gateway.settings.idle_timeout, gateway.settings.stall_timeout);
     let service = {
-        let active = active.clone();
+        let activity = activity.clone();
         hyper::service::service_fn(move |request| {
-            let busy = Busy::new(&active);
+            let turn = Turn::new(&activity);
             let (gateway, peer) = (gateway.clone(), peer.clone());
             async move {
                 let response = answer(gateway, request, peer).await;
-                Ok::<_, Infallible>(response.map(|body| Counted { body, _busy: busy }))
+                Ok::<_, Infallible>(response.map(|body| Watched { body, turn }))
             }
         })
     };
@@ -59,25 +58,27 @@ pub(super) async fn serve(gateway: Arc<Gateway>, wire: Wire, peer: Peer, shutdow
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(64 << 10)
         .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(ping_timeout)
+        .keep_alive_timeout(stall)
         .serve_connection(io, service);
     tokio::pin!(connection);
-    let mut quiet_since = Instant::now();
-    let mut look = tokio::time::interval(idle_timeout / 8 + Duration::from_millis(1));
+    let mut look = tokio::time::interval(idle.min(stall) / 4 + Duration::from_millis(1));
     let mut ending = false;
     loop {
         let result = tokio::select! {
             result = connection.as_mut() => result,
             // GOAWAY: calls under way end, new ones go elsewhere. Nothing need be waited for.
-            () = shutdown.draining.cancelled(), if !ending => {
+            () = shutdown.stop.cancelled(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
-            _ = look.tick(), if !ending => {
-                if active.load(Ordering::Relaxed) > 0 {
-                    quiet_since = Instant::now();
-                } else if idle_timeout <= quiet_since.elapsed() {
+            _ = look.tick() => {
+                let quiet = activity.quiet();
+                if activity.owed.load(Ordering::Relaxed) > 0 && stall <= quiet {
+                    tracing::debug!("a client that reads no answers is cut off");
+                    return;
+                }
+                if activity.turns.load(Ordering::Relaxed) == 0 && idle <= quiet && !ending {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -91,30 +92,79 @@ pub(super) async fn serve(gateway: Arc<Gateway>, wire: Wire, peer: Peer, shutdow
     }
 }
 
-/// Counts a call on its connection, until dropped.
+/// What a connection is doing, to find clients that do nothing, or do not read.
 #[derive(Debug)]
-struct Busy(Arc<AtomicUsize>);
+struct Activity {
+    began: Instant,
+    /// Requests and their answers under way.
+    turns: AtomicUsize,
+    /// Of these, how many have given bytes that the client has made no room for since.
+    owed: AtomicUsize,
+    /// When anything moved last, in milliseconds from `began`.
+    moved: AtomicU64,
+}
 
-impl Busy {
-    fn new(active: &Arc<AtomicUsize>) -> Self {
-        active.fetch_add(1, Ordering::Relaxed);
-        Self(active.clone())
+impl Activity {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            turns: AtomicUsize::new(0),
+            owed: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
+        }
+    }
+
+    fn moves(&self) {
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(millis, Ordering::Relaxed);
+    }
+
+    /// For how long nothing has moved.
+    fn quiet(&self) -> Duration {
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(moved)
     }
 }
 
-impl Drop for Busy {
+/// One request and its answer.
+#[derive(Debug)]
+struct Turn {
+    activity: Arc<Activity>,
+    owes: bool,
+}
+
+impl Turn {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.turns.fetch_add(1, Ordering::Relaxed);
+        activity.moves();
+        Self { activity: activity.clone(), owes: false }
+    }
+
+    fn owes(&mut self, owes: bool) {
+        if owes && !self.owes {
+            self.activity.owed.fetch_add(1, Ordering::Relaxed);
+        } else if self.owes && !owes {
+            self.activity.owed.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.owes = owes;
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.owes(false);
+        self.activity.moves();
+        self.activity.turns.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// An answer's body, counted as busy to its end.
-struct Counted {
+/// The body of an answer. hyper asks for more of it once the client has room.
+struct Watched {
     body: FrontBody,
-    _busy: Busy,
+    turn: Turn,
 }
 
-impl http_body::Body for Counted {
+impl http_body::Body for Watched {
     type Data = Bytes;
     type Error = super::body::FrontError;
 
@@ -122,7 +172,10 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.turn.activity.moves();
+        self.turn.owes(frame.is_ready());
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{h1, h2};
 use crate::call::Peer;
@@ -24,57 +24,61 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The stages in which a listener ends.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Shutdown {
-    /// No new connections; answers say `Connection: close`.
-    pub(crate) draining: CancellationToken,
+    /// No new connections, and no new calls on those of HTTP/2.
+    pub(crate) stop: CancellationToken,
+    /// The same, for answers, which say `Connection: close` then. A token takes a lock to look at.
+    pub(crate) draining: AtomicBool,
     /// Connections without a request are closed.
     pub(crate) closing: CancellationToken,
-    /// Everything is cut.
-    cut: CancellationToken,
 }
 
 /// Serves a listener until `stop`, then ends in stages.
 pub(crate) async fn serve(gateway: &Arc<Gateway>, listener: TcpListener, stop: CancellationToken) {
-    let shutdown = Shutdown {
-        draining: stop.clone(),
+    let shutdown = Arc::new(Shutdown {
+        stop: stop.clone(),
+        draining: AtomicBool::new(false),
         closing: CancellationToken::new(),
-        cut: CancellationToken::new(),
-    };
-    let tasks = TaskTracker::new();
+    });
+    let mut tasks = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
             // A stop is seen before more clients are.
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accept(gateway, accepted, &shutdown, &tasks).await,
+            accepted = listener.accept() => accept(gateway, accepted, &shutdown, &mut tasks).await,
+            Some(_) = tasks.join_next() => {}
             _ = sweep.tick() => gateway.sweep(),
         }
     }
+    shutdown.draining.store(true, Ordering::Relaxed);
     // Who has connected already is served, where no other process takes over the listener.
     while let Poll::Ready(accepted) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        accept(gateway, accepted, &shutdown, &tasks).await;
+        accept(gateway, accepted, &shutdown, &mut tasks).await;
     }
     drop(listener);
-    tasks.close();
     let settings = &gateway.settings;
     let end = Instant::now() + settings.drain_timeout;
     let grace = settings.close_grace.min(settings.drain_timeout);
-    let _ = tokio::time::timeout(grace, tasks.wait()).await;
+    let _ = tokio::time::timeout(grace, ended(&mut tasks)).await;
     shutdown.closing.cancel();
-    if tokio::time::timeout_at(end.into(), tasks.wait()).await.is_err() {
+    if tokio::time::timeout_at(end.into(), ended(&mut tasks)).await.is_err() {
         tracing::warn!(connections = tasks.len(), "connections outlived the drain and are cut");
-        shutdown.cut.cancel();
-        tasks.wait().await;
+        tasks.shutdown().await;
     }
+}
+
+async fn ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accept(
     gateway: &Arc<Gateway>,
     accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
-    shutdown: &Shutdown,
-    tasks: &TaskTracker,
+    shutdown: &Arc<Shutdown>,
+    tasks: &mut JoinSet<()>,
 ) {
     let (stream, address) = match accepted {
         Ok(accepted) => accepted,
@@ -95,9 +99,7 @@ async fn accept(
     let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
     tasks.spawn(async move {
         let _place = place;
-        let cut = shutdown.cut.clone();
-        let connection = connection(gateway, stream, Peer::new(address.ip()), shutdown);
-        cut.run_until_cancelled(connection).await;
+        connection(gateway, stream, Peer::new(address.ip()), &shutdown).await;
     });
 }
 
@@ -118,7 +120,7 @@ impl Drop for Place {
     }
 }
 
-async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: Peer, shutdown: Shutdown) {
+async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: Peer, shutdown: &Shutdown) {
     let mut wire = Wire::new(stream);
     let due = Instant::now() + gateway.settings.idle_timeout;
     let mut timer = Timer::new(due);
@@ -147,8 +149,8 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, peer: Peer, shutdo
         }
     });
     match speaks_2.await {
-        Some(true) => h2::serve(gateway, wire, peer, &shutdown).await,
-        Some(false) => h1::serve(&gateway, wire, timer, peer, &shutdown).await,
+        Some(true) => h2::serve(gateway, wire, peer, shutdown).await,
+        Some(false) => h1::serve(&gateway, wire, timer, peer, shutdown).await,
         None => {}
     }
 }

@@ -101,7 +101,7 @@ impl Gateway {
         let with_timeout = timeout.is_some();
         match self.let_in(&service, asked, peer) {
             Ok(call) => match self.forward_call(call, &upload, with_timeout, endless).await {
-                Ok(response) => response.map(FrontBody::Grpc),
+                Ok(response) => response.map(|body| FrontBody::Grpc(Box::new(body))),
                 Err(refusal) => self.refused_call(&refusal, Some(&service)),
             },
             Err(refusal) => self.refused_call(&refusal, Some(&service)),

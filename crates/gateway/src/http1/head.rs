@@ -1,6 +1,6 @@
 //! Heads of requests and answers (RFC 9112 §2 to §6).
 
-use std::io::Write;
+use std::mem::MaybeUninit;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
@@ -48,9 +48,9 @@ use BadHead::Malformed;
 
 /// Takes one request head off the front of `buf`, once it is whole.
 pub(crate) fn read_request(buf: &mut BytesMut) -> Result<Option<RequestHead>, BadHead> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut lines);
-    let length = match parsed.parse(buf) {
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(buf, &mut lines) {
         Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
         Ok(httparse::Status::Partial) if buf.len() <= MAX_HEAD => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
@@ -101,9 +101,10 @@ pub(crate) fn read_response(
     buf: &mut BytesMut,
     to_head: bool,
 ) -> Result<Option<ResponseHead>, BadHead> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut lines);
-    let length = match parsed.parse(buf) {
+    let mut lines = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut parsed, buf, &mut lines) {
         Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
         Ok(httparse::Status::Partial) if buf.len() <= MAX_HEAD => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
@@ -255,12 +256,28 @@ pub(crate) fn write_headers(out: &mut BytesMut, headers: &HeaderMap, framing: Fr
     }
     match framing {
         Framing::Length(length) => {
-            // Writing to a BytesMut fails only beyond 2^64 bytes.
-            let _ = write!(out.writer(), "content-length: {length}\r\n");
+            out.put_slice(b"content-length: ");
+            write_decimal(out, length);
+            out.put_slice(b"\r\n");
         }
         Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
         Framing::Empty | Framing::UntilClose => {}
     }
+}
+
+/// Formatting machinery costs more than all the rest of a small head.
+fn write_decimal(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.put_slice(digits.get(start..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -386,6 +403,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn decimals_are_those_of_the_formatter(number in any::<u64>(), shift in 0u32..64) {
+            let mut out = BytesMut::new();
+            write_decimal(&mut out, number >> shift);
+            prop_assert_eq!(std::str::from_utf8(&out).unwrap(), (number >> shift).to_string());
+        }
+
         #[test]
         fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_request(&mut BytesMut::from(&bytes[..]));

@@ -11,10 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Room for one read: a head and a small body.
-const READ: usize = 8 << 10;
-/// Room for one read while a long body passes.
-const READ_LONG: usize = 64 << 10;
+/// Room that is made for a head and a small body, and below which it is made anew. While parts of
+/// a message are in use, making room means another allocation; so there is room for many messages.
+const ROOM: usize = 8 << 10;
+const LEAST_ROOM: usize = 1 << 10;
+/// The same while a long body passes.
+const ROOM_LONG: usize = 64 << 10;
+const LEAST_ROOM_LONG: usize = 16 << 10;
 /// A buffer that grew beyond this is given back once it is empty.
 const KEEP: usize = 32 << 10;
 
@@ -32,16 +35,16 @@ impl Wire {
 
     /// Reads what is there; 0 means that the other side has finished.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.fill(cx, READ)
+        self.fill(cx, LEAST_ROOM, ROOM)
     }
 
     /// As `poll_fill`, with more room.
     pub(crate) fn poll_fill_long(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.fill(cx, READ_LONG)
+        self.fill(cx, LEAST_ROOM_LONG, ROOM_LONG)
     }
 
-    fn fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < READ {
+    fn fill(&mut self, cx: &mut Context<'_>, least: usize, room: usize) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < least {
             self.input.reserve(room);
         }
         // Stateless until it is ready, so it may be made anew at each poll.

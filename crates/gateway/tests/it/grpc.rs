@@ -376,3 +376,18 @@ async fn http_2_connections_end_with_the_gateway() {
     running.stop.cancel();
     running.served.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_off() {
+    let replica = Replica::always(ok(&"y".repeat(32 << 20))).await;
+    let settings =
+        trainyard_gateway::Settings { stall_timeout: Duration::from_millis(300), ..quick() };
+    let running = start(settings, &iris(&[replica.address])).await;
+    let mut sender = connect(running.address).await;
+    let request = Request::post("http://h/v2/models/iris/infer").body(Full::new(Bytes::new()));
+    let response = sender.send_request(request.unwrap()).await.unwrap();
+    let load = || running.gateway.observe("iris").unwrap().in_flight;
+    assert_eq!(load(), 1);
+    eventually("cut off", || load() == 0).await;
+    assert!(response.into_body().collect().await.is_err());
+}

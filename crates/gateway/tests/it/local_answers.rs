@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use trainyard_gateway::Table;
 use trainyard_gateway::table::Service;
-use trainyard_gateway::{Gateway, Table};
 
 use crate::replica::{Act, Replica, Seen, ok};
 use crate::support::{get, iris, post, quick, service, start, table};
@@ -24,8 +24,6 @@ fn server(model: &'static str) -> impl Fn(usize, &Seen) -> Act + Send + Sync {
 
 #[tokio::test]
 async fn health_is_that_of_all_services() {
-    let gateway = Gateway::new(quick());
-    drop(gateway);
     let running = start(quick(), &table([("iris", service("iris", &[]))])).await;
     let ready = get(running.address, "/v2/health/ready").await;
     assert_eq!((ready.status, ready.json()), (503, json!({ "ready": false })));

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags};
 
 pub use events::{Event, EventQuery, Severity};
-pub(crate) use records::Saved;
+pub(crate) use records::{Kept, Saved};
 pub use records::{Model, Override, ReplicaRecord, RevisionRecord, ServiceRecord};
 pub(crate) use writer::Writer;
 

@@ -3,6 +3,7 @@
 //! Each record is a JSON document beside the columns that it is looked up by: only the supervisor
 //! that reads it knows its fields.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use rusqlite::types::Type;
@@ -109,6 +110,25 @@ pub(crate) struct Saved {
     /// Their revisions, newest first.
     pub(crate) revisions: Vec<RevisionRecord>,
     pub(crate) replicas: Vec<ReplicaRecord>,
+}
+
+/// What the revisions of the history need.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Kept {
+    pub(crate) revisions: BTreeSet<String>,
+    /// Where their models lie.
+    pub(crate) models: BTreeSet<PathBuf>,
+}
+
+pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Kept> {
+    let mut select = connection.prepare_cached("SELECT record FROM revisions")?;
+    let mut kept = Kept::default();
+    for revision in select.query_map(params![], record::<RevisionRecord>)? {
+        let revision = revision?;
+        kept.revisions.insert(revision.name.to_string());
+        kept.models.insert(revision.model.path);
+    }
+    Ok(kept)
 }
 
 /// Reads what a new supervisor needs, and gives a new history its marker.

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::{self, Event};
-use super::records::{self, ReplicaRecord, RevisionRecord, Saved, ServiceRecord};
+use super::records::{self, Kept, ReplicaRecord, RevisionRecord, Saved, ServiceRecord};
 use super::{HistoryError, schema};
 
 /// Hands writes to the thread, in order. Dropping it ends the thread once all are done.
@@ -25,6 +25,7 @@ enum Order {
     ForgetReplica(String),
     Event(Event),
     Revisions { service: String, answer: oneshot::Sender<rusqlite::Result<Vec<RevisionRecord>>> },
+    Kept(oneshot::Sender<rusqlite::Result<Kept>>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -85,6 +86,13 @@ impl Writer {
         }
     }
 
+    /// What every revision of the history needs; none if that cannot be read.
+    pub(crate) async fn kept(&self) -> Option<Kept> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Kept(answer)).await;
+        answered.await.ok()?.ok()
+    }
+
     /// Waits until everything handed over so far is written.
     pub(crate) async fn flush(&self) {
         let (done, written) = oneshot::channel();
@@ -138,6 +146,9 @@ fn carry_out(
         Order::Event(event) => events::add(connection, &event)?,
         Order::Revisions { service, answer } => {
             let _ = answer.send(records::revisions(connection, &service));
+        }
+        Order::Kept(answer) => {
+            let _ = answer.send(records::kept(connection));
         }
         Order::Flush(done) => return Ok(Some(done)),
     }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use trainyard_control::rollout;
 
 use super::actor::{Actor, Errand};
+use super::copies;
 use super::prepare::{self, PrepareError, Prepared, prepare};
 use super::service::{Revision, Running, Service, declared};
 use crate::history::{RevisionRecord, Severity, unix_ms};
@@ -161,9 +162,10 @@ impl Actor {
             }
         }
         let (generation, models) = (service.generation, self.models.clone());
+        let copies = shared.state.models();
         self.errands.spawn(async move {
             let secrets = shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
-            let result = Box::new(prepare(declared, models, secrets).await);
+            let result = Box::new(prepare(declared, models, secrets, copies).await);
             Errand::Prepared { service: name, generation, result }
         });
     }
@@ -248,8 +250,21 @@ impl Actor {
                 since_ms: unix_ms(SystemTime::now()),
             };
             self.writer.revision(record).await;
+            self.prune().await;
         }
         self.steer(&name).await;
+    }
+
+    /// Removes copies of models and logs that no revision of the history needs.
+    async fn prune(&mut self) {
+        let kept = self.writer.kept().await;
+        let state = self.shared.state.clone();
+        self.errands.spawn_blocking(move || {
+            if let Some(kept) = kept {
+                copies::prune(&state, &kept);
+            }
+            Errand::Swept
+        });
     }
 
     /// Watches a service's manifest and model from now on.
@@ -329,7 +344,8 @@ impl Actor {
             return Err(format!("`{name}` does not run"));
         };
         let path = record.model.path.display();
-        if record.model.fingerprint.starts_with("stat:") {
+        let is_in_place = !record.model.path.starts_with(self.shared.state.models());
+        if is_in_place && record.model.fingerprint.starts_with("stat:") {
             let now = fingerprint(&record.model.path).map_err(|error| {
                 format!("the model `{path}` of `{}` cannot be read: {error}", record.name)
             })?;

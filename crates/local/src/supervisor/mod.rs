@@ -8,6 +8,7 @@ mod actor;
 mod adopt;
 mod apply;
 mod clean_up;
+mod copies;
 mod evidence;
 mod handover;
 mod prepare;

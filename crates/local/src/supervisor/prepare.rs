@@ -1,7 +1,7 @@
 //! From a declared service to a plan: the model is fetched, the machine looked at, and compiled.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use trainyard_api::scalar::ModelUri;
 use trainyard_gateway::table::ApiKey;
 use trainyard_plan::{Facts, FetchedModel, Plan, PlanError, Target, compile};
 
+use super::copies::copy_of;
 use crate::fleet::digests;
 use crate::history::Model;
 use crate::secret::{Entries, SecretError, Secrets};
@@ -73,8 +74,9 @@ pub(super) async fn prepare(
     declared: Declared,
     source: Arc<dyn ModelSource>,
     secrets: Arc<Secrets>,
+    copies: PathBuf,
 ) -> Result<Prepared, PrepareError> {
-    let model = model(&declared, source, &secrets).await?;
+    let model = model(&declared, source, &secrets, copies).await?;
     again(declared, model, &secrets)
 }
 
@@ -117,6 +119,7 @@ async fn model(
     declared: &Declared,
     source: Arc<dyn ModelSource>,
     secrets: &Secrets,
+    copies: PathBuf,
 ) -> Result<Model, PrepareError> {
     let service = declared.name().to_owned();
     let wanted = &declared.manifest.spec.model;
@@ -135,7 +138,10 @@ async fn model(
         return fetched.map_err(|reason| PrepareError::Fetch { service, reason });
     };
     let (path, expected) = (path.clone(), wanted.sha256.clone());
-    let looked = tokio::task::spawn_blocking(move || on_disk(service, path, expected)).await;
+    let looked = tokio::task::spawn_blocking(move || {
+        on_disk(service, path, expected, &copies)
+    })
+    .await;
     // It can only fail by a panic, which goes on here.
     looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
@@ -144,6 +150,7 @@ fn on_disk(
     service: String,
     path: PathBuf,
     expected: Option<String>,
+    copies: &Path,
 ) -> Result<Model, PrepareError> {
     let failed =
         |source| PrepareError::Model { service: service.clone(), path: path.clone(), source };
@@ -160,5 +167,7 @@ fn on_disk(
             return Err(PrepareError::Digest { service, path, actual, expected });
         }
     }
+    // A model that is too large to copy is used where it lies.
+    let path = copy_of(&path, &fingerprint, copies).map_err(failed)?.unwrap_or(path);
     Ok(Model { path, fingerprint })
 }

@@ -10,11 +10,35 @@ use sha2::{Digest, Sha256};
 /// Files of one model; more than that is no model but somebody's home.
 const MOST_FILES: usize = 10_000;
 
-/// Changes when a file of the model does: its name, size or time of change. Blocks.
+/// Changes when a file of the model does: its name, size, times or place on the disk. Blocks.
+///
+/// A time of change alone could stay the same: archives keep times in whole seconds, and networks of
+/// one architecture have one size.
+pub(crate) fn fingerprint(model: &Path) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    for file in files(model)? {
+        let metadata = fs::metadata(&file)?;
+        digest.update(file.as_os_str().as_encoded_bytes());
+        digest.update([0]);
+        digest.update(metadata.len().to_le_bytes());
+        digest.update(metadata.ino().to_le_bytes());
+        for (seconds, nanoseconds) in [
+            (metadata.mtime(), metadata.mtime_nsec()),
+            (metadata.ctime(), metadata.ctime_nsec()),
+        ] {
+            digest.update(seconds.to_le_bytes());
+            digest.update(nanoseconds.to_le_bytes());
+        }
+    }
+    let hex: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("stat:{hex}"))
+}
+
+/// The files of a model, sorted. Blocks.
 ///
 /// A file is taken together with those whose names begin with its own: ONNX keeps large weights in
 /// files such as `model.onnx.data` beside the model.
-pub(crate) fn fingerprint(model: &Path) -> io::Result<String> {
+pub(crate) fn files(model: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if fs::metadata(model)?.is_dir() {
         walk(model, &mut files)?;
@@ -30,18 +54,7 @@ pub(crate) fn fingerprint(model: &Path) -> io::Result<String> {
         }
     }
     files.sort();
-    let mut digest = Sha256::new();
-    for file in files {
-        let metadata = fs::metadata(&file)?;
-        let relative = file.strip_prefix(model).unwrap_or(&file);
-        digest.update(relative.as_os_str().as_encoded_bytes());
-        digest.update([0]);
-        digest.update(metadata.len().to_le_bytes());
-        digest.update(metadata.mtime().to_le_bytes());
-        digest.update(metadata.mtime_nsec().to_le_bytes());
-    }
-    let hex: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("stat:{hex}"))
+    Ok(files)
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -16,7 +16,7 @@ use trainyard_api::model_service::Model;
 use trainyard_api::scalar::ModelUri;
 use trainyard_api::{ModelService, ModelServiceSpec};
 
-pub(crate) use fingerprint::fingerprint;
+pub(crate) use fingerprint::{files, fingerprint};
 
 use crate::secret::{self, Entries};
 

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -230,7 +231,9 @@ async fn binary_tensors_go_both_ways() {
     assert_eq!(answer.status, 200, "{answer:?}");
 
     let raw = client.post(INFER, "Inference-Header-Content-Length: 0\r\n", &floats).await;
-    assert_eq!(raw.status, 400, "two extents are open: {raw:?}");
+    assert_eq!(raw.status, 200, "{raw:?}");
+    let length: usize = raw.header("inference-header-content-length").parse().expect("given");
+    assert_eq!(raw.body[length..], floats);
 
     let answer = client.post(INFER, "Content-Encoding: br\r\n", BODY).await;
     assert_eq!((answer.status, answer.header("accept-encoding")), (501, "gzip, deflate"));
@@ -377,4 +380,20 @@ async fn grpc_shares_the_port() {
     drop(sender);
     running.stop().await;
     driver.await.expect("no panic").expect("closed in order");
+}
+
+#[tokio::test]
+async fn the_trace_hook_sees_each_request() {
+    static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let hook = |_: &tracing::Span, headers: &HeaderMap| {
+        let parent = headers.get("traceparent").map(|value| value.to_str().expect("text"));
+        SEEN.lock().expect("no panic").push(parent.unwrap_or_default().to_owned());
+    };
+    let running = Running::start(HttpOptions { trace: Some(hook), ..Default::default() }).await;
+    let mut client = running.connect().await;
+    client.post(INFER, "traceparent: 00-a-b-01\r\n", BODY).await;
+    client.get("/health").await;
+    assert_eq!(SEEN.lock().expect("no panic")[..], ["00-a-b-01", ""]);
+    drop(client);
+    running.stop().await;
 }

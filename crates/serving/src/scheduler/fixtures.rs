@@ -73,7 +73,6 @@ struct State {
     most_inside: usize,
     /// First column of each run.
     runs: Vec<Vec<i32>>,
-    took: Duration,
 }
 
 impl Fake {
@@ -110,12 +109,6 @@ impl Fake {
 
     pub(crate) fn panicking(self) -> Self {
         Self { panics: true, ..self }
-    }
-
-    /// Each run takes so long.
-    pub(crate) fn taking(self, took: Duration) -> Self {
-        self.state.lock().expect("no panic").took = took;
-        self
     }
 
     pub(crate) fn let_go(&self, runs: usize) {
@@ -161,7 +154,7 @@ impl Session for Fake {
         assert!(!self.panics, "asked to");
         let input = inputs[0].expect("given");
         let rows = elements(input);
-        let took = {
+        {
             let mut state = self.state.lock().expect("no panic");
             state.runs.push(rows.clone());
             state.inside += 1;
@@ -172,10 +165,6 @@ impl Session for Fake {
                     self.changed.wait_while(state, |state| state.permits == 0).expect("no panic");
                 state.permits -= 1;
             }
-            state.took
-        };
-        if !took.is_zero() {
-            std::thread::sleep(took);
         }
         self.state.lock().expect("no panic").inside -= 1;
         if rows.contains(&BAD) {

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::options::SchedulerOptions;
-use super::queue::{Expiry, Queue};
+use super::queue::{Queue, Ticket};
 use crate::request::BatchClose;
 
 /// What to do with the queue.
@@ -23,9 +23,9 @@ pub(crate) enum Decision {
     Run { count: usize, close: BatchClose },
 }
 
-/// Time left for waking up and taking a request before it would expire: several times what a
-/// condition variable needs to wake a thread.
-const WAKE: Duration = Duration::from_micros(200);
+/// Time left at least for waking up, taking a request and telling its client: a busy machine wakes a
+/// thread after a millisecond.
+const MARGIN: Duration = Duration::from_millis(2);
 
 /// Decides for a free instance. `expected_run` is how long an execution takes.
 pub(crate) fn decide<R>(
@@ -68,7 +68,7 @@ pub(crate) fn decide<R>(
             best = Some(count);
         }
         oldest = oldest.min(one.ticket.enqueued);
-        let latest = latest_start(one.ticket.expiry, one.job.deadline, expected_run);
+        let latest = latest_start(&one.ticket, one.job.deadline, expected_run);
         last_moment = earlier(last_moment, latest);
     }
 
@@ -101,14 +101,20 @@ pub(crate) fn decide<R>(
 }
 
 /// The latest moment at which a request can be taken and not miss what it must not miss.
+///
+/// An eighth of the time that it had is left over, since whoever can wait for long gains little from
+/// the last of it, and loses all by a thread that wakes up late.
 pub(crate) fn latest_start(
-    expiry: Option<Expiry>,
+    ticket: &Ticket,
     deadline: Option<Instant>,
     expected_run: Duration,
 ) -> Option<Instant> {
-    let before = |at: Instant, margin: Duration| at.checked_sub(margin).unwrap_or(at);
-    let expiry = expiry.map(|expiry| before(expiry.at, WAKE));
-    let deadline = deadline.map(|at| before(at, WAKE.saturating_add(expected_run)));
+    let before = |at: Instant, run: Duration| {
+        let share = at.saturating_duration_since(ticket.enqueued) / 8;
+        at.checked_sub(share.max(MARGIN).saturating_add(run)).unwrap_or(at)
+    };
+    let expiry = ticket.expiry.map(|expiry| before(expiry.at, Duration::ZERO));
+    let deadline = deadline.map(|at| before(at, expected_run));
     earlier(expiry, deadline)
 }
 
@@ -213,10 +219,11 @@ mod tests {
         let batching = Batching { max_delay: MS * 50, ..Batching::default() };
         let options = Arc::new(SchedulerOptions { batching: Some(batching), ..options(8) });
         let mut queue = Queue::new(Arc::clone(&options), start);
-        let hurried = Job { deadline: Some(start + MS * 20), ..job(&[1]) };
+        let hurried = Job { deadline: Some(start + MS * 40), ..job(&[1]) };
         queue.push(job(&[1]), (), start).expect("unlimited");
         queue.push(hurried, (), start).expect("unlimited");
-        let moment = start + MS * 20 - MS * 5 - WAKE;
+        // An eighth of 40 ms, and the run, before the deadline.
+        let moment = start + MS * 30;
         assert_eq!(
             decide(&queue, &options, MS * 5, start),
             Decision::Wait { until: moment, rows: 8 }

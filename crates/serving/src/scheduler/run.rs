@@ -216,7 +216,7 @@ impl Scheduler {
                 return Err(InferError::QueueFull { model, limit, retry_after });
             }
         };
-        let last_moment = latest_start(ticket.expiry, deadline, inner.expected_execution());
+        let last_moment = latest_start(&ticket, deadline, inner.expected_execution());
         let keeps_quiet = joins && state.keeps_quiet(last_moment);
         if let Some(order) = &mut state.order {
             order.expect(ticket.sequence);
@@ -426,9 +426,6 @@ impl Source for Turns {
         let inner = &self.0;
         let mut state = inner.lock();
         state.quiet = None;
-        // Taken and given back under the lock, so that two threads that ask at once do not see the
-        // other's as a run.
-        let Some(slot) = Slot::take(Arc::clone(inner)) else { return Offer::Nothing };
         let expired = state.queue.expire(now);
         let mut cancelled = Vec::new();
         let offer = loop {
@@ -439,6 +436,9 @@ impl Source for Turns {
                     break Offer::Later(until);
                 }
                 Decision::Run { count, close } => {
+                    // Only for a run, never to look: who enters the queue takes a slot in use for a
+                    // run, after which the queue is looked at.
+                    let Some(slot) = Slot::take(Arc::clone(inner)) else { break Offer::Nothing };
                     let (gone, batch): (Vec<_>, Vec<_>) =
                         state.queue.take(count).into_iter().partition(|one| one.reply.is_closed());
                     cancelled.extend(gone);

@@ -48,7 +48,10 @@ impl Report {
         optional("producer", &producer);
         optional("description", facts.description.lines().next().unwrap_or_default());
         rows.push(("size", self.size()));
-        rows.push(("parameters", grouped(facts.parameters)));
+        // Tree ensembles keep theirs in attributes, where they are not counted.
+        if facts.parameters > 0 {
+            rows.push(("parameters", grouped(facts.parameters)));
+        }
         rows.push(("operators", self.operators()));
         rows.push(("engine", self.engine()));
         rows.push(("safety", SAFETY.to_owned()));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use miette::miette;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
@@ -96,10 +96,15 @@ impl<'a> Client<'a> {
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
+        let passes = response.headers().contains_key(RETRY_AFTER);
         let json_bytes =
             response.headers().get(HEADER).and_then(|it| it.to_str().ok()?.parse().ok());
         let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
-        if status == StatusCode::OK { Ok((json_bytes, body)) } else { Err(refused(status, &body)) }
+        if status == StatusCode::OK {
+            Ok((json_bytes, body))
+        } else {
+            Err(refused(status, &body, passes))
+        }
     }
 
     fn unreachable(&self, error: reqwest::Error) -> miette::Report {
@@ -115,8 +120,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// The server's own words.
-fn refused(status: StatusCode, body: &[u8]) -> miette::Report {
+/// The server's own words. `passes` says that it named a time to come back.
+fn refused(status: StatusCode, body: &[u8], passes: bool) -> miette::Report {
     #[derive(Deserialize)]
     struct Refusal {
         error: String,
@@ -129,7 +134,7 @@ fn refused(status: StatusCode, body: &[u8]) -> miette::Report {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "give a key of this service with --api-key or TRAINYARD_API_KEY"
         }
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "try again in a moment",
+        _ if passes => "try again in a moment",
         _ => return miette!("the server answered {status}: {said}"),
     };
     miette!(help = help, "the server answered {status}: {said}")

@@ -57,11 +57,6 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    /// Bytes that were not read yet.
-    pub(crate) fn remaining(&self) -> usize {
-        self.bytes.len().saturating_sub(self.at)
-    }
-
     /// What kind of value stands next.
     #[inline]
     pub(crate) fn peek(&mut self) -> Result<Kind, JsonError> {

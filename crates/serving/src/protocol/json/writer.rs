@@ -108,13 +108,6 @@ impl Writer {
         self.token(if value { "true" } else { "false" });
     }
 
-    /// Writes a value that is JSON text already.
-    pub(crate) fn raw(&mut self, json: &[u8]) {
-        self.separate();
-        self.out.extend_from_slice(json);
-        self.comma = true;
-    }
-
     #[inline]
     fn token(&mut self, text: &str) {
         self.separate();
@@ -199,13 +192,11 @@ mod tests {
         writer.end_array();
         writer.key("b\n");
         writer.string("é\"\\\u{1}\t/");
-        writer.key("c");
-        writer.raw(b"{\"x\":1}");
         writer.end_object();
         let text = String::from_utf8(writer.finish()).expect("is text");
         let expected = concat!(
             r#"{"a":[-1,18446744073709551615,0.1,1.0,1e+20,-0.0,NaN,-Infinity,true,{},[]],"#,
-            r#""b\n":"é\"\\\u0001\t/","c":{"x":1}}"#
+            r#""b\n":"é\"\\\u0001\t/"}"#
         );
         assert_eq!(text, expected);
     }

@@ -61,9 +61,13 @@ impl Fair {
         self.ready.insert((account.spent, id));
     }
 
-    /// The model will have something to run then. Replaces an earlier timer.
+    /// The model will have something to run then. The earlier of two timers stays: two threads that
+    /// asked the model may come here in the other order, and asking once too often does no harm.
     pub(crate) fn set_timer(&mut self, id: Id, at: Instant) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
+        if account.timer.is_some_and(|old| old <= at) {
+            return;
+        }
         if let Some(old) = account.timer.replace(at) {
             self.timers.remove(&(old, id));
         }
@@ -198,6 +202,7 @@ mod tests {
         fair.add(1);
         fair.set_timer(1, now + MS * 2);
         fair.set_timer(1, now + MS);
+        fair.set_timer(1, now + MS * 3);
         assert_eq!(fair.next_timer(), Some(now + MS));
         assert_eq!(fair.next(now), None);
         assert_eq!(fair.next(now + MS), Some(1));

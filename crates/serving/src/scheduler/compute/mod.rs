@@ -173,3 +173,92 @@ impl Drop for Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Has a number of runs left, each of which takes some time.
+    struct Sleeper {
+        name: &'static str,
+        took: Duration,
+        left: Mutex<u32>,
+        log: mpsc::Sender<(&'static str, Duration)>,
+    }
+
+    impl Source for Sleeper {
+        fn offer(&self, _: Instant) -> Offer {
+            let mut left = self.left.lock().expect("no panic");
+            if *left == 0 {
+                return Offer::Nothing;
+            }
+            *left -= 1;
+            let (name, took, log) = (self.name, self.took, self.log.clone());
+            let run = Box::new(move || {
+                let started = Instant::now();
+                std::thread::sleep(took);
+                log.send((name, started.elapsed())).expect("the test listens");
+            });
+            Offer::Run(Turn { run, expected: took, more: *left > 0 })
+        }
+    }
+
+    #[test]
+    fn a_slow_model_does_not_starve_a_fast_one() {
+        let ms = Duration::from_millis(1);
+        let (log, runs) = mpsc::channel();
+        let compute = Compute::new(1);
+        let ids = [("slow", 10, 20), ("fast", 1, 40)].map(|(name, took, runs)| {
+            let log = log.clone();
+            let left = Mutex::new(runs);
+            compute.add(Arc::new(Sleeper { name, took: ms * took, left, log }))
+        });
+        for id in ids {
+            compute.wake(id);
+        }
+        let (mut slow, mut longest, mut fast) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let mut n_fast = 0;
+        while n_fast < 40 {
+            let (name, took) = runs.recv_timeout(ms * 10_000).expect("goes on");
+            if name == "slow" {
+                (slow, longest) = (slow + took, longest.max(took));
+            } else {
+                (fast, n_fast) = (fast + took, n_fast + 1);
+            }
+        }
+        // By turns it would be ten times as much.
+        assert!(slow <= fast * 2 + longest * 2, "slow had {slow:?}, fast {fast:?}");
+    }
+
+    #[test]
+    fn later_is_not_forgotten() {
+        /// Wants to be asked once more.
+        struct Once {
+            asked: Mutex<u32>,
+            done: mpsc::Sender<()>,
+        }
+        impl Source for Once {
+            fn offer(&self, now: Instant) -> Offer {
+                let mut asked = self.asked.lock().expect("no panic");
+                *asked += 1;
+                match *asked {
+                    1 => Offer::Later(now + Duration::from_millis(5)),
+                    2 => {
+                        let done = self.done.clone();
+                        let run = Box::new(move || done.send(()).expect("the test listens"));
+                        Offer::Run(Turn { run, expected: Duration::ZERO, more: false })
+                    }
+                    _ => Offer::Nothing,
+                }
+            }
+        }
+        let (done, ran) = mpsc::channel();
+        let compute = Compute::new(2);
+        let id = compute.add(Arc::new(Once { asked: Mutex::new(0), done }));
+        compute.wake(id);
+        ran.recv_timeout(Duration::from_secs(10)).expect("it was asked again");
+        compute.remove(id);
+    }
+}
