@@ -36,7 +36,7 @@ impl Gateway {
         let counts = &call.service.counts;
         let count = if visit.is_some() { &counts.mirrored } else { &counts.mirrors_dropped };
         count.fetch_add(1, Ordering::Relaxed);
-        visit.map(|(visit, permit)| MirrorVisit { visit, _permit: permit })
+        visit.map(|(visit, permit)| MirrorVisit { visit, permit })
     }
 
     /// Sends a copy of a request whose `body` is whole.
@@ -46,16 +46,16 @@ impl Gateway {
         }
         // What may not be done twice is not done twice here either.
         let Some(chunks) = body.filter(|_| call.repeatable) else { return };
-        let Some(MirrorVisit { visit, _permit }) = self.mirror_visit(call, primary) else { return };
+        let Some(MirrorVisit { visit, permit }) = self.mirror_visit(call, primary) else { return };
         let mut copy = call.copy(Instant::now() + self.settings.response_timeout);
         copy.headers.insert(X_MIRROR, HeaderValue::from_static("1"));
         let mut body = Body::new(Canned::new(chunks.to_vec(), copy.deadline), 0);
         let gateway = self.clone();
         self.tasks.spawn(async move {
-            let _permit = _permit;
             if let Ok(answer) = gateway.attempt(&copy, &mut body, visit).await {
                 gateway.discard(answer, copy.deadline).await;
             }
+            drop(permit);
         });
     }
 
@@ -80,7 +80,7 @@ impl Gateway {
 #[derive(Debug)]
 pub(crate) struct MirrorVisit {
     pub(crate) visit: Visit,
-    pub(crate) _permit: tokio::sync::OwnedSemaphorePermit,
+    pub(crate) permit: tokio::sync::OwnedSemaphorePermit,
 }
 
 /// A body that is there already, from no client.

@@ -313,13 +313,12 @@ impl Gateway {
             return;
         }
         let Some(chunks) = upload.whole() else { return };
-        let Some(MirrorVisit { mut visit, _permit }) = self.mirror_visit(call, primary) else {
+        let Some(MirrorVisit { mut visit, permit }) = self.mirror_visit(call, primary) else {
             return;
         };
         let copy = call.copy(Instant::now() + self.settings.response_timeout);
         let gateway = self.clone();
         self.tasks.spawn(async move {
-            let _permit = _permit;
             let endpoint = visit.endpoint.clone();
             let sent = async {
                 let lease = gateway.lease(&copy, &endpoint).await.ok()?;
@@ -335,6 +334,7 @@ impl Gateway {
                 Some(code) => ending_of(code.unwrap_or(14)),
                 None => Ending::Late,
             });
+            drop(permit);
         });
     }
 
@@ -355,7 +355,7 @@ impl Gateway {
             let response = self.send(&call, &lease.ok()?, body, true).await.ok()?;
             visit.head_came(Instant::now());
             let limited =
-                http_body_util::Limited::new(response.into_body(), crate::union::ANSWER_LIMIT);
+                http_body_util::Limited::new(response.into_body(), crate::union::MAX_ANSWER);
             let body = limited.collect().await.ok()?.to_bytes();
             local::message(&body)
         };
