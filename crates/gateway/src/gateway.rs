@@ -68,6 +68,11 @@ impl Gateway {
     pub fn update(&self, table: &Table) {
         // Also makes updates follow one another.
         let mut leaving = lock(&self.leaving);
+    /// How it behaves.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
         let before = self.routing.load_full();
         let next = Arc::new(before.next(table, &self.settings, Instant::now()));
         leaving

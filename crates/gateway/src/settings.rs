@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::eject::Ejection;
+use crate::record::Trace;
 
 /// Settings of a [`crate::Gateway`]; `Settings::default()` suits a service on one machine.
 #[derive(Debug, Clone)]
@@ -51,6 +52,10 @@ pub struct Settings {
     pub trust_forwarded: bool,
 }
 
+    /// Log each request (target `access`).
+    pub access_log: bool,
+    /// Make a span of each request.
+    pub trace: Option<Trace>,
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -78,3 +83,5 @@ impl Default for Settings {
         }
     }
 }
+            access_log: false,
+            trace: None,

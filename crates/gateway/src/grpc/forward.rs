@@ -20,6 +20,7 @@ use crate::front::FrontBody;
 use crate::gateway::Gateway;
 use crate::mirror::MirrorVisit;
 use crate::peek::{Peek, message};
+use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::revision::Code;
 use crate::route::{self, InBody, Target};
@@ -45,6 +46,7 @@ impl Gateway {
         self: &Arc<Self>,
         request: Request<Incoming>,
         peer: &Peer,
+        record: Option<&mut Record>,
     ) -> Response<FrontBody> {
         let started = Instant::now();
         let (head, incoming) = request.into_parts();
@@ -101,7 +103,12 @@ impl Gateway {
         let with_timeout = timeout.is_some();
         match self.let_in(&service, asked, peer) {
             Ok(call) => match self.forward_call(call, &upload, with_timeout, endless).await {
-                Ok(response) => response.map(|body| FrontBody::Grpc(Box::new(body))),
+                Ok(response) => {
+                    if let Some(record) = record {
+                        record.served_by(response.body().call());
+                    }
+                    response.map(|body| FrontBody::Grpc(Box::new(body)))
+                }
                 Err(refusal) => self.refused_call(&refusal, Some(&service)),
             },
             Err(refusal) => self.refused_call(&refusal, Some(&service)),
