@@ -5,6 +5,7 @@ mod drive;
 mod histogram;
 mod report;
 
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,10 +66,11 @@ pub(super) async fn run(
         eprintln!("{}", report::announce(&load, target));
     }
     let outcome = drive::drive(endpoint, &load).await;
-    if options.json {
-        println!("{:#}", report::as_json(&load, &outcome));
-    } else {
-        println!("{}", report::as_text(&load, &outcome));
-    }
+    let report = match options.json {
+        true => format!("{:#}", report::as_json(&load, &outcome)),
+        false => report::as_text(&load, &outcome).to_string(),
+    };
+    // Whoever reads no more needs no more.
+    let _ = writeln!(std::io::stdout(), "{report}");
     Ok(if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
