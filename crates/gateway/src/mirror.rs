@@ -17,10 +17,15 @@ use crate::choose::{random, sample};
 use crate::forward::Answer;
 use crate::gateway::Gateway;
 use crate::http1::{Framing, Timer};
+use crate::replay::Kept;
 use crate::visit::{Visit, pick_of};
 
 /// Tells the mirror that nobody waits for its answer.
 const X_MIRROR: HeaderName = HeaderName::from_static("x-trainyard-mirror");
+
+/// Bytes of the largest body that is copied. A copy outlives its request, so it is held apart from
+/// the pool of replays: with [`crate::Settings::max_mirrored`] copies, at most 64 MiB.
+pub(crate) const MIRROR_LIMIT: usize = 1 << 20;
 
 impl Gateway {
     /// Where to send a copy of a call that goes to `primary`, if one is to be made.
@@ -49,7 +54,8 @@ impl Gateway {
         let Some(MirrorVisit { visit, permit }) = self.mirror_visit(call, primary) else { return };
         let mut copy = call.copy(Instant::now() + self.settings.response_timeout);
         copy.headers.insert(X_MIRROR, HeaderValue::from_static("1"));
-        let mut body = Body::new(Canned::new(chunks.to_vec(), copy.deadline), 0);
+        let mut body =
+            Body::new(Canned::new(chunks.to_vec(), copy.deadline), Kept::new(0, &self.replays));
         let gateway = self.clone();
         self.tasks.spawn(async move {
             if let Ok(answer) = gateway.attempt(&copy, &mut body, visit).await {

@@ -111,7 +111,7 @@ impl Gateway {
             deadline,
         };
         let mut call = self.let_in(service, asked, peer).ok()?;
-        let mut body = Body::new(Canned::new(Vec::new(), deadline), 0);
+        let mut body = Body::new(Canned::new(Vec::new(), deadline), self.keeps());
         let mut answer = self.forward(&mut call, &mut body).await.ok()?;
         let mut timer = Timer::new(deadline);
         let mut bytes = Vec::new();

@@ -139,7 +139,7 @@ impl Client<'_> {
             framing,
             awaits_continue: head.expects_continue,
         };
-        let mut body = Body::new(source, gateway.settings.replay_limit);
+        let mut body = Body::new(source, gateway.keeps());
         let head = RestHead { method, target, headers, started: Instant::now() };
         let reply = gateway.rest(head, peer, &mut body).await;
         let read = body.source.is_read();

@@ -232,7 +232,7 @@ async fn answer(
         incoming,
         timer: Timer::new(Instant::now() + gateway.settings.stall_timeout),
     };
-    let mut body = Body::new(source, gateway.settings.replay_limit);
+    let mut body = Body::new(source, gateway.keeps());
     let head = RestHead {
         method: head.method,
         target: head.uri.path_and_query().cloned().unwrap_or_else(root),

@@ -18,7 +18,7 @@ use crate::call::{Asked, Call, Peer, X_HELD, deadline_exceeded};
 use crate::forward::{back_off_until, broken_gateway, has_other};
 use crate::front::FrontBody;
 use crate::gateway::Gateway;
-use crate::mirror::MirrorVisit;
+use crate::mirror::{MIRROR_LIMIT, MirrorVisit};
 use crate::peek::{Peek, message};
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
@@ -58,7 +58,7 @@ impl Gateway {
             let refusal = Refusal::new(Reason::BadRequest, "the call names no method");
             return self.refused_call(&refusal, None);
         };
-        let upload = Upload::new(incoming, self.settings.replay_limit);
+        let upload = Upload::new(incoming, self.keeps());
         let timeout = head.headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
         let timeout = timeout.and_then(deadline::parse);
         let mut asked = Asked {
@@ -319,7 +319,7 @@ impl Gateway {
         if call.service.config.load().mirror.is_none() || !call.repeatable {
             return;
         }
-        let Some(chunks) = upload.whole() else { return };
+        let Some(chunks) = upload.whole(MIRROR_LIMIT) else { return };
         let Some(MirrorVisit { mut visit, permit }) = self.mirror_visit(call, primary) else {
             return;
         };
