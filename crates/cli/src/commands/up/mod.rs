@@ -209,7 +209,7 @@ impl Up {
         let options = self.options(state.clone(), engine)?;
         let mut supervisor = Supervisor::start(options).await.into_diagnostic()?;
         let mut signals = Signals::new()?;
-        let mut live = Live::new(names);
+        let mut live = if self.access_log { Live::plain(names) } else { Live::new(names) };
         let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
         let mut watching = true;
         let ended = loop {
