@@ -120,6 +120,7 @@ impl Serve {
                 Format::Text => LogFormat::Text,
                 Format::Json => LogFormat::Json,
             },
+            default_filter: "info",
         })
         .into_diagnostic()?;
         // As many workers as the CPU limit allows, not as the host has cores.
@@ -169,16 +170,27 @@ impl Serve {
             eprintln!("stopping: requests in flight are finished first");
             stop.cancel();
         };
-        let loading = tell_when_loaded(&server);
-        let (result, (), ()) = tokio::join!(serving, signals, async {
+        let loading = async {
+            let is_loaded = tokio::select! {
+                is_loaded = tell_when_loaded(&server) => is_loaded,
+                () = stop.cancelled() => true,
+            };
+            if !is_loaded {
+                // Whoever started it restarts it or rolls back; half a server would hide the fault.
+                stop.cancel();
+            }
+            is_loaded
+        };
+        let signals = async {
             tokio::select! {
-                () = loading => {}
+                () = signals => {}
                 () = stop.cancelled() => {}
             }
-        });
+        };
+        let (result, (), is_loaded) = tokio::join!(serving, signals, loading);
         result.into_diagnostic().wrap_err("the listener failed")?;
         server.shutdown().await;
-        Ok(ExitCode::SUCCESS)
+        Ok(if is_loaded { ExitCode::SUCCESS } else { ExitCode::from(2) })
     }
 
     fn server_options(&self) -> ServerOptions {
@@ -233,8 +245,8 @@ fn introduce(server: &Server, address: SocketAddr) {
     eprintln!("REST and gRPC on http://{address} (API: http://{address}/openapi.json)");
 }
 
-/// Says which models serve, and which do not and why.
-async fn tell_when_loaded(server: &Server) {
+/// Says which models serve, and which do not and why; false if any does not that should.
+async fn tell_when_loaded(server: &Server) -> bool {
     let started = std::time::Instant::now();
     let result = server.loaded().await;
     let took = Duration::from_millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(0));
@@ -243,10 +255,11 @@ async fn tell_when_loaded(server: &Server) {
             eprintln!("model {} version {version} is ready", entry.name);
         }
     }
-    match result {
+    match &result {
         Ok(()) => eprintln!("ready after {took:?}"),
         Err(error) => error.problems.iter().for_each(|problem| eprintln!("error: {problem}")),
     }
+    result.is_ok()
 }
 
 /// Writes the file as a whole: who waits for it never reads half of it.

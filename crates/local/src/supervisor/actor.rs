@@ -341,7 +341,8 @@ impl Actor {
             self.on_event(&id, event).await;
         }
         self.writer.flush().await;
-        match hand_over(exe, &self.shared.state, listener, lock).await {
+        let access_log = self.shared.gateway.settings().access_log;
+        match hand_over(exe, &self.shared.state, listener, lock, access_log).await {
             Ok(handing) => Ok(handing),
             Err(error) => {
                 let problem = format!("`{}` did not take over: {error}", exe.display());

@@ -106,12 +106,14 @@ pub(super) async fn hand_over(
     state: &StateDir,
     listener: &TcpListener,
     lock: &File,
+    access_log: bool,
 ) -> io::Result<Handing> {
     let (ours, theirs) = UnixStream::pair()?;
     let log = File::options().create(true).append(true).open(state.supervisor_log())?;
     let mut child = Command::new(exe)
         .args(["up", "--take-over", "--state-dir"])
         .arg(state.root())
+        .args(access_log.then_some("--access-log"))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(log.try_clone()?)
         .stderr(log)

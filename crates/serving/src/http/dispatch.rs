@@ -15,8 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
-use tracing::Instrument;
 use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::access::Access;
 use super::activity::InFlight;
@@ -83,19 +83,7 @@ impl Dispatch {
         // The head goes to the handler, the log needs it afterwards.
         let logged = self.app.options.access_log.then(|| Logged::new(&head));
 
-        let span = self.app.options.trace.map(|hook| {
-            let span = tracing::info_span!(
-                "request",
-                otel.kind = "server",
-                http.request.method = %head.method,
-                url.path = head.uri.path(),
-                http.route = Empty,
-                http.response.status_code = Empty,
-                request.id = id.to_str().unwrap_or_default(),
-            );
-            hook(&span, &head.headers);
-            span
-        });
+        let span = self.span(&head.method, head.uri.path(), &head.headers, &id);
         let run = self.run(head, body, started);
         let Outcome { answer, protocol, route, request_bytes } = match &span {
             None => run.await,
@@ -139,6 +127,28 @@ impl Dispatch {
         }
         answer.headers_mut().insert(REQUEST_ID, id);
         answer.map(|payload| ResponseBody::new(Kind::Rest(payload), in_flight))
+    }
+
+    /// The span of a request, if somebody traces.
+    fn span(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        id: &HeaderValue,
+    ) -> Option<Span> {
+        let hook = self.app.options.trace?;
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "server",
+            http.request.method = %method,
+            url.path = path,
+            http.route = Empty,
+            http.response.status_code = Empty,
+            request.id = id.to_str().unwrap_or_default(),
+        );
+        hook(&span, headers);
+        Some(span)
     }
 
     /// Finds the route, reads the body and calls the handler.
@@ -196,11 +206,20 @@ impl Dispatch {
         let id = request_id(request.headers());
         let path = request.uri().path().to_owned();
         let version = request.version();
-        let Ok(response) = self.grpc.clone().call(request).await;
+        let span = self.span(request.method(), &path, request.headers(), &id);
+        let call = self.grpc.clone().call(request);
+        let Ok(response) = match &span {
+            None => call.await,
+            Some(span) => call.instrument(span.clone()).await,
+        };
         let status = response.status();
         let code = response.headers().get(GRPC_STATUS);
         let duration = started.elapsed();
         let known = code.is_none_or(|code| code != UNIMPLEMENTED);
+        if let Some(span) = span {
+            span.record("http.route", &path);
+            span.record("http.response.status_code", status.as_u16());
+        }
         self.metrics.count_grpc(&path, known, status, duration);
         if self.app.options.access_log {
             Access {

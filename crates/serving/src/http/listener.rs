@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub async fn serve(
     options: HttpOptions,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    allow_many_files();
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let drain_timeout = options.drain_timeout;
@@ -83,6 +85,18 @@ pub async fn serve(
         connections.shutdown().await;
     }
     Ok(())
+}
+
+/// Lets the process open as many files as it may: every connection is one, and the limit that most
+/// systems start with (1,024) is meant for programs that use `select`.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        if let Err(error) = raised {
+            tracing::debug!(%error, "cannot raise the limit of open files");
+        }
+    }
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -379,4 +380,20 @@ async fn grpc_shares_the_port() {
     drop(sender);
     running.stop().await;
     driver.await.expect("no panic").expect("closed in order");
+}
+
+#[tokio::test]
+async fn the_trace_hook_sees_each_request() {
+    static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let hook = |_: &tracing::Span, headers: &HeaderMap| {
+        let parent = headers.get("traceparent").map(|value| value.to_str().expect("text"));
+        SEEN.lock().expect("no panic").push(parent.unwrap_or_default().to_owned());
+    };
+    let running = Running::start(HttpOptions { trace: Some(hook), ..Default::default() }).await;
+    let mut client = running.connect().await;
+    client.post(INFER, "traceparent: 00-a-b-01\r\n", BODY).await;
+    client.get("/health").await;
+    assert_eq!(SEEN.lock().expect("no panic")[..], ["00-a-b-01", ""]);
+    drop(client);
+    running.stop().await;
 }

@@ -191,7 +191,7 @@ impl Loader {
             "engine".to_owned(),
             format!("{} {} on {}, {} threads", info.name, info.version, info.device, self.threads),
         )];
-        notes.extend(self.engine_notes.iter().map(|note| ("engine".to_owned(), note.clone())));
+        notes.push(("engine_choice".to_owned(), self.engine_notes.join("; ")));
         let batching = match plan.together {
             true => format!("on, up to {}: {}", plan.max_batch_size, plan.why),
             false => format!("off: {}", plan.why),
@@ -210,9 +210,12 @@ impl Loader {
                 read.origin.field(&path, &"there is no GPU, the model runs on the CPU")
             }));
         }
-        for warning in warnings {
+        for warning in &warnings {
             tracing::warn!(model, version = number, "{warning}");
-            notes.push(("warning".to_owned(), warning));
+        }
+        // One entry a key: these become members of a JSON object.
+        if !warnings.is_empty() {
+            notes.push(("warnings".to_owned(), warnings.join("; ")));
         }
         notes
     }

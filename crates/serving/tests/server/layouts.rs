@@ -68,7 +68,7 @@ async fn versions_and_labels_of_a_repository() {
     let metadata = server.metadata("shift", &VersionChoice::Latest).expect("ready");
     assert_eq!(metadata.versions, [1, 3]);
     assert_eq!(metadata.signature.outputs[0].labels, ["left", "right"]);
-    let warning = metadata.notes.iter().find(|(key, _)| key == "warning").expect("one");
+    let warning = metadata.notes.iter().find(|(key, _)| key == "warnings").expect("one");
     assert!(warning.1.contains("optimization is not supported"), "{warning:?}");
     let config = server.config("shift").expect("ready");
     assert_eq!(config["max_batch_size"], 8);
