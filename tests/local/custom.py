@@ -26,6 +26,7 @@ spec:
     env:
 {env}
   scaling: {scaling}
+  {spec}
 """
 
 
@@ -57,11 +58,11 @@ class Custom:
         self.port = 0
         (root / "model.bin").write_bytes(b"model")
 
-    def write(self, says="one", name="echo", scaling="{min: 1}", env=(), file="echo.yaml", more=""):
+    def write(self, says="one", name="echo", scaling="{min: 1}", env=(), file="echo.yaml", more="", spec=""):
         lines = [f"      - {{name: SAYS, value: {says}}}", *(f"      - {line}" for line in env)]
         text = MANIFEST.format(
             name=name, python=sys.executable, server=HERE / "server.py",
-            env="\n".join(lines), scaling=scaling,
+            env="\n".join(lines), scaling=scaling, spec=spec,
         )
         path = self.root / file
         # Whole before it is seen, as editors do it.

@@ -29,7 +29,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "pid": os.getpid(),
             "secret_length": len(os.environ.get("SECRET", "")),
         }).encode()
-        self.send_response(200)
+        self.send_response(int(os.environ.get("ANSWER_WITH", "200")))
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()

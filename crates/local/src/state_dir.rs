@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Paths below the state folder, `.trainyard` unless told otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,14 +66,19 @@ impl StateDir {
             .mode(0o600)
             .open(&path)
             .map_err(self.failed("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StateDirError::Locked { path: self.root.clone() });
+        // Who looks whether it is held holds it for a moment.
+        let mut tries = 10;
+        while let Err(error) = file.try_lock() {
+            match error {
+                TryLockError::WouldBlock if tries > 0 => tries -= 1,
+                TryLockError::WouldBlock => {
+                    return Err(StateDirError::Locked { path: self.root.clone() });
+                }
+                TryLockError::Error(source) => {
+                    return Err(StateDirError::Files { action: "lock", path, source });
+                }
             }
-            Err(TryLockError::Error(source)) => {
-                return Err(StateDirError::Files { action: "lock", path, source });
-            }
+            std::thread::sleep(Duration::from_millis(2));
         }
         // For people who look; nothing reads it.
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));

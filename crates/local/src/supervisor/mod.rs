@@ -11,6 +11,7 @@ mod clean_up;
 mod copies;
 mod evidence;
 mod handover;
+mod metrics;
 mod prepare;
 mod requests;
 mod service;
@@ -138,6 +139,8 @@ impl Supervisor {
             services: Vec::new(),
             stopping: false,
         });
+        let metrics = metrics::ReplicaMetrics(watched.clone());
+        gateway.with_registry(|registry| registry.register_collector(Box::new(metrics)));
         // A client whose request does not fit waits.
         let (ask, asked) = mpsc::channel(64);
         let mut actor =

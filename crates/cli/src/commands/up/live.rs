@@ -63,11 +63,12 @@ impl Live {
         let services = status.services.iter().filter(|service| names.contains(&service.name));
         self.latest = services.map(|service| (service.name.clone(), service.clone())).collect();
         if self.is_terminal {
-            let block: Vec<String> = status.services.iter().map(line).collect();
-            for line in &block {
-                eprintln!("{line}");
+            // A line that wraps would take more rows than are erased again.
+            let width = terminal_width();
+            for service in &status.services {
+                eprintln!("{}", line(service).chars().take(width).collect::<String>());
             }
-            self.drawn = block.len();
+            self.drawn = status.services.len();
         }
     }
 
@@ -125,6 +126,13 @@ impl Live {
         }
         self.print(&text);
     }
+}
+
+/// Columns of the terminal that standard error goes to.
+fn terminal_width() -> usize {
+    let mut table = comfy_table::Table::new();
+    table.use_stderr();
+    table.width().map_or(usize::MAX, usize::from)
 }
 
 fn header(status: &Status) -> String {
