@@ -22,10 +22,9 @@ pub(crate) fn fingerprint(model: &Path) -> io::Result<String> {
         digest.update([0]);
         digest.update(metadata.len().to_le_bytes());
         digest.update(metadata.ino().to_le_bytes());
-        for (seconds, nanoseconds) in [
-            (metadata.mtime(), metadata.mtime_nsec()),
-            (metadata.ctime(), metadata.ctime_nsec()),
-        ] {
+        for (seconds, nanoseconds) in
+            [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())]
+        {
             digest.update(seconds.to_le_bytes());
             digest.update(nanoseconds.to_le_bytes());
         }
