@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::actor::{Actor, Errand};
 use super::prepare::{self, Prepared};
 use super::service::{Held, Revision, Running, Service, declared};
+use super::steer::since_epoch;
 use crate::fleet::Phase;
 use crate::history::{ReplicaRecord, RevisionRecord, Saved, ServiceRecord, Severity};
 use crate::replica::{self, Process, Start};
@@ -105,6 +106,8 @@ impl Actor {
         // until the new plan is rolled out.
         plan.revision = saved.target.clone();
         let mut running = Running::new(plan, &declared, saved.rollout.clone());
+        // Nobody has looked meanwhile: that time is no pause that has passed, and no delay either.
+        running.state.resume(since_epoch());
         running.straight = saved.straight;
         running.keys = keys;
         running.wanted = saved.wanted;

@@ -138,10 +138,8 @@ async fn model(
         return fetched.map_err(|reason| PrepareError::Fetch { service, reason });
     };
     let (path, expected) = (path.clone(), wanted.sha256.clone());
-    let looked = tokio::task::spawn_blocking(move || {
-        on_disk(service, path, expected, &copies)
-    })
-    .await;
+    let looked =
+        tokio::task::spawn_blocking(move || on_disk(service, path, expected, &copies)).await;
     // It can only fail by a panic, which goes on here.
     looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
