@@ -65,6 +65,12 @@ impl ServiceStatus {
         self.phase == "Stable" && self.ready >= self.wanted
     }
 
+    /// Whether a change of it waits, for its pause to end or for evidence, while the revision before
+    /// it serves. Replicas of the new one are ready by then.
+    pub fn waits(&self) -> bool {
+        self.phase == "Paused"
+    }
+
     /// Whether it needs a person.
     pub fn has_failed(&self) -> bool {
         matches!(self.phase.as_str(), "Aborted" | "Stalled")

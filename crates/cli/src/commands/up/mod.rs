@@ -260,7 +260,8 @@ async fn follow(
     }
 }
 
-/// Shows what happens until all these services are settled or have failed.
+/// Shows what happens until all these services are settled or have failed, or only wait: a canary
+/// may wait for evidence for ever.
 async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Result<ExitCode> {
     let mut live = Live::new(names);
     let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
@@ -269,7 +270,10 @@ async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Res
         if live.has_failed() {
             return Ok(ExitCode::from(1));
         }
-        if live.is_settled() {
+        if let Some(waiting) = live.is_in_hand() {
+            for waiting in waiting {
+                live.say(&waiting);
+            }
             return Ok(ExitCode::SUCCESS);
         }
     }
