@@ -165,3 +165,16 @@ def test_up_does_not_wait_for_a_pause_which_no_downtime_shortens(custom):
     assert custom.service()["phase"] == "Paused", custom.service()
     custom.settled(1)
     assert custom.says() == "two"
+
+
+def test_a_new_supervisor_is_told_what_the_old_one_was(custom):
+    import pathlib
+
+    custom.up("--offline", custom.write())
+    before = custom.status()["pid"]
+    for _ in range(2):
+        custom.run("restart", "--gateway")
+        eventually(lambda: custom.is_up() and custom.status()["pid"] != before)
+        before = custom.status()["pid"]
+        environ = pathlib.Path(f"/proc/{before}/environ").read_bytes().split(b"\0")
+        assert b"TRAINYARD_OFFLINE=true" in environ

@@ -90,9 +90,10 @@ fn show(status: &Now) {
 
 fn replica_row(service: &ServiceStatus, replica: &ReplicaStatus) -> Vec<String> {
     // The gateway sends nothing to a replica that starts or drains, whatever its revision gets.
-    let weight = service.revisions.iter().find(|revision| {
-        revision.name == replica.revision && replica.phase == ReplicaPhase::Ready
-    });
+    let weight = service
+        .revisions
+        .iter()
+        .find(|revision| revision.name == replica.revision && replica.phase == ReplicaPhase::Ready);
     vec![
         replica.id.clone(),
         replica.phase.as_str().to_owned(),

@@ -339,7 +339,7 @@ impl Actor {
             self.on_event(&id, event).await;
         }
         self.writer.flush().await;
-        match hand_over(exe, &self.shared.state, listener, lock).await {
+        match hand_over(exe, &self.shared.state, &self.shared.env, listener, lock).await {
             Ok(handing) => Ok(handing),
             Err(error) => {
                 let problem = format!("`{}` did not take over: {error}", exe.display());

@@ -82,12 +82,17 @@ impl Up {
     }
 
     fn options(&self, state: StateDir, engine: Engine) -> miette::Result<Options> {
+        let mut env = engine.env();
+        if self.offline {
+            // As the flag reads it: a supervisor that takes over fetches nothing either.
+            env.push(("TRAINYARD_OFFLINE".to_owned(), "true".into()));
+        }
         Ok(Options {
             state,
             address: SocketAddr::new(self.host, self.port),
             targets: self.targets.clone(),
             exe: std::env::current_exe().into_diagnostic()?,
-            env: engine.env(),
+            env,
             models: Arc::new(fetch::Storage { offline: self.offline }),
             gateway: Settings::default(),
         })
