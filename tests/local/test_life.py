@@ -225,3 +225,11 @@ def test_going_back_keeps_the_policies(custom, how):
     time.sleep(1.5)
     custom.settled(2)
     assert is_guarded(custom) and custom.ask(headers=key)[1]["says"] == "one"
+
+
+def test_another_port_than_the_one_that_runs_is_said(custom):
+    path = custom.write()
+    custom.up(path)
+    assert "--port" not in custom.run("up", "-d", path)
+    assert "--port" not in custom.run("up", "-d", "--port", custom.port, path)
+    assert f"stays at 127.0.0.1:{custom.port}" in custom.run("up", "-d", "--port", "1", path)
