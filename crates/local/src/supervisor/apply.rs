@@ -40,6 +40,8 @@ impl Actor {
             Ok(resolved) => match self.taken(&resolved) {
                 problems if problems.is_empty() => {
                     let applied = self.declare_all(&targets, resolved, reply.is_some()).await;
+                    // Whoever asked looks at the status next, which must not be that of before.
+                    self.publish();
                     if let Some(reply) = reply {
                         let _ = reply.send(Reply::Applied(applied));
                     }
