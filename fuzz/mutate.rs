@@ -48,7 +48,7 @@ const WORDS: [&str; 20] = [
 /// # Panics
 ///
 /// If the body panics, with the path of a file that holds the input.
-pub fn run(target: &str, body: impl Fn(&[u8])) {
+pub(crate) fn run(target: &str, body: impl Fn(&[u8])) {
     let seeds = seeds(target);
     let mut random = SplitMix64(0x7261_696e_7961_7264);
     let started = Instant::now();

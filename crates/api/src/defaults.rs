@@ -73,6 +73,7 @@ pub struct CompleteScaling {
     pub memory: Option<Percent>,
     pub gpu: Option<Percent>,
     pub concurrency: Option<u32>,
+    pub max_concurrency: Option<u32>,
     pub rps: Option<u32>,
     pub scale_to_zero_after: Duration,
 }
@@ -141,6 +142,7 @@ fn scaling(scaling: &Scaling) -> CompleteScaling {
         memory,
         gpu,
         concurrency,
+        max_concurrency: scaling.max_concurrency,
         rps,
         scale_to_zero_after: scaling.scale_to_zero_after.map_or(SCALE_TO_ZERO_AFTER, |p| p.0),
     }

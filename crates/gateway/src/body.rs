@@ -4,10 +4,10 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::http1::Framing;
 use crate::refusal::{Reason, Refusal};
+use crate::replay::Kept;
 
 /// A client that sends a body and waits for an answer.
 pub(crate) trait Source {
@@ -57,45 +57,32 @@ impl From<SourceError> for Stop {
 #[derive(Debug)]
 pub(crate) struct Body<S> {
     pub(crate) source: S,
-    kept: SmallVec<[Bytes; 2]>,
-    kept_bytes: usize,
-    limit: usize,
-    /// All that was read is kept.
-    complete: bool,
+    kept: Kept,
 }
 
 impl<S: Source> Body<S> {
-    /// Keeps up to `limit` bytes.
-    pub(crate) fn new(source: S, limit: usize) -> Self {
-        Self { source, kept: SmallVec::new(), kept_bytes: 0, limit, complete: true }
+    pub(crate) fn new(source: S, kept: Kept) -> Self {
+        Self { source, kept }
     }
 
-    /// Notes a part that was read. Past the limit nothing is kept any more.
+    /// Notes a part that was read.
     pub(crate) fn keep(&mut self, chunk: &Bytes) {
-        if !self.complete {
-            return;
-        }
-        self.kept_bytes += chunk.len();
-        if self.kept_bytes > self.limit {
-            self.complete = false;
-            self.kept.clear();
-        } else {
-            self.kept.push(chunk.clone());
-        }
+        self.kept.keep(chunk);
     }
 
     pub(crate) fn kept(&self) -> &[Bytes] {
-        &self.kept
+        self.kept.chunks()
     }
 
     /// Whether the body can be sent again from its start.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.complete
+        self.kept.is_complete()
     }
 
-    /// The whole body, if all of it has been read and kept.
-    pub(crate) fn whole(&self) -> Option<&[Bytes]> {
-        (self.complete && self.source.is_end()).then_some(self.kept())
+    /// The whole body, if all of it has been read and kept and it is not longer than `limit`.
+    pub(crate) fn whole(&self, limit: usize) -> Option<&[Bytes]> {
+        let whole = self.kept.is_complete() && self.source.is_end() && self.kept.bytes() <= limit;
+        whole.then_some(self.kept())
     }
 
     /// Reads ahead until `done` says so or `limit` bytes are there. True at the body's end.
@@ -123,9 +110,7 @@ impl<S: Source> Body<S> {
             });
             if let Some(chunk) = chunk.await? {
                 seen.extend_from_slice(&chunk);
-                // What is read ahead must be kept, whatever the limit for repeats is.
-                self.limit = self.limit.max(self.kept_bytes + chunk.len());
-                self.keep(&chunk);
+                self.kept.keep_ahead(&chunk);
             }
         }
     }

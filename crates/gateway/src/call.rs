@@ -1,6 +1,6 @@
 //! A request that was let in: what it asks for, by when, and who is counted for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::visit::{Pick, Visit, pick};
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Milliseconds that a request waited for a replica, on its answer.
 pub(crate) const X_HELD: HeaderName = HeaderName::from_static("x-trainyard-held-ms");
 
@@ -68,6 +68,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// How long it waited for replicas, if it did.
     pub(crate) held: Option<Duration>,
+    /// The replica that it was sent to last.
+    pub(crate) replica: Option<SocketAddr>,
     sticky: Option<u32>,
     /// None for copies of requests.
     _active: Option<Active>,
@@ -106,6 +108,7 @@ impl Gateway {
             repeatable: asked.repeatable,
             deadline: asked.deadline,
             held: None,
+            replica: None,
             sticky,
             _active: Some(Active(service.clone())),
         })
@@ -184,6 +187,7 @@ impl Gateway {
         if service.queue.len() == 0
             && let Pick::Visit(visit) = pick(&service, &service.config.load(), call.sticky, avoid)
         {
+            call.replica = Some(visit.endpoint.address);
             return Ok(visit);
         }
         let config = service.config.load_full();
@@ -211,6 +215,7 @@ impl Gateway {
                 match pick(&service, &config, call.sticky, avoid) {
                     Pick::Visit(visit) => {
                         call.held = Some(call.held.unwrap_or_default() + begun.elapsed());
+                        call.replica = Some(visit.endpoint.address);
                         return Ok(visit);
                     }
                     Pick::Busy => {}
@@ -246,6 +251,7 @@ impl Call {
             repeatable: false,
             deadline,
             held: None,
+            replica: None,
             sticky: None,
             _active: None,
         }
@@ -291,7 +297,7 @@ fn joined(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// 128 random bits in hexadecimal, as W3C trace ids are.
-fn request_id() -> HeaderValue {
+pub(crate) fn request_id() -> HeaderValue {
     let mut text = [0; 32];
     let bits = u128::from(choose::random()) << 64 | u128::from(choose::random());
     for (index, digit) in text.iter_mut().enumerate() {

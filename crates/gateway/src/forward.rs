@@ -16,6 +16,7 @@ use crate::call::{Call, deadline_exceeded};
 use crate::choose::random;
 use crate::gateway::Gateway;
 use crate::http1::{Decoder, ResponseHead, Step};
+use crate::mirror::MIRROR_LIMIT;
 use crate::refusal::{Reason, Refusal};
 use crate::state::EndpointState;
 use crate::upstream::{Connection, Failure, Limits, Line, exchange};
@@ -123,7 +124,7 @@ impl Gateway {
                         && attempts < self.settings.max_attempts
                         && body.is_repeatable();
                     if !elsewhere || !self.may_retry(call) {
-                        self.mirror(call, &answer.rest.visit, body.whole());
+                        self.mirror(call, &answer.rest.visit, body.whole(MIRROR_LIMIT));
                         return Ok(answer);
                     }
                     let AnswerBody { visit, ending, .. } = answer.rest;

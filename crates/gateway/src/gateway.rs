@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::front;
 use crate::load::ServiceLoad;
 use crate::metrics::Metrics;
+use crate::replay::{Kept, Pool};
 use crate::revision::{Codes, RevisionLoad};
 use crate::settings::Settings;
 use crate::state::{EndpointState, Routing};
@@ -38,6 +39,8 @@ pub struct Gateway {
     pub(crate) connections: AtomicUsize,
     /// Places for copies in flight to mirrors.
     pub(crate) mirrors: Arc<Semaphore>,
+    /// Bytes of bodies that are kept to be sent again.
+    pub(crate) replays: Arc<Pool>,
     /// Connections to replicas and copies to mirrors; they end by themselves.
     pub(crate) tasks: TaskTracker,
 }
@@ -52,6 +55,7 @@ impl Gateway {
         registry.register_collector(Box::new(metrics));
         Arc::new(Self {
             mirrors: Arc::new(Semaphore::new(settings.max_mirrored.min(Semaphore::MAX_PERMITS))),
+            replays: Pool::new(settings.replay_total),
             settings,
             routing,
             leaving: Mutex::default(),
@@ -62,6 +66,11 @@ impl Gateway {
             connections: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// How it behaves.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Replaces the table. Requests under way keep the endpoints that they have.
@@ -132,6 +141,11 @@ impl Gateway {
             }
             self.wanted_changed.notified().await;
         }
+    }
+
+    /// What a new request may keep of its body.
+    pub(crate) fn keeps(&self) -> Kept {
+        Kept::new(self.settings.replay_limit, &self.replays)
     }
 
     pub(crate) fn want(&self, service: &Arc<str>) {

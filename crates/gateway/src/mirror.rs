@@ -17,10 +17,15 @@ use crate::choose::{random, sample};
 use crate::forward::Answer;
 use crate::gateway::Gateway;
 use crate::http1::{Framing, Timer};
+use crate::replay::Kept;
 use crate::visit::{Visit, pick_of};
 
 /// Tells the mirror that nobody waits for its answer.
 const X_MIRROR: HeaderName = HeaderName::from_static("x-trainyard-mirror");
+
+/// Bytes of the largest body that is copied. A copy outlives its request, so it is held apart from
+/// the pool of replays: with [`crate::Settings::max_mirrored`] copies, at most 64 MiB.
+pub(crate) const MIRROR_LIMIT: usize = 1 << 20;
 
 impl Gateway {
     /// Where to send a copy of a call that goes to `primary`, if one is to be made.
@@ -36,7 +41,7 @@ impl Gateway {
         let counts = &call.service.counts;
         let count = if visit.is_some() { &counts.mirrored } else { &counts.mirrors_dropped };
         count.fetch_add(1, Ordering::Relaxed);
-        visit.map(|(visit, permit)| MirrorVisit { visit, _permit: permit })
+        visit.map(|(visit, permit)| MirrorVisit { visit, permit })
     }
 
     /// Sends a copy of a request whose `body` is whole.
@@ -46,16 +51,17 @@ impl Gateway {
         }
         // What may not be done twice is not done twice here either.
         let Some(chunks) = body.filter(|_| call.repeatable) else { return };
-        let Some(MirrorVisit { visit, _permit }) = self.mirror_visit(call, primary) else { return };
+        let Some(MirrorVisit { visit, permit }) = self.mirror_visit(call, primary) else { return };
         let mut copy = call.copy(Instant::now() + self.settings.response_timeout);
         copy.headers.insert(X_MIRROR, HeaderValue::from_static("1"));
-        let mut body = Body::new(Canned::new(chunks.to_vec(), copy.deadline), 0);
+        let mut body =
+            Body::new(Canned::new(chunks.to_vec(), copy.deadline), Kept::new(0, &self.replays));
         let gateway = self.clone();
         self.tasks.spawn(async move {
-            let _permit = _permit;
             if let Ok(answer) = gateway.attempt(&copy, &mut body, visit).await {
                 gateway.discard(answer, copy.deadline).await;
             }
+            drop(permit);
         });
     }
 
@@ -80,7 +86,7 @@ impl Gateway {
 #[derive(Debug)]
 pub(crate) struct MirrorVisit {
     pub(crate) visit: Visit,
-    pub(crate) _permit: tokio::sync::OwnedSemaphorePermit,
+    pub(crate) permit: tokio::sync::OwnedSemaphorePermit,
 }
 
 /// A body that is there already, from no client.

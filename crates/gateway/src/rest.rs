@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 use crate::peek::{Peek, json};
 use crate::refusal::{Reason, Refusal, Shape};
 use crate::revision::Code;
-use crate::route::{self, Target};
+use crate::route::{self, Target, Union};
 use crate::state::{Routing, ServiceState};
 
 /// A request's head, without what belongs to one connection.
@@ -63,8 +63,12 @@ impl Gateway {
                 return self.own(Err(refusal), shape, None);
             }
             Target::Union(union) => match routing.only() {
-                // Its own answer is exact, and there is nothing to put together.
-                Some(only) if only.config.load().endpoints().next().is_some() => {
+                // Its own answer is exact, and there is nothing to put together. Metadata says what
+                // the gateway lets through, which is less than what the replica has.
+                Some(only)
+                    if union != Union::Metadata
+                        && only.config.load().endpoints().next().is_some() =>
+                {
                     Ok((only.clone(), true))
                 }
                 _ => return self.own(self.rest_union(union, &head, peer).await, shape, None),

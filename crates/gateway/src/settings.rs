@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::eject::Ejection;
+use crate::record::Trace;
 
 /// Settings of a [`crate::Gateway`]; `Settings::default()` suits a service on one machine.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Settings {
     pub upstream_idle_max: usize,
     /// Bytes of a request body kept so that it can be sent again.
     pub replay_limit: usize,
+    /// The same over all requests, besides 64 KiB of each; beyond it bodies are not kept.
+    pub replay_total: usize,
     /// Bytes of a request body read to find which model it names.
     pub peek_limit: usize,
     /// Attempts for one request, the first included.
@@ -49,6 +52,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Believe `x-forwarded-for` of clients (the gateway stands behind another proxy).
     pub trust_forwarded: bool,
+    /// Log each request (target `access`).
+    pub access_log: bool,
+    /// Make a span of each request.
+    pub trace: Option<Trace>,
 }
 
 impl Default for Settings {
@@ -63,7 +70,8 @@ impl Default for Settings {
             response_timeout: Duration::from_secs(300),
             upstream_idle: Duration::from_secs(45),
             upstream_idle_max: 512,
-            replay_limit: 1 << 20,
+            replay_limit: 16 << 20,
+            replay_total: 256 << 20,
             peek_limit: 1 << 16,
             max_attempts: 3,
             retry_ratio: 0.2,
@@ -75,6 +83,8 @@ impl Default for Settings {
             close_grace: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(30),
             trust_forwarded: false,
+            access_log: false,
+            trace: None,
         }
     }
 }

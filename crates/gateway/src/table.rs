@@ -28,6 +28,10 @@ pub struct Service {
 }
 
 /// One revision; its share of requests is its weight over the sum of weights.
+///
+/// While it has no endpoint, or none with room, its requests go to the other revisions that have a
+/// weight. With weight 0 it gets no requests but mirrored ones, unless all weights are 0: then all
+/// are equal.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Revision {
     pub name: String,

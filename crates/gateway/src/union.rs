@@ -25,9 +25,9 @@ use crate::route::Union;
 use crate::state::ServiceState;
 
 /// A replica that does not answer within this is left out: one bad service must not hide others.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// An index or statistics longer than this is left out.
-const MAX_ANSWER: usize = 16 << 20;
+pub(crate) const MAX_ANSWER: usize = 16 << 20;
 
 impl Gateway {
     /// Services that the caller may see.
@@ -111,7 +111,7 @@ impl Gateway {
             deadline,
         };
         let mut call = self.let_in(service, asked, peer).ok()?;
-        let mut body = Body::new(Canned::new(Vec::new(), deadline), 0);
+        let mut body = Body::new(Canned::new(Vec::new(), deadline), self.keeps());
         let mut answer = self.forward(&mut call, &mut body).await.ok()?;
         let mut timer = Timer::new(deadline);
         let mut bytes = Vec::new();
@@ -225,9 +225,6 @@ pub(crate) fn unframed(body: &[u8]) -> Option<&[u8]> {
     let whole = u32::from_be_bytes(length) as usize == message.len();
     (compressed == 0 && whole).then_some(message)
 }
-
-pub(crate) const ANSWER_LIMIT: usize = MAX_ANSWER;
-pub(crate) const ANSWER_PATIENCE: Duration = PATIENCE;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use trainyard_plan::Target;
 
 /// CPU and memory that processes of this machine may use: the smallest limit of the cgroup and
 /// those above it, or what the machine has.
-pub fn target() -> Target {
+pub(crate) fn target() -> Target {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
     let limits = limits(Path::new("/"));

@@ -142,6 +142,7 @@ fn scaling(spec: &Complete) -> Scaling {
         min: scaling.min,
         max: scaling.max,
         concurrency: scaling.concurrency.map(f64::from),
+        max_concurrency: scaling.max_concurrency,
         rps: scaling.rps.map(f64::from),
         cpu: scaling.cpu,
         memory: scaling.memory,

@@ -19,6 +19,8 @@ pub struct Scaling {
     pub max: u32,
     /// Requests in flight that one replica should have.
     pub concurrency: Option<f64>,
+    /// Most requests in flight at one replica; the gateway holds back those beyond.
+    pub max_concurrency: Option<u32>,
     /// Requests per second that one replica should answer.
     pub rps: Option<f64>,
     /// Share of the requested CPU that replicas should use. Kubernetes only.

@@ -63,7 +63,7 @@ fn onnx_with_everything_said() {
     env: [{name: A, value: $(B)}, {name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]
   resources: {cpu: 1500m, memory: 1Gi, gpu: {memory: 4Gi, pool: t4}}
   batching: {maxSize: 16, maxDelay: 2500us, maxQueue: 64}
-  scaling: {min: 0, max: 4, concurrency: 8, memory: 80%}
+  scaling: {min: 0, max: 4, concurrency: 8, maxConcurrency: 12, memory: 80%}
   rollout: {strategy: canary, abort: {errorRate: 1%, p99: 200ms}, mirror: 10%}
   access: {apiKeysSecret: keys, fromWorkspaces: [a], rateLimit: {rps: 10}}
   placement: {spot: prefer, nodeSelector: {a: b}}
@@ -167,6 +167,7 @@ fn the_revision_names_what_a_replica_is() {
     let other =
         |spec: &str| assert_ne!(revision(spec, &local()), revision(base, &local()), "{spec}");
     same(&format!("{base}  scaling: {{min: 2, max: 5}}\n"));
+    same(&format!("{base}  scaling: {{maxConcurrency: 4}}\n"));
     same(&format!("{base}  rollout: {{strategy: canary}}\n"));
     same(&format!("{base}  access: {{rateLimit: {{rps: 5}}}}\n"));
     same(&format!("{base}  placement: {{spread: none}}\n"));

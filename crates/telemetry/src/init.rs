@@ -21,6 +21,8 @@ pub struct Settings {
     /// `service.version` of its spans.
     pub service_version: String,
     pub format: LogFormat,
+    /// What is logged where `RUST_LOG` says nothing, in its syntax, such as `info`.
+    pub default_filter: &'static str,
 }
 
 /// Why logs or traces cannot be set up.
@@ -55,7 +57,7 @@ impl Drop for Guard {
 /// `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` name, if any. Starts a
 /// thread that exports; needs no async runtime, and must not be called from within one.
 pub fn init(settings: &Settings) -> Result<Guard, TelemetryError> {
-    let logs = logs::layer(settings.format)?;
+    let logs = logs::layer(settings.format, settings.default_filter)?;
     let (provider, layer, complaint) = match traces::export(settings)? {
         Export::Off => (None, None, None),
         Export::Unsupported(complaint) => (None, None, Some(complaint)),

@@ -20,11 +20,15 @@ pub enum LogFormat {
     Json,
 }
 
-pub(crate) fn layer<S>(format: LogFormat) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
+pub(crate) fn layer<S>(
+    format: LogFormat,
+    default_filter: &str,
+) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = filter(&std::env::var("RUST_LOG").unwrap_or_default())?;
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = filter(if asked.is_empty() { default_filter } else { &asked })?;
     let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Ok(if is_json(format, is_terminal) {

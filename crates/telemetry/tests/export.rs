@@ -32,6 +32,7 @@ fn spans_reach_the_collector() {
         service_name: "trainyard-test".to_owned(),
         service_version: "1.2.3".to_owned(),
         format: LogFormat::Json,
+        default_filter: "info",
     };
     let guard = init(&settings).unwrap();
 

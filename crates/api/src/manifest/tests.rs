@@ -92,7 +92,7 @@ spec:
       valueFrom: {secretKeyRef: {name: secret, key: b}}
   resources: {cpu: 2, memory: 8Gi, gpu: {share: 1/4, pool: t4, product: Tesla-T4}}
   batching: {maxSize: 32, maxDelay: 2ms, maxQueue: 100}
-  scaling: {min: 0, max: 4, concurrency: 8, cpu: 70%, scaleToZeroAfter: 5m}
+  scaling: {min: 0, max: 4, concurrency: 8, maxConcurrency: 8, cpu: 70%, scaleToZeroAfter: 5m}
   rollout:
     strategy: canary
     steps: [5, 50]
@@ -202,7 +202,7 @@ fn rules_between_fields_point_at_the_field() {
   runtime: {name: onnx, command: [x]}
   resources:
     gpu: {count: 1, share: 1/2}
-  scaling: {min: 3, max: 2, scaleToZeroAfter: 1m}
+  scaling: {min: 3, max: 2, scaleToZeroAfter: 1m, concurrency: 8, maxConcurrency: 4}
   rollout: {steps: [5], pause: 1m, abort: {}}
 ",
     );

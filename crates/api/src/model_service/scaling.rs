@@ -11,6 +11,7 @@ use crate::scalar::{Percent, Period};
 #[x_kube(
     validation = Rule::new("!has(self.max) || self.max >= self.min").message("`max` must not be below `min`").field_path(".max"),
     validation = Rule::new("!has(self.scaleToZeroAfter) || self.min == 0").message("`scaleToZeroAfter` acts only with `min: 0`; set that, or remove it").field_path(".scaleToZeroAfter"),
+    validation = Rule::new("!has(self.maxConcurrency) || !has(self.concurrency) || self.maxConcurrency >= self.concurrency").message("`maxConcurrency` must not be below `concurrency`; raise it, or lower `concurrency`").field_path(".maxConcurrency"),
 )]
 pub struct Scaling {
     /// Never fewer replicas. 0 lets the service stop when nobody calls; the next request is held
@@ -34,6 +35,12 @@ pub struct Scaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000))]
     pub concurrency: Option<u32>,
+    /// Most requests in flight at one replica; further ones wait at the gateway, and get 503 if too
+    /// many wait or a place does not come in time. It does not change how many replicas there are.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100000))]
+    pub max_concurrency: Option<u32>,
     /// Requests per second that one replica should answer. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000000))]
@@ -54,6 +61,7 @@ impl Default for Scaling {
             cpu: None,
             memory: None,
             concurrency: None,
+            max_concurrency: None,
             rps: None,
             gpu: None,
             scale_to_zero_after: None,

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use trainyard_serving::engine::library::{self, Library, PINNED_VERSION, Progress, Search};
 
 use crate::failure::failure;
+use crate::print::print_line;
 use crate::table::table;
 
 /// List inference engines, or install one
@@ -39,11 +40,15 @@ impl Engine {
             Action::List { json } => {
                 let search = library::list();
                 let text = if json { as_json(&search) } else { as_text(&search) };
-                println!("{text}");
+                print_line(&text)?;
             }
             Action::Install { offline } => {
                 let library = install(offline)?;
-                println!("ONNX Runtime {} is at {}", library.version, library.path.display());
+                print_line(&format!(
+                    "ONNX Runtime {} is at {}",
+                    library.version,
+                    library.path.display()
+                ))?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -120,6 +120,7 @@ impl Serve {
                 Format::Text => LogFormat::Text,
                 Format::Json => LogFormat::Json,
             },
+            default_filter: "info",
         })
         .into_diagnostic()?;
         // As many workers as the CPU limit allows, not as the host has cores.

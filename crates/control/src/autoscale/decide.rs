@@ -281,6 +281,7 @@ mod tests {
         min: 1,
         max: 8,
         concurrency: Some(10.0),
+        max_concurrency: None,
         rps: None,
         cpu: None,
         memory: None,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Version};
 
 use super::serve::Shutdown;
 use crate::body::{Body, Source, SourceError};
@@ -128,7 +128,9 @@ impl Client<'_> {
 
     async fn answer(&mut self, head: RequestHead, peer: &Peer) -> After {
         let gateway = self.gateway;
-        let RequestHead { method, target, http_10, headers, framing, keep_alive, .. } = head;
+        let RequestHead { method, target, http_10, mut headers, framing, keep_alive, .. } = head;
+        let version = if http_10 { Version::HTTP_10 } else { Version::HTTP_11 };
+        let mut record = gateway.record(version, &method, target.path(), &mut headers, peer);
         let to_head = method == Method::HEAD;
         let source = H1Source {
             wire: &mut self.wire,
@@ -137,7 +139,7 @@ impl Client<'_> {
             framing,
             awaits_continue: head.expects_continue,
         };
-        let mut body = Body::new(source, gateway.settings.replay_limit);
+        let mut body = Body::new(source, gateway.keeps());
         let head = RestHead { method, target, headers, started: Instant::now() };
         let reply = gateway.rest(head, peer, &mut body).await;
         let read = body.source.is_read();
@@ -147,10 +149,19 @@ impl Client<'_> {
         let kept = match reply {
             Reply::Gone => return After::Close,
             Reply::Own(response) => {
+                if let Some(record) = &mut record {
+                    record.answered(response.status(), response.headers());
+                }
                 self.write_own(&response, manner);
                 self.flush().await.then_some(keep)
             }
-            Reply::Forwarded(call, answer) => self.relay(&call, answer, manner).await,
+            Reply::Forwarded(call, answer) => {
+                if let Some(record) = &mut record {
+                    record.served_by(&call);
+                    record.answered(answer.head.status, &answer.head.headers);
+                }
+                self.relay(&call, answer, manner).await
+            }
         };
         match kept {
             Some(true) => After::Next,

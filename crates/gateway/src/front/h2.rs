@@ -23,6 +23,7 @@ use crate::call::{Peer, X_HELD};
 use crate::gateway::Gateway;
 use crate::grpc::is_grpc;
 use crate::http1::{Framing, Timer, Wire};
+use crate::record::Record;
 use crate::rest::{Reply, RestHead};
 
 /// Calls at once on one connection. With the send buffer it bounds what a client that does not
@@ -44,8 +45,8 @@ pub(super) async fn serve(gateway: Arc<Gateway>, wire: Wire, peer: Peer, shutdow
             let turn = Turn::new(&activity);
             let (gateway, peer) = (gateway.clone(), peer.clone());
             async move {
-                let response = answer(gateway, request, peer).await;
-                Ok::<_, Infallible>(response.map(|body| Watched { body, turn }))
+                let (response, record) = recorded(gateway, request, peer).await;
+                Ok::<_, Infallible>(response.map(|body| Watched { body, turn, record }))
             }
         })
     };
@@ -162,6 +163,7 @@ impl Drop for Turn {
 struct Watched {
     body: FrontBody,
     turn: Turn,
+    record: Option<Box<Record>>,
 }
 
 impl http_body::Body for Watched {
@@ -175,6 +177,12 @@ impl http_body::Body for Watched {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.turn.activity.moves();
         self.turn.owes(frame.is_ready());
+        if let Some(record) = &mut self.record
+            && let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            record.ended(trailers);
+        }
         frame
     }
 
@@ -183,14 +191,32 @@ impl http_body::Body for Watched {
     }
 }
 
+async fn recorded(
+    gateway: Arc<Gateway>,
+    mut request: Request<Incoming>,
+    peer: Peer,
+) -> (Response<FrontBody>, Option<Box<Record>>) {
+    let mut headers = std::mem::take(request.headers_mut());
+    let (version, method, path) = (request.version(), request.method(), request.uri().path());
+    let mut record = gateway.record(version, method, path, &mut headers, &peer);
+    *request.headers_mut() = headers;
+    let response = if is_grpc(request.headers()) {
+        gateway.grpc(request, &peer, record.as_deref_mut()).await
+    } else {
+        answer(gateway, request, peer, record.as_deref_mut()).await
+    };
+    if let Some(record) = &mut record {
+        record.answered(response.status(), response.headers());
+    }
+    (response, record)
+}
+
 async fn answer(
     gateway: Arc<Gateway>,
     request: Request<Incoming>,
     peer: Peer,
+    record: Option<&mut Record>,
 ) -> Response<FrontBody> {
-    if is_grpc(request.headers()) {
-        return gateway.grpc(request, &peer).await;
-    }
     let (mut head, incoming) = request.into_parts();
     if let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -206,7 +232,7 @@ async fn answer(
         incoming,
         timer: Timer::new(Instant::now() + gateway.settings.stall_timeout),
     };
-    let mut body = Body::new(source, gateway.settings.replay_limit);
+    let mut body = Body::new(source, gateway.keeps());
     let head = RestHead {
         method: head.method,
         target: head.uri.path_and_query().cloned().unwrap_or_else(root),
@@ -218,6 +244,9 @@ async fn answer(
         // Nobody reads it.
         Reply::Gone => Response::default(),
         Reply::Forwarded(call, answer) => {
+            if let Some(record) = record {
+                record.served_by(&call);
+            }
             let mut headers = answer.head.headers;
             for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
                 headers.remove(name);

@@ -50,6 +50,10 @@ impl GrpcBody {
         Self { incoming, visit: None, call, _lease: lease }
     }
 
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+
     fn end(&mut self, code: u8) {
         if let Some(visit) = self.visit.take() {
             self.call.answered(&visit, Code::Grpc(code));

@@ -18,8 +18,9 @@ use crate::call::{Asked, Call, Peer, X_HELD, deadline_exceeded};
 use crate::forward::{back_off_until, broken_gateway, has_other};
 use crate::front::FrontBody;
 use crate::gateway::Gateway;
-use crate::mirror::MirrorVisit;
+use crate::mirror::{MIRROR_LIMIT, MirrorVisit};
 use crate::peek::{Peek, message};
+use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::revision::Code;
 use crate::route::{self, InBody, Target};
@@ -45,6 +46,7 @@ impl Gateway {
         self: &Arc<Self>,
         request: Request<Incoming>,
         peer: &Peer,
+        record: Option<&mut Record>,
     ) -> Response<FrontBody> {
         let started = Instant::now();
         let (head, incoming) = request.into_parts();
@@ -56,7 +58,7 @@ impl Gateway {
             let refusal = Refusal::new(Reason::BadRequest, "the call names no method");
             return self.refused_call(&refusal, None);
         };
-        let upload = Upload::new(incoming, self.settings.replay_limit);
+        let upload = Upload::new(incoming, self.keeps());
         let timeout = head.headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
         let timeout = timeout.and_then(deadline::parse);
         let mut asked = Asked {
@@ -101,7 +103,12 @@ impl Gateway {
         let with_timeout = timeout.is_some();
         match self.let_in(&service, asked, peer) {
             Ok(call) => match self.forward_call(call, &upload, with_timeout, endless).await {
-                Ok(response) => response.map(|body| FrontBody::Grpc(Box::new(body))),
+                Ok(response) => {
+                    if let Some(record) = record {
+                        record.served_by(response.body().call());
+                    }
+                    response.map(|body| FrontBody::Grpc(Box::new(body)))
+                }
                 Err(refusal) => self.refused_call(&refusal, Some(&service)),
             },
             Err(refusal) => self.refused_call(&refusal, Some(&service)),
@@ -312,14 +319,13 @@ impl Gateway {
         if call.service.config.load().mirror.is_none() || !call.repeatable {
             return;
         }
-        let Some(chunks) = upload.whole() else { return };
-        let Some(MirrorVisit { mut visit, _permit }) = self.mirror_visit(call, primary) else {
+        let Some(chunks) = upload.whole(MIRROR_LIMIT) else { return };
+        let Some(MirrorVisit { mut visit, permit }) = self.mirror_visit(call, primary) else {
             return;
         };
         let copy = call.copy(Instant::now() + self.settings.response_timeout);
         let gateway = self.clone();
         self.tasks.spawn(async move {
-            let _permit = _permit;
             let endpoint = visit.endpoint.clone();
             let sent = async {
                 let lease = gateway.lease(&copy, &endpoint).await.ok()?;
@@ -335,6 +341,7 @@ impl Gateway {
                 Some(code) => ending_of(code.unwrap_or(14)),
                 None => Ending::Late,
             });
+            drop(permit);
         });
     }
 
@@ -355,7 +362,7 @@ impl Gateway {
             let response = self.send(&call, &lease.ok()?, body, true).await.ok()?;
             visit.head_came(Instant::now());
             let limited =
-                http_body_util::Limited::new(response.into_body(), crate::union::ANSWER_LIMIT);
+                http_body_util::Limited::new(response.into_body(), crate::union::MAX_ANSWER);
             let body = limited.collect().await.ok()?.to_bytes();
             local::message(&body)
         };

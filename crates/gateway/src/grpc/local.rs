@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 
-use super::forward::is_grpc;
 use super::upload::Upload;
 use crate::call::{Asked, Peer};
 use crate::front::FrontBody;
@@ -17,7 +16,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::rest::models_are_managed;
 use crate::revision::Code;
 use crate::route::{Target, Union};
-use crate::union::{ANSWER_PATIENCE, field, framed, index_message, passes, unframed};
+use crate::union::{PATIENCE, field, framed, index_message, passes, unframed};
 
 /// The services that `grpc.health.v1` can be asked for; the empty name is the server as a whole.
 const HEALTH_SERVICES: [&str; 5] = [
@@ -91,7 +90,7 @@ impl Gateway {
                 headers,
                 repeatable: true,
                 started: asked.started,
-                deadline: asked.deadline.min(Instant::now() + ANSWER_PATIENCE),
+                deadline: asked.deadline.min(Instant::now() + PATIENCE),
             };
             // Each of these requests may be empty: all models, all states.
             self.ask_call(service, asked, framed(&[]), peer).await
@@ -129,7 +128,6 @@ impl Gateway {
         let mut response = Response::new(FrontBody::message(framed(message)));
         let kind = HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, kind);
-        debug_assert!(is_grpc(response.headers()));
         response
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
+use crate::replay::Kept;
+
 /// The client's side of a call. The body of each attempt reads from here.
 #[derive(Debug, Clone)]
 pub(super) struct Upload(Arc<Mutex<Inner>>);
@@ -15,11 +17,7 @@ pub(super) struct Upload(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     incoming: Incoming,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
-    limit: usize,
-    /// All that was read is kept.
-    complete: bool,
+    kept: Kept,
     ended: bool,
     /// The attempt that may read; bodies of earlier ones are void.
     attempt: u32,
@@ -35,17 +33,9 @@ pub(crate) enum UploadError {
 }
 
 impl Upload {
-    pub(super) fn new(incoming: Incoming, limit: usize) -> Self {
+    pub(super) fn new(incoming: Incoming, kept: Kept) -> Self {
         let ended = incoming.is_end_stream();
-        let inner = Inner {
-            incoming,
-            kept: Vec::new(),
-            kept_bytes: 0,
-            limit,
-            complete: true,
-            ended,
-            attempt: 0,
-        };
+        let inner = Inner { incoming, kept, ended, attempt: 0 };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -62,19 +52,20 @@ impl Upload {
 
     /// Whether an attempt could send all messages again.
     pub(super) fn is_repeatable(&self) -> bool {
-        self.lock().complete
+        self.lock().kept.is_complete()
     }
 
-    /// All messages, if the client has sent all and all are kept.
-    pub(super) fn whole(&self) -> Option<Vec<Bytes>> {
+    /// All messages, if the client has sent all, all are kept, and they are not longer than `limit`.
+    pub(super) fn whole(&self, limit: usize) -> Option<Vec<Bytes>> {
         let inner = self.lock();
-        (inner.complete && inner.ended).then(|| inner.kept.clone())
+        let kept = &inner.kept;
+        let whole = kept.is_complete() && inner.ended && kept.bytes() <= limit;
+        whole.then(|| kept.chunks().to_vec())
     }
 
     /// Gives the kept messages back: an answer has begun, so nothing is sent again.
     pub(super) fn settle(&self) {
-        let mut inner = self.lock();
-        inner.limit = 0;
+        self.lock().kept.settle();
     }
 
     /// Reads ahead until `done` says so, or `limit` bytes are there, or the client has ended.
@@ -117,14 +108,9 @@ impl Inner {
             // gRPC clients send no trailers.
             let Ok(chunk) = frame.into_data() else { continue };
             if must_keep {
-                self.limit = self.limit.max(self.kept_bytes + chunk.len());
-            }
-            self.kept_bytes += chunk.len();
-            if self.complete && self.kept_bytes <= self.limit {
-                self.kept.push(chunk.clone());
+                self.kept.keep_ahead(&chunk);
             } else {
-                self.complete = false;
-                self.kept = Vec::new();
+                self.kept.keep(&chunk);
             }
             self.ended = self.incoming.is_end_stream();
             return Poll::Ready(Some(Ok(chunk)));
@@ -170,7 +156,7 @@ impl Body for CallBody {
                 if inner.attempt != *attempt {
                     return Poll::Ready(Some(Err(UploadError::Void)));
                 }
-                match inner.kept.get(this.position) {
+                match inner.kept.chunks().get(this.position) {
                     Some(chunk) => Poll::Ready(Some(Ok(chunk.clone()))),
                     None => inner.poll_next(cx, false),
                 }
@@ -186,7 +172,7 @@ impl Body for CallBody {
             Source::Canned(chunks) => chunks.len() <= self.position,
             Source::Client(upload, _) => {
                 let inner = upload.lock();
-                inner.ended && inner.kept.len() <= self.position
+                inner.ended && inner.kept.chunks().len() <= self.position
             }
         }
     }

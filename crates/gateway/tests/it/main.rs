@@ -9,6 +9,7 @@ mod local_answers;
 mod metrics;
 mod mirror;
 mod passing;
+mod record;
 mod replica;
 mod retry;
 mod shutdown;

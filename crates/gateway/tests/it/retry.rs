@@ -126,6 +126,19 @@ async fn a_body_beyond_the_limit_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn long_bodies_are_repeated_while_there_is_room_for_them() {
+    let body = "x".repeat(2 << 20);
+    for (replay_total, expected) in [(4 << 20, 3), (1 << 20, 1)] {
+        let failing = Replica::always(Act::Reset).await;
+        let other = Replica::always(Act::Reset).await;
+        let settings = Settings { replay_total, ..quick() };
+        let running = start(settings, &iris(&[failing.address, other.address])).await;
+        assert_eq!(post(running.address, INFER, "", &body).await.status, 502);
+        assert_eq!(failing.count() + other.count(), expected, "attempts");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_not_repeated() {
     let breaking = Replica::always(Act::RawThenClose(
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart".to_vec(),

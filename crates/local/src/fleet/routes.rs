@@ -40,6 +40,7 @@ pub(crate) fn routes(
                 .access
                 .rate_limit
                 .map(|limit| Rate { per_second: f64::from(limit.per_second), burst: limit.burst }),
+            concurrency_per_endpoint: plan.scaling.max_concurrency,
             ..Limits::default()
         },
         access: Access { api_keys: keys.to_vec() },
@@ -61,4 +62,42 @@ pub(crate) fn digests(entries: &Entries) -> Vec<ApiKey> {
             sha256: Sha256::digest(key.expose().as_bytes()).into(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_api::manifest;
+    use trainyard_api::scalar::{Bytes, Millicores};
+    use trainyard_control::rollout::{Phase, Reason};
+    use trainyard_plan::{Facts, Target, compile};
+
+    use super::*;
+
+    #[test]
+    fn the_manifests_limits_reach_the_gateway() {
+        let text = "apiVersion: trainyard.dev/v1alpha1
+kind: ModelService
+metadata: {name: iris}
+spec:
+  model: {uri: file:///m}
+  runtime: {name: custom, command: [serve]}
+  scaling: {min: 0, maxConcurrency: 3}
+  access: {rateLimit: {rps: 5}}
+";
+        let service = manifest::read("iris.yaml", text).unwrap().remove(0).value;
+        let target = Target::Local { cpu: Millicores(4000), memory: Bytes(8 << 30) };
+        let model = Some(trainyard_plan::FetchedModel { path: "/m".into(), fingerprint: None });
+        let plan = compile(&service, &Facts { target, model }).unwrap();
+        let decision = Decision {
+            revisions: BTreeMap::new(),
+            mirror: None,
+            phase: Phase::Stable,
+            reason: Reason::Steady,
+            look_again_at: None,
+        };
+        let service = routes(&plan, &[], &decision, Endpoints::new());
+        assert_eq!(service.limits.concurrency_per_endpoint, Some(3));
+        assert_eq!(service.limits.rate, Some(Rate { per_second: 5.0, burst: 5 }));
+        assert!(service.scales_to_zero);
+    }
 }

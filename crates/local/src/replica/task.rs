@@ -62,6 +62,7 @@ impl Shared {
 }
 
 /// How a slot gets its first process.
+#[expect(clippy::large_enum_variant, reason = "one a replica, moved once")]
 pub(crate) enum Start {
     Launch,
     /// An earlier supervisor left it.

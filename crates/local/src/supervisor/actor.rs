@@ -135,7 +135,7 @@ impl Actor {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looking = false;
-        let mut served = false;
+        let (mut served, mut aborted) = (false, false);
         let gateway = self.shared.gateway.clone();
         let (stop, hurry) = (self.stop.clone(), self.hurry.clone());
         let ended = loop {
@@ -146,7 +146,9 @@ impl Actor {
                     self.note(Severity::Normal, None, "supervisor", "Stopping", "requests in flight are finished, then replicas end").await;
                     gateway_stop.cancel();
                 }
-                () = hurry.cancelled(), if self.stopping && !served => {
+                () = hurry.cancelled(), if self.stopping && !aborted => {
+                    // Once: a branch that is always ready would leave the others no turn.
+                    aborted = true;
                     serving.abort();
                 }
                 result = &mut serving, if !served => {
@@ -339,7 +341,9 @@ impl Actor {
             self.on_event(&id, event).await;
         }
         self.writer.flush().await;
-        match hand_over(exe, &self.shared.state, &self.shared.env, listener, lock).await {
+        let Shared { state, env, gateway, .. } = &*self.shared;
+        let access_log = gateway.settings().access_log;
+        match hand_over(exe, state, env, listener, lock, access_log).await {
             Ok(handing) => Ok(handing),
             Err(error) => {
                 let problem = format!("`{}` did not take over: {error}", exe.display());

@@ -108,12 +108,14 @@ pub(super) async fn hand_over(
     env: &[(String, OsString)],
     listener: &TcpListener,
     lock: &File,
+    access_log: bool,
 ) -> io::Result<Handing> {
     let (ours, theirs) = UnixStream::pair()?;
     let log = File::options().create(true).append(true).open(state.supervisor_log())?;
     let mut child = Command::new(exe)
         .args(["up", "--take-over", "--state-dir"])
         .arg(state.root())
+        .args(access_log.then_some("--access-log"))
         // What this one was told, or has found for its replicas, holds for the next one too.
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::from(OwnedFd::from(theirs)))

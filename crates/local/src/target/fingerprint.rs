@@ -16,6 +16,7 @@ const MOST_FILES: usize = 10_000;
 /// one architecture have one size.
 pub(crate) fn fingerprint(model: &Path) -> io::Result<String> {
     let mut digest = Sha256::new();
+    digest.update(model.as_os_str().as_encoded_bytes());
     for file in files(model)? {
         let metadata = fs::metadata(&file)?;
         digest.update(file.as_os_str().as_encoded_bytes());

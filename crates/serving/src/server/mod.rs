@@ -30,6 +30,7 @@ use crate::engine::EngineInfo;
 use crate::error::InferError;
 use crate::request::{InferRequest, InferResponse, VersionChoice};
 use crate::scheduler::Metrics;
+use crate::signature::Signature;
 
 /// Loaded models, their queues and engines. Cheap to clone.
 #[derive(Clone)]
@@ -86,6 +87,15 @@ impl Server {
         self.with_model(model, |serving| {
             Ok(choose(model, serving, version)?.metadata(serving.numbers()))
         })
+    }
+
+    /// Inputs and outputs of one version, for decoding: [`Self::metadata`] without the rest.
+    pub fn signature(
+        &self,
+        model: &str,
+        version: &VersionChoice,
+    ) -> Result<Arc<Signature>, InferError> {
+        self.with_model(model, |serving| Ok(choose(model, serving, version)?.signature.clone()))
     }
 
     /// Triton's model configuration, as JSON with proto field names: the newest version's.

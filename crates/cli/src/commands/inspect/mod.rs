@@ -12,6 +12,7 @@ use trainyard_serving::engine::EnginePreference;
 
 use self::target::Found;
 use crate::failure::failure;
+use crate::print::print_line;
 
 /// Show what a model takes and gives, and whether the engine can run it
 #[derive(Args)]
@@ -72,9 +73,9 @@ impl Inspect {
             }
         }
         if self.json {
-            println!("{:#}", serde_json::Value::Array(objects));
+            print_line(&format!("{:#}", serde_json::Value::Array(objects)))?;
         } else {
-            println!("{}", texts.join("\n\n"));
+            print_line(&texts.join("\n\n"))?;
         }
         Ok(if incomplete { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

@@ -87,7 +87,7 @@ impl Predict {
             return bench::run(&self.bench, &target, &request).await;
         }
         let answer = client.infer(&request).await?;
-        output::print(&answer, self.output)?;
+        output::show(&answer, self.output)?;
         Ok(ExitCode::SUCCESS)
     }
 }

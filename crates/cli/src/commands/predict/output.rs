@@ -1,6 +1,6 @@
 //! Showing an answer.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use miette::miette;
@@ -11,6 +11,7 @@ use super::input::write_npy;
 use super::values::Values;
 use super::wire::{Answer, row_length};
 use crate::failure::failure;
+use crate::print::{print as print_bytes, print_line};
 use crate::table::table;
 
 /// How an answer is printed.
@@ -28,22 +29,16 @@ pub(super) enum Style {
 const MAX_ROWS: usize = 50;
 const MAX_VALUES: usize = 8;
 
-pub(super) fn print(answer: &Answer, style: Option<Style>) -> miette::Result<()> {
-    let stdout = std::io::stdout();
-    let is_terminal = stdout.is_terminal();
+pub(super) fn show(answer: &Answer, style: Option<Style>) -> miette::Result<()> {
+    let is_terminal = std::io::stdout().is_terminal();
     let style = style.unwrap_or(if is_terminal { Style::Table } else { Style::Json });
-    let bytes = match style {
-        Style::Table => (as_table(answer) + "\n").into_bytes(),
-        Style::Json => (as_json(answer)? + "\n").into_bytes(),
+    match style {
+        Style::Table => print_line(&as_table(answer)),
+        Style::Json => print_line(&as_json(answer)?),
         Style::Npy if is_terminal => {
-            return Err(miette!(help = "redirect it: `> answer.npy`", "this is a terminal"));
+            Err(miette!(help = "redirect it: `> answer.npy`", "this is a terminal"))
         }
-        Style::Npy => as_npy(answer)?,
-    };
-    match stdout.lock().write_all(&bytes) {
-        // Whoever reads has seen enough, as `head` does.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(failure),
+        Style::Npy => print_bytes(&as_npy(answer)?),
     }
 }
 

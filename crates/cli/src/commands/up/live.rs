@@ -37,6 +37,11 @@ impl Live {
         }
     }
 
+    /// A display that draws nothing anew, for where log lines come between.
+    pub(super) fn plain(names: Vec<String>) -> Self {
+        Self { is_terminal: false, ..Self::new(names) }
+    }
+
     pub(super) fn show(&mut self, status: &Status) {
         self.erase();
         if !self.shown_header {

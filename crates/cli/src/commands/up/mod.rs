@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use miette::{Context, IntoDiagnostic, miette};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use trainyard_gateway::Settings;
+use trainyard_gateway::{Settings, Trace};
 use trainyard_local::socket::{Applied, Client, ClientError, Reply, Request};
 use trainyard_local::{Ended, Inherited, Options, StateDir, Supervisor, target};
 
@@ -39,6 +39,9 @@ pub(crate) struct Up {
     /// Fetch nothing: no engine, no model
     #[arg(long, env = "TRAINYARD_OFFLINE")]
     offline: bool,
+    /// Log each request at the gateway; of `up --detach` to the supervisor's log
+    #[arg(long)]
+    access_log: bool,
     #[command(flatten)]
     state: State,
     /// Be the supervisor of an `up --detach`
@@ -81,6 +84,8 @@ impl Up {
         if self.detach {
             return runtime()?.block_on(self.start_detached(&state, &engine, names));
         }
+        // What happens is on the display; the log adds only what goes wrong.
+        let _telemetry = telemetry("warn,access=info")?;
         runtime()?.block_on(self.foreground(state, engine, names))
     }
 
@@ -108,7 +113,14 @@ impl Up {
             exe: std::env::current_exe().into_diagnostic()?,
             env,
             models: Arc::new(fetch::Storage { offline: self.offline }),
-            gateway: Settings::default(),
+            gateway: Settings {
+                access_log: self.access_log,
+                trace: trainyard_telemetry::is_exporting().then_some(Trace {
+                    set_parent: trainyard_telemetry::set_parent,
+                    inject: trainyard_telemetry::inject,
+                }),
+                ..Settings::default()
+            },
         })
     }
 
@@ -184,7 +196,8 @@ impl Up {
         let address = self.address();
         command.args(["--port", &address.port().to_string()]);
         command.args(["--host", &address.ip().to_string()]);
-        command.args(self.offline.then_some("--offline")).args(&self.targets);
+        command.args(self.offline.then_some("--offline"));
+        command.args(self.access_log.then_some("--access-log")).args(&self.targets);
         command.envs(engine.env()).stdin(Stdio::null());
         command.stdout(log.try_clone().into_diagnostic()?).stderr(log);
         command.spawn().into_diagnostic().wrap_err("cannot start the supervisor")
@@ -192,12 +205,7 @@ impl Up {
 
     /// A supervisor without a terminal: its words go to its log.
     fn be_supervisor(self, state: StateDir) -> miette::Result<ExitCode> {
-        let _telemetry = trainyard_telemetry::init(&trainyard_telemetry::Settings {
-            service_name: "trainyard-gateway".to_owned(),
-            service_version: env!("CARGO_PKG_VERSION").to_owned(),
-            format: trainyard_telemetry::LogFormat::default(),
-        })
-        .into_diagnostic()?;
+        let _telemetry = telemetry("info")?;
         let inherited = self.take_over.then(Inherited::from_stdin).transpose().into_diagnostic()?;
         if let Err(error) = trainyard_local::detach() {
             // The leader of a process group cannot; its group is its own already.
@@ -230,7 +238,7 @@ impl Up {
         let options = self.options(state.clone(), engine)?;
         let mut supervisor = Supervisor::start(options).await.into_diagnostic()?;
         let mut signals = Signals::new()?;
-        let mut live = Live::new(names);
+        let mut live = if self.access_log { Live::plain(names) } else { Live::new(names) };
         let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
         let mut watching = true;
         let ended = loop {
@@ -320,6 +328,17 @@ fn knows_services(state: &StateDir) -> miette::Result<bool> {
 
 fn end(supervisor: &Supervisor, again: bool) {
     if again { supervisor.hurry() } else { supervisor.stop() }
+}
+
+/// Logs and spans of the gateway and the supervisor.
+fn telemetry(default_filter: &'static str) -> miette::Result<trainyard_telemetry::Guard> {
+    trainyard_telemetry::init(&trainyard_telemetry::Settings {
+        service_name: "trainyard-gateway".to_owned(),
+        service_version: env!("CARGO_PKG_VERSION").to_owned(),
+        format: trainyard_telemetry::LogFormat::default(),
+        default_filter,
+    })
+    .into_diagnostic()
 }
 
 fn runtime() -> miette::Result<tokio::runtime::Runtime> {

@@ -47,7 +47,8 @@ impl OnnxSession {
         options: &Handle<sys::OrtSessionOptions>,
         facts: &Facts,
     ) -> Result<Self, String> {
-        let session = create(environment, source, options).map_err(|failure| failure.message)?;
+        let session =
+            create(environment, source, options).map_err(|failure| with_cure(failure.message))?;
         let reader = Reader { session: &session, environment, facts };
         let (inputs, input_names) = reader.inputs()?;
         let (outputs, output_names) = reader.outputs()?;
@@ -59,6 +60,22 @@ impl OnnxSession {
             output_names,
         })
     }
+}
+
+/// Adds what to do about a reason that the library gives but does not explain.
+///
+/// `StringNormalizer`, which text pipelines of scikit-learn become, asks the system for its locale.
+/// Its default is `en_US`, which slim images lack; the library then says "Failed to construct locale
+/// with name:en_US.UTF-8".
+fn with_cure(message: String) -> String {
+    if !message.contains("locale") {
+        return message;
+    }
+    format!(
+        "{message}; the model asks for a locale that this system lacks: install it (on Debian, \
+         package `locales` and `locale-gen en_US.UTF-8`), or export the model with `locale=\"C\"` \
+         on its StringNormalizer nodes"
+    )
 }
 
 /// Creates the library's session only.
@@ -355,4 +372,11 @@ fn read_tensor_type(info: &Handle<sys::OrtTypeInfo>) -> Result<TensorType, Failu
     }
     // Negative is any extent.
     Ok((number, dims.into_iter().map(|extent| usize::try_from(extent).ok()).collect()))
+}
+
+#[test]
+fn a_missing_locale_comes_with_its_cure() {
+    let message = with_cure("Failed to construct locale with name:en_US.UTF-8".to_owned());
+    assert!(message.starts_with("Failed to construct locale") && message.contains("locale-gen"));
+    assert_eq!(with_cure("No such file".to_owned()), "No such file");
 }

@@ -17,7 +17,8 @@ use super::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::inference::{
     InferParameter, InferTensorContents, ModelConfigRequest, ModelInferRequest,
-    ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest, infer_parameter,
+    ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest, ServerLiveRequest,
+    ServerReadyRequest, infer_parameter,
 };
 use super::tensorflow::serving::model_service_client::ModelServiceClient;
 use super::tensorflow::serving::prediction_service_client::PredictionServiceClient;
@@ -38,6 +39,7 @@ struct Running {
     grpc: Grpc,
     server: Server,
     _repository: tempfile::TempDir,
+    stop: CancellationToken,
 }
 
 async fn start() -> Running {
@@ -78,7 +80,8 @@ async fn start() -> Running {
         shared_memory: SharedMemory::default(),
         stop: CancellationToken::new(),
     };
-    Running { grpc: Grpc::new(&server, &options), server, _repository: repository }
+    let grpc = Grpc::new(&server, &options);
+    Running { grpc, server, stop: options.stop, _repository: repository }
 }
 
 fn write(path: &Path, content: Vec<u8>) {
@@ -330,6 +333,16 @@ fn infer(model: &str, id: &str) -> ModelInferRequest {
         raw_input_contents: vec![raw([1, 2, 3, 4]), raw([10, 10, 10, 10])],
         ..ModelInferRequest::default()
     }
+}
+
+#[tokio::test]
+async fn a_server_that_drains_is_live_but_not_ready() {
+    let running = start().await;
+    let mut client = GrpcInferenceServiceClient::new(running.grpc.clone());
+    assert!(client.server_ready(ServerReadyRequest {}).await.expect("answers").into_inner().ready);
+    running.stop.cancel();
+    assert!(!client.server_ready(ServerReadyRequest {}).await.expect("answers").into_inner().ready);
+    assert!(client.server_live(ServerLiveRequest {}).await.expect("answers").into_inner().live);
 }
 
 #[tokio::test]

@@ -50,8 +50,8 @@ pub(crate) async fn run<R: Reader>(
     reader: impl FnOnce(&Signature) -> Result<R, InferError>,
 ) -> Result<Answered<R::Result>, InferError> {
     let ExampleRequest { target, input, max_bytes, deadline } = request;
-    let metadata = server.metadata(&target.model, &target.version);
-    let signature = metadata.map_err(|error| target.reword(error))?.signature;
+    let signature = server.signature(&target.model, &target.version);
+    let signature = signature.map_err(|error| target.reword(error))?;
     let reader = reader(&signature)?;
     let stacked = examples::stack(&signature, input, &mut Expansion::new(max_bytes))?;
     let Stacked { examples, inputs } = stacked;

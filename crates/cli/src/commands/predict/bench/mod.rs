@@ -16,6 +16,7 @@ use trainyard_api::scalar::Period;
 use self::drive::Load;
 use super::client::Target;
 use super::wire::Request;
+use crate::print::print_line;
 
 #[derive(Args)]
 #[command(next_help_heading = "Benchmark")]
@@ -66,9 +67,9 @@ pub(super) async fn run(
     }
     let outcome = drive::drive(endpoint, &load).await;
     if options.json {
-        println!("{:#}", report::as_json(&load, &outcome));
+        print_line(&format!("{:#}", report::as_json(&load, &outcome)))?;
     } else {
-        println!("{}", report::as_text(&load, &outcome));
+        print_line(&report::as_text(&load, &outcome))?;
     }
     Ok(if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

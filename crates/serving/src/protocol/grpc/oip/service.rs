@@ -58,7 +58,9 @@ impl GrpcInferenceService for InferenceService {
     }
 
     async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Answer<ServerReadyResponse> {
-        answer(Ok(ServerReadyResponse { ready: self.server.is_ready() }))
+        // As `/v2/health/ready` and `grpc.health.v1` say it: not while the server drains.
+        let ready = self.server.is_ready() && !self.options.stop.is_cancelled();
+        answer(Ok(ServerReadyResponse { ready }))
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {

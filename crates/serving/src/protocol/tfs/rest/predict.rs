@@ -16,9 +16,9 @@ pub(super) async fn predict(call: Call) -> Answer {
 async fn run(call: Call) -> Result<Answer, InferError> {
     let target = target(&call)?;
     let server = &call.app.server;
-    let metadata = server.metadata(&target.model, &target.version);
-    let metadata = metadata.map_err(|error| target.reword(error))?;
-    let (inputs, form) = predict_request::parse(&call.body, &metadata.signature)?;
+    let signature = server.signature(&target.model, &target.version);
+    let signature = signature.map_err(|error| target.reword(error))?;
+    let (inputs, form) = predict_request::parse(&call.body, &signature)?;
     let request = InferRequest {
         model: target.model.clone(),
         version: target.version.clone(),
