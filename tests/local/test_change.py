@@ -70,6 +70,9 @@ def test_a_changed_model_is_a_new_revision(custom):
     custom.run("rollback", "echo")
     eventually(lambda: custom.service()["target"] == before)
     custom.settled(1)
+    # Nor does the file's change count again.
+    time.sleep(2)
+    assert custom.service()["target"] == before
 
 
 def test_restart_replaces_every_replica(custom):
@@ -139,3 +142,39 @@ def test_a_foreground_supervisor_hands_over_and_still_ends_it_all(custom):
         assert process.wait(timeout=30) == 0
     assert not is_alive(pid)
     assert not custom.is_up()
+
+
+CANARY = "  rollout: {strategy: canary, steps: [20], pause: %s}\n"
+
+
+def test_up_does_not_wait_for_a_pause_which_no_downtime_shortens(custom):
+    import os
+    import signal
+
+    custom.up(custom.write("one", more=CANARY % "8s"))
+    said = custom.up(custom.write("two", more=CANARY % "8s"))
+    assert "waits (CanaryStep)" in said, said
+    assert custom.service()["phase"] == "Paused"
+    supervisor = custom.status()["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    eventually(lambda: not is_alive(supervisor))
+    time.sleep(8)
+    said = custom.up()
+    eventually(lambda: custom.service()["ready"] == 2)
+    time.sleep(2)
+    assert custom.service()["phase"] == "Paused", custom.service()
+    custom.settled(1)
+    assert custom.says() == "two"
+
+
+def test_a_new_supervisor_is_told_what_the_old_one_was(custom):
+    import pathlib
+
+    custom.up("--offline", custom.write())
+    before = custom.status()["pid"]
+    for _ in range(2):
+        custom.run("restart", "--gateway")
+        eventually(lambda: custom.is_up() and custom.status()["pid"] != before)
+        before = custom.status()["pid"]
+        environ = pathlib.Path(f"/proc/{before}/environ").read_bytes().split(b"\0")
+        assert b"TRAINYARD_OFFLINE=true" in environ

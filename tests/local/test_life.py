@@ -156,3 +156,80 @@ def test_what_cannot_run_is_said(custom, taken):
     path = custom.write(env=["{name: EXIT_WITH, value: '3'}"])
     said = custom.run("up", "-d", "--port", "0", path, code=1)
     assert "exit code 3" in said
+
+
+KEYS = """\
+  access: {apiKeysSecret: keys}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {alice: s3cr3t-key}
+"""
+
+
+def is_guarded(custom):
+    with_key = custom.ask(headers={"authorization": "Bearer s3cr3t-key"})
+    return custom.ask()[0] == 401 and with_key[0] == 200
+
+
+def replace_supervisor(custom, how):
+    before = custom.status()["pid"]
+    if how == "handover":
+        custom.run("restart", "--gateway")
+    else:
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: not is_alive(before))
+        custom.up()
+    eventually(lambda: custom.is_up() and custom.status()["pid"] != before)
+
+
+@pytest.mark.parametrize("how", ["handover", "kill"])
+def test_policies_outlive_the_supervisor(custom, how):
+    custom.up(custom.write())
+    custom.up(custom.write(scaling="{min: 2}", more=KEYS))
+    custom.settled(2)
+    assert is_guarded(custom)
+    replicas = sorted(custom.pids())
+    for _ in range(2):
+        replace_supervisor(custom, how)
+        assert custom.ask()[0] == 401, "not even for a moment"
+        custom.settled(2)
+        time.sleep(1.5)
+        assert is_guarded(custom) and sorted(custom.pids()) == replicas
+
+
+def test_a_manifest_that_changes_while_no_supervisor_runs(custom):
+    custom.up(custom.write())
+    supervisor = custom.status()["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    eventually(lambda: not is_alive(supervisor))
+    custom.write(scaling="{min: 2}", more=KEYS)
+    custom.up()
+    eventually(lambda: is_guarded(custom))
+    custom.settled(2)
+
+
+@pytest.mark.parametrize("how", [None, "handover", "kill"])
+def test_going_back_keeps_the_policies(custom, how):
+    custom.up(custom.write("one"))
+    custom.up(custom.write("two", scaling="{min: 2}", more=KEYS))
+    custom.settled(2)
+    assert is_guarded(custom)
+    key = {"authorization": "Bearer s3cr3t-key"}
+    custom.run("rollback", "echo")
+    eventually(lambda: custom.ask(headers=key)[1]["says"] == "one")
+    custom.settled(2)
+    if how is not None:
+        replace_supervisor(custom, how)
+    time.sleep(1.5)
+    custom.settled(2)
+    assert is_guarded(custom) and custom.ask(headers=key)[1]["says"] == "one"
+
+
+def test_another_port_than_the_one_that_runs_is_said(custom):
+    path = custom.write()
+    custom.up(path)
+    assert "--port" not in custom.run("up", "-d", path)
+    assert "--port" not in custom.run("up", "-d", "--port", custom.port, path)
+    assert f"stays at 127.0.0.1:{custom.port}" in custom.run("up", "-d", "--port", "1", path)

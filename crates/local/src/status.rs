@@ -31,6 +31,9 @@ pub struct ServiceStatus {
     pub phase: String,
     /// Why, in one word.
     pub reason: String,
+    /// What was declared last is being prepared, and the rest is still about what was before.
+    #[serde(default)]
+    pub preparing: bool,
     /// The revision that it should be at.
     pub target: String,
     /// Replicas that it should have.
@@ -62,12 +65,18 @@ pub struct ServiceStatus {
 impl ServiceStatus {
     /// Whether the revision that was asked for serves with all replicas that it should have.
     pub fn is_settled(&self) -> bool {
-        self.phase == "Stable" && self.ready >= self.wanted
+        !self.preparing && self.phase == "Stable" && self.ready >= self.wanted
+    }
+
+    /// Whether a change of it waits, for its pause to end or for evidence, while the revision before
+    /// it serves. Replicas of the new one are ready by then.
+    pub fn waits(&self) -> bool {
+        !self.preparing && self.phase == "Paused"
     }
 
     /// Whether it needs a person.
     pub fn has_failed(&self) -> bool {
-        matches!(self.phase.as_str(), "Aborted" | "Stalled")
+        !self.preparing && matches!(self.phase.as_str(), "Aborted" | "Stalled")
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use miette::IntoDiagnostic;
 use trainyard_local::history::{History, ReplicaRecord, ServiceRecord};
-use trainyard_local::status::{ReplicaStatus, ServiceStatus, Status as Now};
+use trainyard_local::status::{ReplicaPhase, ReplicaStatus, ServiceStatus, Status as Now};
 
 use super::supervisor::State;
 use super::time::ago;
@@ -89,11 +89,15 @@ fn show(status: &Now) {
 }
 
 fn replica_row(service: &ServiceStatus, replica: &ReplicaStatus) -> Vec<String> {
-    let weight = service.revisions.iter().find(|revision| revision.name == replica.revision);
+    // The gateway sends nothing to a replica that starts or drains, whatever its revision gets.
+    let weight = service
+        .revisions
+        .iter()
+        .find(|revision| revision.name == replica.revision && replica.phase == ReplicaPhase::Ready);
     vec![
         replica.id.clone(),
         replica.phase.as_str().to_owned(),
-        weight.map_or(String::new(), |revision| format!("{}%", revision.weight)),
+        weight.map_or("-".to_owned(), |revision| format!("{}%", revision.weight)),
         replica.pid.map_or(String::new(), |pid| pid.to_string()),
         replica.restarts.to_string(),
         ago(replica.since_ms),

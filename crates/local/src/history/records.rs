@@ -39,6 +39,16 @@ pub struct ServiceRecord {
     pub rollout: rollout::State,
     /// What was last wrong with it, for people.
     pub last_error: Option<String>,
+    /// The manifest that holds: of the revision it should be at, with the policies as they are now.
+    /// None in what older programs wrote.
+    #[serde(default)]
+    pub manifest: Option<ModelService>,
+    /// The manifest file's fingerprint when it was last acted upon.
+    #[serde(default)]
+    pub stamp: Option<String>,
+    /// A person went to this revision, so that what the file declares is not to be prepared again.
+    #[serde(default)]
+    pub straight: bool,
 }
 
 /// Limits of the replica count, in place of the manifest's until the manifest changes them.
@@ -65,6 +75,20 @@ pub struct RevisionRecord {
     pub folder: PathBuf,
     /// Milliseconds since the Unix epoch.
     pub since_ms: i64,
+}
+
+impl RevisionRecord {
+    /// What makes the revision, with the policies of another manifest of its service.
+    ///
+    /// A revision may be older than its service's API keys: whoever goes back to it wants its model
+    /// and its command, not to open the service.
+    pub(crate) fn under(&self, policies: &ModelService) -> ModelService {
+        let mut manifest = self.manifest.clone();
+        manifest.spec.scaling = policies.spec.scaling.clone();
+        manifest.spec.rollout = policies.spec.rollout.clone();
+        manifest.spec.access = policies.spec.access.clone();
+        manifest
+    }
 }
 
 /// A model on this machine.

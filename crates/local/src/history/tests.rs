@@ -25,6 +25,9 @@ fn service() -> ServiceRecord {
         scale: Some(Override { min: 2, max: 2 }),
         rollout: rollout::State::default(),
         last_error: None,
+        manifest: Some(manifest()),
+        stamp: Some("stat:1".to_owned()),
+        straight: true,
     }
 }
 
@@ -128,6 +131,45 @@ async fn the_same_event_again_is_counted() {
     assert_eq!(read(&later), [(a, 1, 10_000_000)]);
     let other = EventQuery { service: Some("other".to_owned()), ..EventQuery::default() };
     assert!(read(&other).is_empty());
+}
+
+#[test]
+fn services_of_older_programs_are_read() {
+    let mut record = serde_json::to_value(service()).unwrap();
+    for field in ["manifest", "stamp", "straight"] {
+        record.as_object_mut().unwrap().remove(field).unwrap();
+    }
+    let read: ServiceRecord = serde_json::from_value(record).unwrap();
+    assert_eq!(read, ServiceRecord { manifest: None, stamp: None, straight: false, ..service() });
+}
+
+#[test]
+fn an_old_revision_comes_back_under_the_policies_of_today() {
+    let with = |spec: serde_json::Value| {
+        ModelService::new("iris", serde_json::from_value::<ModelServiceSpec>(spec).unwrap())
+    };
+    let old = RevisionRecord {
+        manifest: with(serde_json::json!({
+            "model": {"uri": "file:///models/old"},
+            "scaling": {"min": 5, "max": 5},
+            "batching": {"maxSize": 4},
+        })),
+        ..revision(1)
+    };
+    let now = with(serde_json::json!({
+        "model": {"uri": "file:///models/new"},
+        "scaling": {"min": 2, "max": 3},
+        "access": {"apiKeysSecret": "keys"},
+        "rollout": {"strategy": "canary"},
+    }));
+    let expected = with(serde_json::json!({
+        "model": {"uri": "file:///models/old"},
+        "batching": {"maxSize": 4},
+        "scaling": {"min": 2, "max": 3},
+        "access": {"apiKeysSecret": "keys"},
+        "rollout": {"strategy": "canary"},
+    }));
+    assert_eq!(old.under(&now), expected);
 }
 
 #[test]

@@ -341,8 +341,9 @@ impl Actor {
             self.on_event(&id, event).await;
         }
         self.writer.flush().await;
-        let access_log = self.shared.gateway.settings().access_log;
-        match hand_over(exe, &self.shared.state, listener, lock, access_log).await {
+        let Shared { state, env, gateway, .. } = &*self.shared;
+        let access_log = gateway.settings().access_log;
+        match hand_over(exe, state, env, listener, lock, access_log).await {
             Ok(handing) => Ok(handing),
             Err(error) => {
                 let problem = format!("`{}` did not take over: {error}", exe.display());

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::actor::{Actor, Errand};
 use super::prepare::{self, Prepared};
 use super::service::{Held, Revision, Running, Service, declared};
+use super::steer::since_epoch;
 use crate::fleet::Phase;
 use crate::history::{ReplicaRecord, RevisionRecord, Saved, ServiceRecord, Severity};
 use crate::replica::{self, Process, Start};
-use crate::target::{Origin, secrets_of};
+use crate::target::{Declared, Origin, fingerprint, secrets_of};
 
 /// What cannot be used any more gets so long to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -88,9 +89,10 @@ impl Actor {
             self.note(Severity::Warning, Some(&name), &name, "NotTakenOver", &problem).await;
             return Vec::new();
         };
-        let declared = declared(target, &saved.origin);
+        let policies = saved.manifest.as_ref();
+        let declared = declared(target, policies, &saved.origin, saved.stamp.clone());
         let mut service = Service::new(declared.clone());
-        let prepared = self.prepare_saved(target, &saved.origin);
+        let prepared = self.prepare_saved(target, declared.clone());
         let Prepared { mut plan, keys, .. } = match prepared {
             Ok(prepared) => prepared,
             Err(problem) => {
@@ -103,7 +105,10 @@ impl Actor {
         // A newer program may compile the same manifest to another plan. What runs keeps its name
         // until the new plan is rolled out.
         plan.revision = saved.target.clone();
-        let mut running = Running::new(plan, saved.rollout.clone());
+        let mut running = Running::new(plan, &declared, saved.rollout.clone());
+        // Nobody has looked meanwhile: that time is no pause that has passed, and no delay either.
+        running.state.resume(since_epoch());
+        running.straight = saved.straight;
         running.keys = keys;
         running.wanted = saved.wanted;
         running.scale = saved.scale;
@@ -129,14 +134,26 @@ impl Actor {
         }
         self.route();
         // The files may have changed while nobody looked, and the program too.
-        self.declare(declared, false);
+        let manifest = saved.origin.path().to_owned();
+        let is_changed = matches!(saved.origin, Origin::Manifest { .. })
+            && fingerprint(&manifest).ok() != saved.stamp;
+        self.watch_files(&name);
+        if is_changed {
+            self.watch.acted(&manifest, fingerprint(&manifest).ok());
+            self.resolve(vec![manifest], None);
+        } else if !saved.straight {
+            self.declare(declared, false);
+        }
         adopted
     }
 
-    fn prepare_saved(&self, record: &RevisionRecord, origin: &Origin) -> Result<Prepared, String> {
+    fn prepare_saved(
+        &self,
+        record: &RevisionRecord,
+        declared: Declared,
+    ) -> Result<Prepared, String> {
         let secrets = self.shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
-        prepare::again(declared(record, origin), record.model.clone(), &secrets)
-            .map_err(|error| error.to_string())
+        prepare::again(declared, record.model.clone(), &secrets).map_err(|error| error.to_string())
     }
 
     async fn adopt_replica(&mut self, service: &str, saved: ReplicaRecord) -> bool {

@@ -40,6 +40,8 @@ impl Actor {
             Ok(resolved) => match self.taken(&resolved) {
                 problems if problems.is_empty() => {
                     let applied = self.declare_all(&targets, resolved, reply.is_some()).await;
+                    // Whoever asked looks at the status next, which must not be that of before.
+                    self.publish();
                     if let Some(reply) = reply {
                         let _ = reply.send(Reply::Applied(applied));
                     }
@@ -201,8 +203,9 @@ impl Actor {
         let Some(service) = self.services.get_mut(&name) else { return };
         service.preparing = false;
         service.last_error = None;
-        if let Some(Watched { path, fingerprint }) = watched_model(service, &model) {
-            self.watch.acted(&path, Some(fingerprint));
+        // Going back leaves the file as it is, which is no change of it.
+        if let Some(path) = service.model_file().filter(|_| !straight) {
+            self.watch.acted(path, Some(model.fingerprint.clone()));
         }
         let target = plan.revision.clone();
         let revision = Revision {
@@ -211,7 +214,7 @@ impl Actor {
         };
         let is_new = match &mut service.running {
             None => {
-                let mut running = Running::new(plan, rollout::State::default());
+                let mut running = Running::new(plan, &declared, rollout::State::default());
                 running.keys = keys;
                 service.running = Some(running);
                 true
@@ -225,6 +228,8 @@ impl Actor {
                 }
                 running.keys = keys;
                 running.plan = plan;
+                running.manifest = declared.manifest.clone();
+                running.stamp = declared.stamp.clone();
                 let is_new = running.target != target;
                 if is_new {
                     running.target = target.clone();
@@ -268,13 +273,15 @@ impl Actor {
     }
 
     /// Watches a service's manifest and model from now on.
-    fn watch_files(&mut self, name: &str) {
+    pub(super) fn watch_files(&mut self, name: &str) {
         let Some(service) = self.services.get(name) else { return };
         let known = self.watch.paths();
         let files = [Some(service.declared.origin.path()), service.model_file()];
         for path in files.into_iter().flatten() {
             if !known.iter().any(|known| known == path) {
-                self.watch.acted(path, fingerprint(path).ok());
+                let is_manifest = service.declared.origin.path() == path;
+                let stamp = service.declared.stamp.clone().filter(|_| is_manifest);
+                self.watch.acted(path, stamp.or_else(|| fingerprint(path).ok()));
             }
         }
     }
@@ -358,21 +365,15 @@ impl Actor {
         } else if !record.model.path.exists() {
             return Err(format!("the model `{path}` of `{}` is not there any more", record.name));
         }
-        let declared = declared(record, &service.declared.origin);
+        // The file is as it was acted upon; only what it declares does not hold for now.
+        let Some(Running { manifest, stamp, .. }) = &service.running else {
+            return Err(format!("`{name}` does not run"));
+        };
+        let origin = &service.declared.origin;
+        let declared = declared(record, Some(manifest), origin, stamp.clone());
         let secrets = self.shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
         prepare::again(declared, record.model.clone(), &secrets).map_err(|error| error.to_string())
     }
-}
-
-struct Watched {
-    path: PathBuf,
-    fingerprint: String,
-}
-
-/// A model on this machine and what it was when it was prepared.
-fn watched_model(service: &Service, model: &crate::history::Model) -> Option<Watched> {
-    let path = service.model_file()?.to_owned();
-    Some(Watched { path, fingerprint: model.fingerprint.clone() })
 }
 
 /// An error with its causes.

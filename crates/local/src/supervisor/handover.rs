@@ -6,6 +6,7 @@
 //! 3. The old one stops accepting, finishes what is in flight, and closes the channel.
 //! 4. The new one, which until then has ended no replica, may do so now.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -104,6 +105,7 @@ pub(super) struct Handing {
 pub(super) async fn hand_over(
     exe: &Path,
     state: &StateDir,
+    env: &[(String, OsString)],
     listener: &TcpListener,
     lock: &File,
     access_log: bool,
@@ -114,6 +116,8 @@ pub(super) async fn hand_over(
         .args(["up", "--take-over", "--state-dir"])
         .arg(state.root())
         .args(access_log.then_some("--access-log"))
+        // What this one was told, or has found for its replicas, holds for the next one too.
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -51,7 +51,7 @@ pub struct Options {
     pub targets: Vec<PathBuf>,
     /// The program of replicas that are Trainyard itself: this one's path.
     pub exe: PathBuf,
-    /// Variables that every replica gets beside this process's own.
+    /// Variables that every replica gets beside this process's own, and the next supervisor too.
     pub env: Vec<(String, OsString)>,
     pub models: Arc<dyn ModelSource>,
     pub gateway: Settings,

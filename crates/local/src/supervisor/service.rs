@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
+use trainyard_api::ModelService;
 use trainyard_api::scalar::ModelUri;
 use trainyard_control::autoscale::{Autoscaler, Windows};
 use trainyard_control::rollout::{self, Decision};
@@ -45,6 +46,10 @@ pub(super) struct Running {
     pub(super) target: RevisionName,
     /// The target's, whose policies hold for all revisions.
     pub(super) plan: Plan,
+    /// What the plan was compiled from.
+    pub(super) manifest: ModelService,
+    /// The manifest file's fingerprint when that was read.
+    pub(super) stamp: Option<String>,
     pub(super) revisions: BTreeMap<RevisionName, Revision>,
     pub(super) state: rollout::State,
     pub(super) decision: Option<Decision>,
@@ -110,13 +115,15 @@ impl Held {
 }
 
 impl Running {
-    pub(super) fn new(plan: Plan, state: rollout::State) -> Self {
+    pub(super) fn new(plan: Plan, declared: &Declared, state: rollout::State) -> Self {
         Self {
             target: plan.revision.clone(),
             // A service that may go to zero starts once, so that its first request does not meet a
             // model that cannot load.
             wanted: plan.scaling.min.max(1),
             plan,
+            manifest: declared.manifest.clone(),
+            stamp: declared.stamp.clone(),
             revisions: BTreeMap::new(),
             state,
             decision: None,
@@ -216,6 +223,7 @@ impl Running {
             name: service.name.clone(),
             phase: phase.to_owned(),
             reason: reason.to_owned(),
+            preparing: service.preparing,
             target: self.target.to_string(),
             wanted: self.wanted,
             min: scaling.min,
@@ -276,6 +284,7 @@ impl Service {
             name: self.name.clone(),
             phase: phase.to_owned(),
             reason: reason.to_owned(),
+            preparing: self.preparing,
             target: String::new(),
             wanted: 0,
             min: 0,
@@ -329,6 +338,9 @@ impl Service {
             scale: running.scale,
             rollout: running.state.clone(),
             last_error: self.last_error.clone(),
+            manifest: Some(running.manifest.clone()),
+            stamp: running.stamp.clone(),
+            straight: running.straight,
         })
     }
 
@@ -342,11 +354,17 @@ impl Service {
     }
 }
 
-/// What a saved revision declares, for a service that is taken over.
-pub(super) fn declared(record: &RevisionRecord, origin: &Origin) -> Declared {
+/// What a saved revision declares under the policies that hold now.
+pub(super) fn declared(
+    record: &RevisionRecord,
+    policies: Option<&ModelService>,
+    origin: &Origin,
+    stamp: Option<String>,
+) -> Declared {
     Declared {
-        manifest: record.manifest.clone(),
+        manifest: policies.map_or_else(|| record.manifest.clone(), |now| record.under(now)),
         origin: origin.clone(),
         folder: record.folder.clone(),
+        stamp,
     }
 }

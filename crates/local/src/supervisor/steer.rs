@@ -20,7 +20,7 @@ use crate::replica::{self, Event, Slot, Start};
 /// Metadata is a few kilobytes; a program that answers more is no model server of ours.
 const METADATA: u64 = 1 << 20;
 
-fn since_epoch() -> Duration {
+pub(super) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -36,52 +36,70 @@ impl Listing {
         self.files.iter().any(|path| name(path) == file)
     }
 
-    fn versions(&self) -> impl Iterator<Item = &PathBuf> {
-        self.folders.iter().filter(|folder| is_version(&name(folder)))
+    fn has_versions(&self) -> bool {
+        self.folders.iter().any(|folder| is_version(&name(folder)))
     }
+
+    /// The same rules as those of the replica that loads it.
+    fn content(&self) -> Content {
+        if self.has("MLmodel") {
+            return Content::MlFlow;
+        }
+        if self.has("config.pbtxt") || self.has_versions() {
+            return Content::Model;
+        }
+        let entries = self.files.iter().chain(&self.folders);
+        let onnx: Vec<String> =
+            entries.filter(|path| extension(path) == Some("onnx")).map(|path| name(path)).collect();
+        match onnx.as_slice() {
+            [] => Content::Other,
+            [_] => Content::Model,
+            several if several.iter().any(|name| name == "model.onnx") => Content::Model,
+            _ => Content::Several(onnx),
+        }
+    }
+}
+
+/// What a folder is by what it holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    MlFlow,
+    Model,
+    /// Several models, none of which is the one that is meant.
+    Several(Vec<String>),
+    /// No model itself; there may be some in its folders.
+    Other,
 }
 
 fn name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Triton and TensorFlow Serving: a folder whose name is a number is a version.
+/// A folder whose name is a number is a version; those that begin with 0 are none, as in Triton.
 fn is_version(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && !name.starts_with('0');
+    is_number && name.parse::<i64>().is_ok()
 }
 
 /// The models of a folder: itself, or those in it.
 pub(super) fn models(folder: &Path, listing: &Listing) -> Result<Vec<PathBuf>, TargetError> {
     let itself = || Ok(vec![folder.to_owned()]);
-    if listing.has("MLmodel") {
-        check_flavors(folder)?;
-        return itself();
-    }
-    if listing.has("config.pbtxt") || listing.versions().next().is_some() {
-        return itself();
-    }
-    let onnx: Vec<String> = listing
-        .files
-        .iter()
-        .filter(|file| extension(file) == Some("onnx"))
-        .map(|file| name(file))
-        .collect();
-    match onnx.as_slice() {
-        [] => {}
-        [_] => return itself(),
-        several if several.iter().any(|name| name == "model.onnx") => return itself(),
-        several => {
-            return Err(TargetError::Several {
-                path: folder.to_owned(),
-                names: several.join(", "),
-            });
+    match listing.content() {
+        Content::MlFlow => {
+            check_flavors(folder)?;
+            return itself();
         }
+        Content::Model => return itself(),
+        Content::Several(names) => {
+            return Err(TargetError::Several { path: folder.to_owned(), names: names.join(", ") });
+        }
+        Content::Other => {}
     }
     let mut models = Vec::new();
     for inner in &listing.folders {
         let read = |source| TargetError::Read { path: inner.clone(), source };
-        let inside = Listing::of(inner).map_err(read)?;
-        if inside.has("config.pbtxt") || inside.versions().next().is_some() {
+        // One that cannot be used is told of when it is loaded, and stands in no other's way.
+        if Listing::of(inner).map_err(read)?.content() != Content::Other {
             models.push(inner.clone());
         }
     }

@@ -46,6 +46,8 @@ pub struct Declared {
     pub origin: Origin,
     /// Where its command runs.
     pub folder: PathBuf,
+    /// The manifest file's fingerprint when it was read; none where there is no manifest.
+    pub stamp: Option<String>,
 }
 
 impl Declared {
@@ -180,6 +182,7 @@ fn plain(path: &Path) -> Declared {
         manifest: ModelService::new(&name, spec),
         origin: Origin::Model { path: path.to_owned() },
         folder: path.parent().unwrap_or(path).to_owned(),
+        stamp: None,
     }
 }
 
@@ -215,6 +218,8 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
 /// Reads a file of manifests. One that was named must hold some; another may hold none.
 fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetError>> {
     let read = |source| vec![TargetError::Read { path: path.to_owned(), source }];
+    // Before the file is read: what changes after this is a change.
+    let stamp = fingerprint(path).map_err(read)?;
     let bytes = fs::read(path).map_err(read)?;
     let name = path.display().to_string();
     let parent = path.parent().unwrap_or(Path::new("/"));
@@ -246,6 +251,7 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
         manifest: found.relative_to(parent),
         origin: Origin::Manifest { path: path.to_owned() },
         folder: parent.to_owned(),
+        stamp: Some(stamp.clone()),
     }));
     Ok(resolved)
 }

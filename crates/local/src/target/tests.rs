@@ -59,6 +59,17 @@ fn layouts() {
         &["repo"],
         &["a", "b-c"],
     );
+    check(
+        &[
+            ("repo/a/model.onnx", ""),
+            ("repo/b/MLmodel", "flavors: {onnx: {data: model.onnx}}"),
+            ("repo/b/model.onnx", ""),
+            ("repo/c/weights.pt", ""),
+        ],
+        &["repo"],
+        &["a", "b"],
+    );
+    check(&[("repo/01/model.onnx", "")], &["repo"], &["model-01"]);
     check(&[("repo/a/config.pbtxt", ""), ("repo/a/1/model.onnx", "")], &["repo/a"], &["a"]);
     check(
         &[
@@ -77,6 +88,7 @@ fn what_holds_no_model_says_so() {
     refuse(&[], &["nothing.onnx"], "there is nothing at `nothing.onnx`");
     refuse(&[("model.pkl", "")], &["model.pkl"], "neither an .onnx file, nor a manifest");
     refuse(&[("m/a.onnx", ""), ("m/b.onnx", "")], &["m"], "several models (a.onnx, b.onnx)");
+    refuse(&[("m/01/weights.pt", "")], &["m"], "it has `01`");
     refuse(&[("m/weights.pt", "")], &["m"], "it has `weights.pt`");
     refuse(
         &[("m/MLmodel", "flavors: {sklearn: {}}")],

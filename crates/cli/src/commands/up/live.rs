@@ -78,13 +78,28 @@ impl Live {
         eprintln!("{text}");
     }
 
-    /// Whether every service that was asked for serves as it should.
-    pub(super) fn is_settled(&self) -> bool {
-        self.names.iter().all(|name| {
-            self.latest.get(name).is_some_and(|service| {
-                service.is_settled() && (service.ready == 0 || self.introduced.contains_key(name))
-            })
+    fn serves(&self, name: &str) -> bool {
+        self.latest.get(name).is_some_and(|service| {
+            service.is_settled() && (service.ready == 0 || self.introduced.contains_key(name))
         })
+    }
+
+    /// Whether every one of them serves as it should, or has a change that waits by itself. Gives
+    /// what is to be said of those that wait.
+    pub(super) fn is_in_hand(&self) -> Option<Vec<String>> {
+        let mut waiting = Vec::new();
+        for name in &self.names {
+            let service = self.latest.get(name)?;
+            if service.waits() {
+                waiting.push(format!(
+                    "{name}: the change to {} waits ({}) and goes on by itself; `trainyard status` shows it",
+                    service.target, service.reason
+                ));
+            } else if !self.serves(name) {
+                return None;
+            }
+        }
+        Some(waiting)
     }
 
     /// Whether one of them needs a person.

@@ -5,7 +5,7 @@ mod fetch;
 mod live;
 mod problems;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -30,12 +30,12 @@ pub(crate) struct Up {
     /// Come back once everything is ready, and leave it running
     #[arg(short, long)]
     detach: bool,
-    /// Where the gateway listens
-    #[arg(long, default_value_t = 8080, env = "TRAINYARD_PORT")]
-    port: u16,
-    /// On which address
-    #[arg(long, default_value = "127.0.0.1", env = "TRAINYARD_HOST")]
-    host: IpAddr,
+    /// Where the gateway listens; 0 takes any free port [default: 8080]
+    #[arg(long, env = "TRAINYARD_PORT")]
+    port: Option<u16>,
+    /// On which address [default: 127.0.0.1]
+    #[arg(long, env = "TRAINYARD_HOST")]
+    host: Option<IpAddr>,
     /// Fetch nothing: no engine, no model
     #[arg(long, env = "TRAINYARD_OFFLINE")]
     offline: bool,
@@ -52,6 +52,9 @@ pub(crate) struct Up {
     take_over: bool,
 }
 
+const DEFAULT_PORT: u16 = 8080;
+/// Nobody else on the network may call until a person says so.
+const DEFAULT_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// While a detached supervisor starts, its socket is looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -86,13 +89,29 @@ impl Up {
         runtime()?.block_on(self.foreground(state, engine, names))
     }
 
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host.unwrap_or(DEFAULT_HOST), self.port.unwrap_or(DEFAULT_PORT))
+    }
+
+    /// Whether a gateway at that address is where this one was asked for.
+    fn fits(&self, running: SocketAddr) -> bool {
+        let port = self.port.filter(|port| *port != 0);
+        port.is_none_or(|port| port == running.port())
+            && self.host.is_none_or(|host| host == running.ip())
+    }
+
     fn options(&self, state: StateDir, engine: Engine) -> miette::Result<Options> {
+        let mut env = engine.env();
+        if self.offline {
+            // As the flag reads it: a supervisor that takes over fetches nothing either.
+            env.push(("TRAINYARD_OFFLINE".to_owned(), "true".into()));
+        }
         Ok(Options {
             state,
-            address: SocketAddr::new(self.host, self.port),
+            address: self.address(),
             targets: self.targets.clone(),
             exe: std::env::current_exe().into_diagnostic()?,
-            env: engine.env(),
+            env,
             models: Arc::new(fetch::Storage { offline: self.offline }),
             gateway: Settings {
                 access_log: self.access_log,
@@ -110,7 +129,15 @@ impl Up {
         let socket = state.socket();
         let ask = async |request: &Request| Client::ask(&socket, request).await;
         let version = match ask(&Request::Status).await {
-            Ok(Reply::Status(status)) => status.version,
+            Ok(Reply::Status(status)) => {
+                if !self.fits(status.address) {
+                    eprintln!(
+                        "note: the gateway stays at {}; --port and --host hold when a supervisor starts (`trainyard down` ends this one)",
+                        status.address
+                    );
+                }
+                status.version
+            }
             Err(ClientError::Unfit { version }) => version,
             Ok(_) => String::new(),
             Err(error) => return Err(explain(error)),
@@ -166,7 +193,9 @@ impl Up {
         let log = log.wrap_err_with(|| format!("cannot write `{}`", path.display()))?;
         let mut command = Command::new(std::env::current_exe().into_diagnostic()?);
         command.args(["up", "--supervise", "--state-dir"]).arg(state.root());
-        command.args(["--port", &self.port.to_string(), "--host", &self.host.to_string()]);
+        let address = self.address();
+        command.args(["--port", &address.port().to_string()]);
+        command.args(["--host", &address.ip().to_string()]);
         command.args(self.offline.then_some("--offline"));
         command.args(self.access_log.then_some("--access-log")).args(&self.targets);
         command.envs(engine.env()).stdin(Stdio::null());
@@ -268,7 +297,8 @@ async fn follow(
     }
 }
 
-/// Shows what happens until all these services are settled or have failed.
+/// Shows what happens until all these services are settled or have failed, or only wait: a canary
+/// may wait for evidence for ever.
 async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Result<ExitCode> {
     let mut live = Live::new(names);
     let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
@@ -277,7 +307,10 @@ async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Res
         if live.has_failed() {
             return Ok(ExitCode::from(1));
         }
-        if live.is_settled() {
+        if let Some(waiting) = live.is_in_hand() {
+            for waiting in waiting {
+                live.say(&waiting);
+            }
             return Ok(ExitCode::SUCCESS);
         }
     }
