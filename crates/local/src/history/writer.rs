@@ -18,7 +18,6 @@ pub(crate) struct Writer {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few messages a second, each moved once")]
 enum Order {
     Service(ServiceRecord),
     Revision(RevisionRecord),
