@@ -44,13 +44,19 @@ class Running:
         except urllib.error.HTTPError as answer:
             return answer.code, answer.headers, answer.read()
 
+    def is_ready(self):
+        try:
+            return self.request("/v2/health/ready")[0] == 200
+        except urllib.error.URLError:
+            return False  # It has ended, or is about to.
+
     def json(self, path, body=None, headers=None, method=None):
         status, _, text = self.request(path, body, headers, method)
         return status, json.loads(text)
 
 
 @contextlib.contextmanager
-def serving(folder, *arguments, ready=True):
+def serving(folder, *arguments):
     """Runs `trainyard serve ARGUMENTS` until the block ends, then checks that it drains and exits with 0."""
     folder.mkdir(parents=True, exist_ok=True)
     address = folder / f"address-{time.monotonic_ns()}.json"
@@ -64,14 +70,16 @@ def serving(folder, *arguments, ready=True):
     try:
         deadline = time.monotonic() + 120
         while not address.exists():
+            has_ended = process.poll() is not None
             said = (folder / "serve.log").read_text()
-            assert process.poll() is None, f"the server ended: {said}"
+            assert not has_ended, f"the server ended: {said}"
             assert time.monotonic() < deadline, f"the server does not listen: {said}"
             time.sleep(0.01)
         running = Running(process, json.loads(address.read_text())["address"], folder / "serve.log")
-        while ready and running.request("/v2/health/ready")[0] != 200:
+        while not running.is_ready():
+            has_ended = process.poll() is not None
             said = running.log.read_text()
-            assert process.poll() is None, f"the server ended: {said}"
+            assert not has_ended, f"the server ended: {said}"
             assert time.monotonic() < deadline, f"the server is not ready: {said}"
             time.sleep(0.02)
         yield running
