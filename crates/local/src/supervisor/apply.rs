@@ -129,6 +129,11 @@ impl Actor {
         }
         let services = names.into_iter().map(str::to_owned).collect();
         for declared in resolved.services {
+            // What was just read is no change of the file any more: a look at it a second later
+            // would undo a rollback.
+            if let (Origin::Manifest { .. }, Some(stamp)) = (&declared.origin, &declared.stamp) {
+                self.watch.acted(declared.origin.path(), Some(stamp.clone()));
+            }
             self.declare(declared, asked);
         }
         Applied { services, notes: resolved.notes }
