@@ -241,6 +241,28 @@ async fn binary_tensors_go_both_ways() {
 }
 
 #[tokio::test]
+async fn large_json_goes_both_ways() {
+    let running = Running::start(HttpOptions::default()).await;
+    let mut client = running.connect().await;
+    let numbers: Vec<String> = (0..50_000).map(|number| format!("{number}.5")).collect();
+    let data = numbers.join(",");
+    let body = format!(
+        r#"{{"inputs":[{{"name":"x","shape":[1,50000],"datatype":"FP32","data":[{data}]}}]}}"#
+    );
+    let answer = client.post(INFER, "", &body).await;
+    assert_eq!(answer.status, 200);
+    assert!(String::from_utf8(answer.body).expect("text").contains(&data), "the same numbers");
+    let wrong = client.post(INFER, "", body.replace("49999.5", "x")).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.json()["error"].as_str().expect("text").contains("data[49999]"));
+    let rows = format!(r#"{{"instances":[[{data}]]}}"#);
+    let answer = client.post("/v1/models/identity:predict", "", &rows).await;
+    assert_eq!(answer.status, 200);
+    assert!(String::from_utf8(answer.body).expect("text").contains(&data), "the same numbers");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn bodies_that_are_too_large_are_refused() {
     let options = HttpOptions { max_body_bytes: 100, ..HttpOptions::default() };
     let running = Running::start(options).await;

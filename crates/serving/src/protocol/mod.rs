@@ -6,6 +6,7 @@ pub mod grpc;
 mod json;
 pub(crate) mod kserve_v1;
 mod narrow;
+mod offload;
 pub(crate) mod oip;
 pub(crate) mod openapi;
 pub(crate) mod raw;

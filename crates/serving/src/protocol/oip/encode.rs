@@ -11,7 +11,7 @@ use crate::Server;
 use crate::error::InferError;
 use crate::http::payload::{Answer, Payload, json};
 use crate::protocol::json::{BytesForm, TensorText, Writer};
-use crate::protocol::raw;
+use crate::protocol::{offload, raw};
 use crate::request::InferResponse;
 use crate::shared_memory::SharedMemory;
 use crate::tensor::{DataType, Tensor};
@@ -27,6 +27,20 @@ pub(super) struct Form<'a> {
     pub(super) outputs: &'a [RequestedOutput],
     /// How outputs are sent that the request does not list.
     pub(super) binary: bool,
+}
+
+/// About how many bytes of JSON the answer will have.
+pub(super) fn json_bytes(
+    response: &InferResponse,
+    outputs: &[RequestedOutput],
+    binary: bool,
+) -> usize {
+    let is_json = |name: &str| {
+        let wanted = outputs.iter().find(|output| output.form.name == *name);
+        !wanted.map_or(binary, |wanted| wanted.binary)
+    };
+    let written = response.outputs.iter().filter(|(name, _)| is_json(name));
+    offload::json_bytes(written.map(|(_, tensor)| tensor))
 }
 
 /// Encodes an answer. If any output is binary, the tensors follow the JSON; they are not copied.

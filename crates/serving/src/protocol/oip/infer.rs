@@ -2,13 +2,14 @@
 
 use http::StatusCode;
 
-use super::decode::{self, Target};
+use super::decode::{self, Decoded, Target};
 use super::encode::{self, Form};
 use super::{failure, headers, raw_body};
 use crate::error::InferError;
 use crate::http::payload::Answer;
 use crate::http::route::Call;
 use crate::protocol::call;
+use crate::protocol::offload::offload;
 use crate::request::VersionChoice;
 
 /// Decodes, runs and encodes one request.
@@ -53,11 +54,16 @@ async fn run(mut call: Call) -> Result<Answer, InferError> {
         let form = Form { id: None, outputs: &[], binary: true };
         return encode::encode(&response, &form, server, shared_memory);
     }
-    let decoded = decode::decode(&body, json_length, target, shared_memory)?;
+    let json_bytes = json_length.unwrap_or(body.len());
+    let regions = shared_memory.clone();
     // Tensors hold on to the body as far as they need it.
-    drop(body);
-    let response = call::infer(server, decoded.request).await?;
-    let form =
-        Form { id: decoded.id.as_deref(), outputs: &decoded.outputs, binary: decoded.binary };
-    encode::encode(&response, &form, server, shared_memory)
+    let decode = move || decode::decode(&body, json_length, target, &regions);
+    let Decoded { request, id, outputs, binary } = offload(json_bytes, decode).await?;
+    let response = call::infer(server, request).await?;
+    let json_bytes = encode::json_bytes(&response, &outputs, binary);
+    offload(json_bytes, move || {
+        let form = Form { id: id.as_deref(), outputs: &outputs, binary };
+        encode::encode(&response, &form, &app.server, &app.shared_memory)
+    })
+    .await
 }

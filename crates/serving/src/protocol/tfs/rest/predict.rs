@@ -6,6 +6,7 @@ use super::{json, predict_response, target};
 use crate::error::InferError;
 use crate::http::payload::Answer;
 use crate::http::route::Call;
+use crate::protocol::offload::{json_bytes, offload};
 use crate::protocol::{call, oip};
 use crate::request::InferRequest;
 
@@ -18,7 +19,9 @@ async fn run(call: Call) -> Result<Answer, InferError> {
     let server = &call.app.server;
     let signature = server.signature(&target.model, &target.version);
     let signature = signature.map_err(|error| target.reword(error))?;
-    let (inputs, form) = predict_request::parse(&call.body, &signature)?;
+    let body = call.body.clone();
+    let parse = move || predict_request::parse(&body, &signature);
+    let (inputs, form) = offload(call.body.len(), parse).await?;
     let request = InferRequest {
         model: target.model.clone(),
         version: target.version.clone(),
@@ -27,11 +30,14 @@ async fn run(call: Call) -> Result<Answer, InferError> {
         ..InferRequest::default()
     };
     let response = call::infer(server, request).await.map_err(|error| target.reword(error))?;
-    let body = match form {
-        Form::Rows => predict_response::rows(&response.outputs)?,
-        Form::Columns => predict_response::columns(&response.outputs),
+    let execution = response.execution;
+    let outputs = response.outputs;
+    let size = json_bytes(outputs.iter().map(|(_, tensor)| tensor));
+    let write = move || match form {
+        Form::Rows => predict_response::rows(&outputs),
+        Form::Columns => Ok(predict_response::columns(&outputs)),
     };
-    let mut answer = json(body);
-    oip::describe(&response.execution, answer.headers_mut());
+    let mut answer = json(offload(size, write).await?);
+    oip::describe(&execution, answer.headers_mut());
     Ok(answer)
 }
