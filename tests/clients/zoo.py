@@ -94,7 +94,7 @@ def scalar(folder):
     save(folder, "total", graph)
 
 
-def mlp(folder, width=256, layers=4):
+def mlp(folder, name="mlp", width=256, layers=4):
     rng = np.random.default_rng(7)
     nodes, weights, last, size = [], [], "x", 64
     for index in range(layers):
@@ -113,12 +113,12 @@ def mlp(folder, width=256, layers=4):
     nodes.append(helper.make_node("Softmax", [last], ["probabilities"], axis=1))
     graph = helper.make_graph(
         nodes,
-        "mlp",
+        name,
         [value("x", TensorProto.FLOAT, ["batch", 64])],
         [value("probabilities", TensorProto.FLOAT, ["batch", 10])],
         weights,
     )
-    save(folder, "mlp", graph)
+    save(folder, name, graph)
 
 
 def resnet50(folder):
@@ -258,6 +258,8 @@ def zoo(cache):
     sum_difference(folder)
     scalar(folder)
     mlp(folder)
+    # Two million weights: large enough that a run is work, small enough for a laptop.
+    mlp(folder, "mlp_wide", width=1024)
     resnet50(folder)
     scikit_learn(folder)
     from_packages(folder)

@@ -260,8 +260,15 @@ impl Bench {
     }
 
     fn batching(&self) -> anyhow::Result<()> {
-        let single = self.raw("mlp", "x", "1x64", 1, 1)?;
-        let batch = self.raw("mlp", "x", "64x64", 1, 1)?;
+        for model in ["mlp", "mlp_wide"] {
+            self.batching_of(model).with_context(|| model.to_owned())?;
+        }
+        Ok(())
+    }
+
+    fn batching_of(&self, model: &str) -> anyhow::Result<()> {
+        let single = self.raw(model, "x", "1x64", 1, 1)?;
+        let batch = self.raw(model, "x", "64x64", 1, 1)?;
         let gain = batch.rate * 64.0 / single.rate;
         let header = br#"{"inputs":[{"name":"x","shape":[1,64],"datatype":"FP32","parameters":{"binary_data_size":256}}],"parameters":{"binary_data_output":true}}"#;
         let mut body = header.to_vec();
@@ -269,12 +276,12 @@ impl Bench {
             body.extend_from_slice(&0.5f32.to_le_bytes());
         }
         let length = header.len().to_string();
-        let path = self.model("mlp").display().to_string();
+        let path = self.model(model).display().to_string();
         let mut rates = Vec::new();
         for batch in ["1", "64"] {
             let server = self.ours(&[&path, "--max-batch", batch])?;
             let request = Request {
-                url: server.url("/v2/models/mlp/infer"),
+                url: server.url(&format!("/v2/models/{model}/infer")),
                 headers: &[("Inference-Header-Content-Length", &length)],
                 body: &body,
             };
@@ -282,7 +289,8 @@ impl Bench {
         }
         let [plain, batched] = rates.as_slice() else { bail!("two settings were measured") };
         println!(
-            "| small MLP, concurrency 64, batched (requests/s) | {batched:.0} | unbatched {plain:.0} | {:.2} | ≥ 3, or the raw engine's gain: {gain:.1} |",
+            "| {model} (one run {:.0} µs), concurrency 64, batched (requests/s) | {batched:.0} | unbatched {plain:.0} | {:.2} | ≥ 3, or the raw engine's gain: {gain:.1} |",
+            single.p50,
             batched / plain
         );
         Ok(())

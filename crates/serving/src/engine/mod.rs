@@ -68,6 +68,11 @@ pub trait Session: Send + Sync {
         inputs: &[Option<&Tensor>],
         outputs: &[usize],
     ) -> Result<Vec<Tensor>, EngineError>;
+
+    /// Runs once and gives back the working memory that this and earlier runs took, so that a model
+    /// that was tried out and then gets no requests holds its weights only. Engines that keep none
+    /// need not run.
+    fn settle(&self, _inputs: &[Option<&Tensor>]) {}
 }
 
 /// What can go wrong in an engine.

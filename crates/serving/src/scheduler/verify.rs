@@ -81,6 +81,8 @@ pub fn verify_batching(session: &dyn Session) -> Verification {
         let took = started.elapsed();
         if let Some(reason) = unbatchable.clone() {
             let single_run = Some(median(session, &sample, &outputs, took));
+            drop(first);
+            settle(session, &sample);
             return Verification { batching: BatchingVerdict::Unsafe(reason), single_run };
         }
         if took > SLOW {
@@ -95,6 +97,9 @@ pub fn verify_batching(session: &dyn Session) -> Verification {
             Err(reason) => BatchingVerdict::Unsafe(reason),
         };
         let single_run = Some(median(session, &sample, &outputs, took));
+        // What an answer lies in is not given back while the answer lives.
+        drop(first);
+        settle(session, &sample);
         return Verification { batching, single_run };
     }
     let reason = unbatchable.or(refused).unwrap_or_else(|| "the model has no inputs".to_owned());
@@ -171,6 +176,11 @@ fn run(
 ) -> Result<Vec<Tensor>, String> {
     let inputs: Vec<_> = inputs.iter().map(Option::as_ref).collect();
     execute::run(session, &inputs, outputs).map_err(|error| error.to_string())
+}
+
+fn settle(session: &dyn Session, sample: &Sample) {
+    let inputs: Vec<_> = sample.one.iter().map(Option::as_ref).collect();
+    session.settle(&inputs);
 }
 
 /// The median of several runs; `took` stands for all of a slow model.

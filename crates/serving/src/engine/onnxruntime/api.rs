@@ -133,6 +133,7 @@ releases! {
     OrtArenaCfg by ReleaseArenaCfg,
     OrtCUDAProviderOptionsV2 by ReleaseCUDAProviderOptions,
     OrtMemoryInfo by ReleaseMemoryInfo,
+    OrtRunOptions by ReleaseRunOptions,
     OrtSession by ReleaseSession,
     OrtSessionOptions by ReleaseSessionOptions,
     OrtTensorTypeAndShapeInfo by ReleaseTensorTypeAndShapeInfo,

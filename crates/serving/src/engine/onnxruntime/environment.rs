@@ -14,7 +14,6 @@ pub(super) struct Environment {
     /// Describes CPU memory; inputs are wrapped with it.
     cpu_memory: Handle<sys::OrtMemoryInfo>,
     allocator: *mut sys::OrtAllocator,
-    pub(super) threads: usize,
 }
 
 // SAFETY: the environment, the memory description and the default CPU allocator are immutable after
@@ -27,7 +26,7 @@ impl Environment {
     /// The environment, made on first use. The library must have been loaded before.
     pub(super) fn shared(threads: Option<usize>) -> Result<&'static Self, Failure> {
         static SHARED: OnceLock<Result<Environment, Failure>> = OnceLock::new();
-        let create = || Self::create(threads.map_or_else(usable_cpus, |threads| threads.max(1)));
+        let create = || Self::create(self::threads(threads));
         SHARED.get_or_init(create).as_ref().map_err(Clone::clone)
     }
 
@@ -77,18 +76,22 @@ impl Environment {
             })?;
             let mut allocator = std::ptr::null_mut();
             check((api.GetAllocatorWithDefaultOptions)(&mut allocator))?;
-            Ok(Self { pointer, cpu_memory, allocator, threads })
+            Ok(Self { pointer, cpu_memory, allocator })
         }
     }
 }
 
-/// CPUs this process may use: the smallest of the host's, the affinity mask and the cgroup's quota.
+/// Threads of the shared pool: as many as are wanted, else the CPUs this process may use, which is
+/// the smallest of the host's, the affinity mask and the cgroup's quota.
 ///
 /// The standard library reads all three (`sched_getaffinity`, `cpu.max` of version 2 and
 /// `cpu.cfs_quota_us` of version 1 along the path to the root) and rounds a quota down, which is
 /// what we want: one thread too many is throttled for the rest of each period.
-fn usable_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+pub(super) fn threads(wanted: Option<usize>) -> usize {
+    wanted.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        |threads| threads.max(1),
+    )
 }
 
 /// Passes the library's messages to `tracing`.

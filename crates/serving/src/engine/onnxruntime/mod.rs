@@ -6,6 +6,7 @@
 mod api;
 mod element;
 mod environment;
+mod memory;
 mod options;
 mod session;
 mod value;
@@ -13,6 +14,7 @@ mod value;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::api::Failure;
 use self::environment::Environment;
 use self::session::{OnnxSession, Source};
 use super::library::Library;
@@ -21,7 +23,7 @@ use crate::onnx::{Facts, ModelFile, OperatorUse};
 
 /// The engine that ONNX Runtime's library gives.
 pub struct OnnxRuntime {
-    environment: &'static Environment,
+    threads: Option<usize>,
     info: EngineInfo,
     cuda: bool,
 }
@@ -34,17 +36,21 @@ impl OnnxRuntime {
         let failed =
             |reason: String| EngineError::Load { path: library.path.display().to_string(), reason };
         ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?;
-        let environment =
-            Environment::shared(threads).map_err(|failure| failed(failure.message))?;
-        let cuda = has_cuda(environment);
+        let cuda = has_cuda(threads).map_err(|failure| failed(failure.message))?;
         let info = EngineInfo {
             name: "onnxruntime",
             version: library.version.clone(),
             device: if cuda { "cuda" } else { "cpu" }.to_owned(),
-            threads: environment.threads,
+            threads: environment::threads(threads),
             library: Some(library.path.clone()),
         };
-        Ok(Self { environment, info, cuda })
+        Ok(Self { threads, info, cuda })
+    }
+
+    /// The library's environment, made for the first model: it holds some ten megabytes of operator
+    /// schemas that a server without a model can do without.
+    fn environment(&self) -> Result<&'static Environment, Failure> {
+        Environment::shared(self.threads)
     }
 
     fn create(
@@ -58,9 +64,13 @@ impl OnnxRuntime {
             Source::Memory(_) => file.path.parent(),
             Source::File(_) => None,
         };
+        let environment = self.environment().map_err(|failure| failure.message)?;
         let options =
             options::session_options(options, folder, cuda).map_err(|failure| failure.message)?;
-        OnnxSession::create(self.environment, source, &options, &file.facts)
+        let session = OnnxSession::create(environment, source, &options, &file.facts);
+        // The file's parsed form and the weights as they were before they were laid out anew.
+        memory::give_back();
+        session
     }
 }
 
@@ -97,7 +107,8 @@ impl Engine for OnnxRuntime {
     }
 
     fn missing_operators(&self, facts: &Facts) -> Vec<OperatorUse> {
-        let Ok(options) = options::session_options(&SessionOptions::default(), None, false) else {
+        let options = options::session_options(&SessionOptions::default(), None, false);
+        let (Ok(environment), Ok(options)) = (self.environment(), options) else {
             return Vec::new();
         };
         let is_local = |operator: &OperatorUse| {
@@ -110,46 +121,45 @@ impl Engine for OnnxRuntime {
             .operators
             .iter()
             .filter(|operator| !is_local(operator))
-            .filter(|operator| self.lacks(operator, facts, &options))
+            .filter(|operator| lacks(environment, operator, facts, &options))
             .cloned()
             .collect()
     }
 }
 
-impl OnnxRuntime {
-    /// The library has no list of its operators, so it is asked to load a model of that one. The
-    /// model is wrong in most other ways, but an unknown operator is what it complains of first.
-    fn lacks(
-        &self,
-        operator: &OperatorUse,
-        facts: &Facts,
-        options: &api::Handle<ort::sys::OrtSessionOptions>,
-    ) -> bool {
-        let domain = if operator.domain == "ai.onnx" { "" } else { &operator.domain };
-        let opset = facts.opset(&operator.domain).unwrap_or(1);
-        let model = crate::onnx::one_node_model(domain, &operator.name, opset);
-        match session::create(self.environment, Source::Memory(&model), options) {
-            Ok(_) => false,
-            Err(failure) => {
-                failure.message.contains("is not a registered function/op")
-                    || failure.message.contains("No Op registered for")
-            }
+/// The library has no list of its operators, so it is asked to load a model of that one. The model
+/// is wrong in most other ways, but an unknown operator is what it complains of first.
+fn lacks(
+    environment: &Environment,
+    operator: &OperatorUse,
+    facts: &Facts,
+    options: &api::Handle<ort::sys::OrtSessionOptions>,
+) -> bool {
+    let domain = if operator.domain == "ai.onnx" { "" } else { &operator.domain };
+    let opset = facts.opset(&operator.domain).unwrap_or(1);
+    let model = crate::onnx::one_node_model(domain, &operator.name, opset);
+    match session::create(environment, Source::Memory(&model), options) {
+        Ok(_) => false,
+        Err(failure) => {
+            failure.message.contains("is not a registered function/op")
+                || failure.message.contains("No Op registered for")
         }
     }
 }
 
 /// Whether the library was built with CUDA and finds a device.
-fn has_cuda(environment: &Environment) -> bool {
+fn has_cuda(threads: Option<usize>) -> Result<bool, Failure> {
     if !offers_cuda() {
-        return false;
+        return Ok(false);
     }
+    let environment = Environment::shared(threads)?;
     // Only making a session touches the driver.
     let tried =
         options::session_options(&SessionOptions::default(), None, true).and_then(|options| {
             let model = crate::onnx::one_node_model("", "Identity", 13);
             session::create(environment, Source::Memory(&model), &options)
         });
-    match tried {
+    Ok(match tried {
         Ok(_) => true,
         Err(failure) => {
             tracing::warn!(
@@ -158,7 +168,7 @@ fn has_cuda(environment: &Environment) -> bool {
             );
             false
         }
-    }
+    })
 }
 
 fn offers_cuda() -> bool {

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::api::{Failure, Handle, api, check};
 use super::environment::Environment;
+use super::memory::{self, GiveBack};
 use super::value::{Input, read_output};
 use crate::engine::{EngineError, Session};
 use crate::onnx::{Facts, element};
@@ -27,6 +28,7 @@ pub(super) struct OnnxSession {
 /// The library's session; outputs that live in its memory keep it alive.
 struct Loaded {
     session: Handle<sys::OrtSession>,
+    _memory: GiveBack,
 }
 
 // SAFETY: of a session, only `Run` is called after it was made, which ONNX Runtime documents as safe
@@ -53,7 +55,7 @@ impl OnnxSession {
         let (inputs, input_names) = reader.inputs()?;
         let (outputs, output_names) = reader.outputs()?;
         Ok(Self {
-            loaded: Arc::new(Loaded { session }),
+            loaded: Arc::new(Loaded { session, _memory: GiveBack }),
             environment,
             signature: Signature { inputs, outputs },
             input_names,
@@ -120,6 +122,39 @@ impl Session for OnnxSession {
         inputs: &[Option<&Tensor>],
         outputs: &[usize],
     ) -> Result<Vec<Tensor>, EngineError> {
+        self.run_with(std::ptr::null(), inputs, outputs)
+    }
+
+    fn settle(&self, inputs: &[Option<&Tensor>]) {
+        let api = api();
+        // SAFETY: the options are alive and the strings are copied.
+        let options = unsafe {
+            Handle::create(|out| (api.CreateRunOptions)(out)).and_then(|options| {
+                let (key, value) = (c"memory.enable_memory_arena_shrinkage", c"cpu:0");
+                let pointer = options.as_ptr();
+                check((api.AddRunConfigEntry)(pointer, key.as_ptr(), value.as_ptr()))?;
+                Ok(options)
+            })
+        };
+        let settled = options.map_err(|failure| failure.message).and_then(|options| {
+            let ran = self.run_with(options.as_ptr(), inputs, &[0]);
+            ran.map(drop).map_err(|error| error.to_string())
+        });
+        if let Err(reason) = settled {
+            tracing::debug!(reason, "working memory was not given back");
+        }
+        memory::give_back();
+    }
+}
+
+impl OnnxSession {
+    /// Runs with options of the library; null is its defaults.
+    fn run_with(
+        &self,
+        options: *const sys::OrtRunOptions,
+        inputs: &[Option<&Tensor>],
+        outputs: &[usize],
+    ) -> Result<Vec<Tensor>, EngineError> {
         if inputs.len() != self.input_names.len() {
             return Err(EngineError::Input(format!(
                 "the model has {} inputs, got {}",
@@ -146,11 +181,11 @@ impl Session for OnnxSession {
         results.resize(outputs.len(), std::ptr::null_mut());
 
         // SAFETY: names and values have the lengths passed and live through the call; the session
-        // allows concurrent runs; null run options are the defaults; null results are allocated.
+        // allows concurrent runs; the options are null or alive; null results are allocated.
         let status = unsafe {
             (api().Run)(
                 self.loaded.session.as_ptr(),
-                std::ptr::null(),
+                options,
                 input_names.as_ptr(),
                 input_values.as_ptr(),
                 input_values.len(),
