@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
+use http::uri::Authority;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use crate::load::ServiceLoad;
 use crate::metrics::Metrics;
 use crate::replay::{Kept, Pool};
 use crate::revision::{Codes, RevisionLoad};
+use crate::scope::{self, Scope};
 use crate::settings::Settings;
 use crate::state::{EndpointState, Routing};
 use crate::table::Table;
@@ -173,6 +176,12 @@ impl Gateway {
     /// The registry that `/metrics` shows; the owner may register its own metrics too.
     pub fn with_registry<T>(&self, with: impl FnOnce(&mut Registry) -> T) -> T {
         with(&mut lock(&self.registry))
+    }
+
+    /// What a request with these headers sees of the newest table; over HTTP/2 its host stands in
+    /// the authority.
+    pub(crate) fn scope(&self, headers: &HeaderMap, authority: Option<&Authority>) -> Scope {
+        Scope::of(self.routing.load_full(), scope::host(headers, authority))
     }
 
     /// Whether there is a table and each of its services can answer, or could after a cold start.

@@ -34,6 +34,7 @@ mod replay;
 mod rest;
 mod revision;
 mod route;
+mod scope;
 mod settings;
 mod state;
 pub mod table;

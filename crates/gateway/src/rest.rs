@@ -15,7 +15,8 @@ use crate::peek::{Peek, json};
 use crate::refusal::{Reason, Refusal, Shape};
 use crate::revision::Code;
 use crate::route::{self, Target, Union};
-use crate::state::{Routing, ServiceState};
+use crate::scope::{NotFound, Scope};
+use crate::state::ServiceState;
 
 /// A request's head, without what belongs to one connection.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Gateway {
         }
         let shape = Shape::of(head.target.path());
         let path = head.target.path();
-        let routing = self.routing.load_full();
+        let scope = self.scope(&head.headers, None);
         let found = match route::rest(&head.method, path) {
             Target::Live => return self.own(self.live(&head.method), shape, None),
             Target::Ready => return self.own(self.ready(&head.method), shape, None),
@@ -62,7 +63,7 @@ impl Gateway {
                 let refusal = Refusal::new(Reason::NotFound, "the path names no valid model");
                 return self.own(Err(refusal), shape, None);
             }
-            Target::Union(union) => match routing.only() {
+            Target::Union(union) => match scope.only() {
                 // Its own answer is exact, and there is nothing to put together. Metadata says what
                 // the gateway lets through, which is less than what the replica has.
                 Some(only)
@@ -71,10 +72,12 @@ impl Gateway {
                 {
                     Ok((only.clone(), true))
                 }
-                _ => return self.own(self.rest_union(union, &head, peer).await, shape, None),
+                _ => {
+                    return self.own(self.rest_union(union, &scope, &head, peer).await, shape, None);
+                }
             },
             Target::Model { name, repeatable } => {
-                find(&routing, &name, path).map(|service| (service, repeatable))
+                find(&scope, &name, path).map(|service| (service, repeatable))
             }
             Target::InBody(_) => {
                 let due = head.started + self.settings.stall_timeout;
@@ -86,19 +89,19 @@ impl Gateway {
                 match body.read_ahead(limit, due, look).await {
                     Err(Stop::ClientGone) => return Reply::Gone,
                     Err(Stop::Refused(refusal)) => return self.own(Err(refusal), shape, None),
-                    Ok(Some(Peek::Found(name))) => find(&routing, &name, path),
-                    Ok(_) => routing.only().cloned().ok_or_else(|| {
+                    Ok(Some(Peek::Found(name))) => find(&scope, &name, path),
+                    Ok(_) => scope.only().cloned().ok_or_else(|| {
                         Refusal::new(Reason::BadRequest, "the request body names no `model`")
                     }),
                 }
                 .map(|service| (service, false))
             }
             Target::Unnamed { repeatable } => {
-                let only = routing.only().cloned();
+                let only = scope.only().cloned();
                 only.map(|service| (service, repeatable)).ok_or_else(not_found)
             }
         };
-        drop(routing);
+        drop(scope);
         let (service, repeatable) = match found {
             Ok(found) => found,
             Err(refusal) => return self.own(Err(refusal), shape, None),
@@ -163,8 +166,11 @@ impl Gateway {
 }
 
 /// The service of a model, or the refusal that clients of the path's protocol know.
-fn find(routing: &Routing, name: &str, path: &str) -> Result<Arc<ServiceState>, Refusal> {
-    routing.by_model.get(name).cloned().ok_or_else(|| unknown_model(name, path))
+fn find(scope: &Scope, name: &str, path: &str) -> Result<Arc<ServiceState>, Refusal> {
+    scope.find(name).map_err(|why| match why {
+        NotFound::Unknown => unknown_model(name, path),
+        NotFound::Ambiguous(cure) => Refusal::new(Reason::NotFound, cure),
+    })
 }
 
 fn unknown_model(name: &str, path: &str) -> Refusal {

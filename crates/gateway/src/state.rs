@@ -1,5 +1,6 @@
 //! What outlives one table: the counters of services, revisions and endpoints.
 
+use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use crate::load::Meter;
 use crate::queue::Queue;
 use crate::rate::Callers;
 use crate::revision::{Codes, RevisionState};
+use crate::scope;
 use crate::settings::Settings;
 use crate::table::{Access, Limits, Service, Table};
 use crate::upstream::{GrpcPool, RestPool};
@@ -192,6 +194,7 @@ pub(crate) struct Counts {
 #[derive(Debug, Default)]
 pub(crate) struct ServiceConfig {
     pub(crate) models: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     pub(crate) revisions: Vec<RevisionConfig>,
     pub(crate) limits: Limits,
     pub(crate) access: Access,
@@ -228,8 +231,17 @@ pub(crate) struct Routing {
     /// There has been a table, be it an empty one.
     known: bool,
     pub(crate) services: BTreeMap<Arc<str>, Arc<ServiceState>>,
-    pub(crate) by_model: HashMap<String, Arc<ServiceState>>,
+    pub(crate) by_model: HashMap<String, Named>,
+    by_host: HashMap<String, Arc<ServiceState>>,
     pub(crate) endpoints: HashMap<Arc<str>, Arc<EndpointState>>,
+}
+
+/// Whose model a name is.
+#[derive(Debug)]
+pub(crate) enum Named {
+    One(Arc<ServiceState>),
+    /// In the order of the services' names.
+    Several(Vec<Arc<ServiceState>>),
 }
 
 impl Routing {
@@ -248,7 +260,10 @@ impl Routing {
                 None => Arc::new(ServiceState::new(name.clone(), config, settings, now)),
             };
             for model in &service.models {
-                next.by_model.insert(model.clone(), state.clone());
+                next.name(model, &state);
+            }
+            for host in &service.hosts {
+                next.by_host.insert(host.clone(), state.clone());
             }
             next.services.insert(name.clone(), state);
         }
@@ -258,6 +273,31 @@ impl Routing {
             }
         }
         next
+    }
+
+    fn name(&mut self, model: &str, service: &Arc<ServiceState>) {
+        match self.by_model.entry(model.to_owned()) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(Named::One(service.clone()));
+            }
+            hash_map::Entry::Occupied(mut place) => match place.get_mut() {
+                // A service that names a model twice.
+                Named::One(known) if Arc::ptr_eq(known, service) => {}
+                Named::One(known) => {
+                    let services = vec![known.clone(), service.clone()];
+                    place.insert(Named::Several(services));
+                }
+                Named::Several(services) => services.push(service.clone()),
+            },
+        }
+    }
+
+    /// The service that a request's host names.
+    pub(crate) fn by_host(&self, host: &str) -> Option<&Arc<ServiceState>> {
+        if self.by_host.is_empty() {
+            return None;
+        }
+        scope::candidates(host).find_map(|name| self.by_host.get(&name))
     }
 
     fn config(
@@ -292,6 +332,7 @@ impl Routing {
         });
         ServiceConfig {
             models: service.models.clone(),
+            hosts: service.hosts.clone(),
             revisions,
             limits: service.limits.clone(),
             access: service.access.clone(),

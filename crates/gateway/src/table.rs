@@ -15,7 +15,12 @@ pub struct Table {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Service {
     /// Model names that route here, as they stand in request paths and messages.
+    ///
+    /// Where several services have one name, requests must say which by their host.
     pub models: Vec<String>,
+    /// Hosts whose requests see this service only, in lower case and without a port. A host also
+    /// stands for names that go on after it: `iris.team` is `iris.team.svc.cluster.local` too.
+    pub hosts: Vec<String>,
     pub revisions: Vec<Revision>,
     pub limits: Limits,
     pub access: Access,

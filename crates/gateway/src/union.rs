@@ -22,6 +22,7 @@ use crate::mirror::Canned;
 use crate::refusal::{Reason, Refusal};
 use crate::rest::{RestHead, json_response};
 use crate::route::Union;
+use crate::scope::Scope;
 use crate::state::ServiceState;
 
 /// A replica that does not answer within this is left out: one bad service must not hide others.
@@ -31,18 +32,19 @@ pub(crate) const MAX_ANSWER: usize = 16 << 20;
 
 impl Gateway {
     /// Services that the caller may see.
-    pub(crate) fn visible(&self, headers: &HeaderMap) -> Vec<Arc<ServiceState>> {
-        let routing = self.routing.load();
-        let visible = routing.services.values().filter(|service| {
+    pub(crate) fn visible(&self, scope: &Scope, headers: &HeaderMap) -> Vec<Arc<ServiceState>> {
+        let mut services = scope.services();
+        services.retain(|service| {
             let access = &service.config.load().access;
             access.api_keys.is_empty() || crate::keys::owner(access, headers).is_some()
         });
-        visible.cloned().collect()
+        services
     }
 
     pub(crate) async fn rest_union(
         self: &Arc<Self>,
         union: Union,
+        scope: &Scope,
         head: &RestHead,
         peer: &Peer,
     ) -> Result<Response<Vec<u8>>, Refusal> {
@@ -51,7 +53,7 @@ impl Gateway {
         if head.method != expected && !is_head {
             return Err(Refusal::new(Reason::MethodNotAllowed, "Method Not Allowed"));
         }
-        let services = self.visible(&head.headers);
+        let services = self.visible(scope, &head.headers);
         let body = match union {
             Union::V1Models => v1_models(&services),
             Union::V2Models => json!({ "models": names(&services) }),

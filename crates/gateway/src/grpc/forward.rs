@@ -24,6 +24,7 @@ use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::revision::Code;
 use crate::route::{self, InBody, Target};
+use crate::scope::{NotFound, Scope};
 use crate::state::{EndpointState, ServiceState};
 use crate::upstream::GrpcLease;
 use crate::visit::{Ending, Visit};
@@ -59,6 +60,7 @@ impl Gateway {
             return self.refused_call(&refusal, None);
         };
         let upload = Upload::new(incoming, self.keeps());
+        let scope = self.scope(&head.headers, head.uri.authority());
         let timeout = head.headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
         let timeout = timeout.and_then(deadline::parse);
         let mut asked = Asked {
@@ -75,26 +77,29 @@ impl Gateway {
                 asked.repeatable = repeatable;
                 endless = stream && timeout.is_none();
                 let by = asked.deadline.min(started + self.settings.stall_timeout);
-                let named = self.find_by_message(&upload, &asked.headers, path);
+                let named = self.find_by_message(&scope, &upload, &asked.headers, path);
                 match tokio::time::timeout_at(by.into(), named).await {
                     Ok(Ok(Some(service))) => Ok(service),
                     // `ModelStatistics` of all models has no name.
                     Ok(Ok(None)) if asked.path.path().ends_with("/ModelStatistics") => {
-                        return self.grpc_union(route::Union::Statistics, &asked, peer).await;
+                        return self
+                            .grpc_union(route::Union::Statistics, &scope, &asked, peer)
+                            .await;
                     }
-                    Ok(Ok(None)) => self.routing.load().only().cloned().ok_or_else(|| {
+                    Ok(Ok(None)) => scope.only().cloned().ok_or_else(|| {
                         Refusal::new(Reason::BadRequest, "the call's message names no model")
                     }),
                     Ok(Err(refusal)) => Err(refusal),
                     Err(_) => Err(deadline_exceeded()),
                 }
             }
-            Target::Unnamed { .. } => self.routing.load().only().cloned().ok_or_else(|| {
+            Target::Unnamed { .. } => scope.only().cloned().ok_or_else(|| {
                 let message = format!("no service has the method {}", asked.path.path());
                 Refusal::new(Reason::Unimplemented, message)
             }),
-            target => return self.grpc_local(target, &upload, &asked, peer).await,
+            target => return self.grpc_local(target, &scope, &upload, &asked, peer).await,
         };
+        drop(scope);
         let service = match found {
             Ok(service) => service,
             Err(refusal) => return self.refused_call(&refusal, None),
@@ -128,6 +133,7 @@ impl Gateway {
     /// The service of the model that the first message names; `None` if it names none.
     async fn find_by_message(
         &self,
+        scope: &Scope,
         upload: &Upload,
         headers: &HeaderMap,
         path: &[u32],
@@ -143,16 +149,14 @@ impl Gateway {
             .await
             .map_err(|error| Refusal::new(Reason::BadRequest, error.to_string()))?;
         match peek {
-            Some(Peek::Found(name)) => {
-                let service = self.routing.load().by_model.get(&name).cloned();
-                service
-                    .map(Some)
-                    .ok_or_else(|| Refusal::new(Reason::NotFound, unknown(&name, path)))
-            }
+            Some(Peek::Found(name)) => scope.find(&name).map(Some).map_err(|why| match why {
+                NotFound::Unknown => Refusal::new(Reason::NotFound, unknown(&name, path)),
+                NotFound::Ambiguous(cure) => Refusal::new(Reason::NotFound, cure),
+            }),
             Some(Peek::Broken) => {
                 // The only service says best what is wrong with the message.
                 let message = "the first message cannot be read";
-                let only = self.routing.load().only().cloned();
+                let only = scope.only().cloned();
                 only.map(Some).ok_or_else(|| Refusal::new(Reason::BadRequest, message))
             }
             _ => Ok(None),

@@ -16,6 +16,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::rest::models_are_managed;
 use crate::revision::Code;
 use crate::route::{Target, Union};
+use crate::scope::Scope;
 use crate::union::{PATIENCE, field, framed, index_message, passes, unframed};
 
 /// The services that `grpc.health.v1` can be asked for; the empty name is the server as a whole.
@@ -31,6 +32,7 @@ impl Gateway {
     pub(super) async fn grpc_local(
         self: &Arc<Self>,
         target: Target<'_>,
+        scope: &Scope,
         upload: &Upload,
         asked: &Asked,
         peer: &Peer,
@@ -42,7 +44,7 @@ impl Gateway {
             }
             // `bool` false is the default, which is not written.
             Target::Ready => self.message(if self.is_ready() { &[0x08, 1] } else { &[] }),
-            Target::Union(union) => self.grpc_union(union, asked, peer).await,
+            Target::Union(union) => self.grpc_union(union, scope, asked, peer).await,
             Target::ModelControl => self.refused_call(&models_are_managed(), None),
             _ => {
                 let refusal = Refusal::new(Reason::Unimplemented, "there is no such method");
@@ -75,10 +77,11 @@ impl Gateway {
     pub(super) async fn grpc_union(
         self: &Arc<Self>,
         union: Union,
+        scope: &Scope,
         asked: &Asked,
         peer: &Peer,
     ) -> Response<FrontBody> {
-        let services = self.visible(&asked.headers);
+        let services = self.visible(scope, &asked.headers);
         let answers = services.iter().map(|service| async move {
             let mut headers = asked.headers.clone();
             headers.remove("grpc-encoding");

@@ -166,8 +166,18 @@ where
 }
 
 async fn call(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
+    call_host(address, "gateway", path, headers, body).await
+}
+
+async fn call_host(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Answer {
     let mut sender = connect(address).await;
-    let mut request = Request::post(format!("http://gateway{path}"))
+    let mut request = Request::post(format!("http://{host}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in headers {
@@ -211,6 +221,23 @@ async fn tensorflow_serving_calls_are_routed_by_model_spec() {
     let unknown = call(running.address, path, &[], framed(b"\x0a\x06\x0a\x04half")).await;
     assert_eq!(unknown.code(), "5");
     assert_eq!(unknown.message(), "Servable not found for request: Latest(half)");
+}
+
+#[tokio::test]
+async fn the_authority_tells_services_with_the_same_model_apart() {
+    let (a, b) = (GrpcReplica::start(Act::Echo).await, GrpcReplica::start(Act::Echo).await);
+    let hosted = |host: &str, replica: &GrpcReplica| Service {
+        hosts: vec![host.to_owned()],
+        ..service("iris", &[replica.address])
+    };
+    let both = [("a", hosted("iris.a", &a)), ("b", hosted("iris.b", &b))];
+    let running = start(quick(), &table(both)).await;
+    let answer = call_host(running.address, "iris.b:80", INFER, &[], named("iris")).await;
+    assert_eq!(answer.code(), "0");
+    assert_eq!((a.count(), b.count()), (0, 1));
+    let answer = call(running.address, INFER, &[], named("iris")).await;
+    assert_eq!(answer.code(), "5");
+    assert!(answer.message().contains("iris.a, iris.b"), "{}", answer.message());
 }
 
 #[tokio::test]

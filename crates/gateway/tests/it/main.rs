@@ -5,6 +5,7 @@ mod balance;
 mod grpc;
 mod hold;
 mod hostile;
+mod hosts;
 mod local_answers;
 mod metrics;
 mod mirror;
