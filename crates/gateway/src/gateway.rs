@@ -184,9 +184,11 @@ impl Gateway {
         Scope::of(self.routing.load_full(), scope::host(headers, authority))
     }
 
-    /// Whether there is a table and each of its services can answer, or could after a cold start.
+    /// Whether there is a table and, unless readiness follows the table alone, each of its services
+    /// can answer, or could after a cold start.
     pub(crate) fn is_ready(&self) -> bool {
-        self.routing.load().is_ready()
+        let routing = self.routing.load();
+        routing.is_known() && (self.settings.ready_by_table || routing.is_ready())
     }
 
     /// Closes connections to replicas that have been idle for too long.

@@ -73,7 +73,11 @@ impl Gateway {
                     Ok((only.clone(), true))
                 }
                 _ => {
-                    return self.own(self.rest_union(union, &scope, &head, peer).await, shape, None);
+                    return self.own(
+                        self.rest_union(union, &scope, &head, peer).await,
+                        shape,
+                        None,
+                    );
                 }
             },
             Target::Model { name, repeatable } => {

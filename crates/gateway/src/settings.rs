@@ -52,6 +52,9 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Believe `x-forwarded-for` of clients (the gateway stands behind another proxy).
     pub trust_forwarded: bool,
+    /// Readiness follows the table alone: ready once there is one, whatever its services can do. For
+    /// a gateway that many services share, of which one must not take the others off the air.
+    pub ready_by_table: bool,
     /// Log each request (target `access`).
     pub access_log: bool,
     /// Make a span of each request.
@@ -83,6 +86,7 @@ impl Default for Settings {
             close_grace: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(30),
             trust_forwarded: false,
+            ready_by_table: false,
             access_log: false,
             trace: None,
         }

@@ -367,13 +367,17 @@ impl Routing {
         if self.services.len() == 1 { self.services.values().next() } else { None }
     }
 
+    /// Whether there has been a table, be it an empty one.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// Whether each service can answer, or could after a cold start.
     pub(crate) fn is_ready(&self) -> bool {
-        self.known
-            && self.services.values().all(|service| {
-                let config = service.config.load();
-                config.scales_to_zero || config.endpoints().next().is_some()
-            })
+        self.services.values().all(|service| {
+            let config = service.config.load();
+            config.scales_to_zero || config.endpoints().next().is_some()
+        })
     }
 }
 

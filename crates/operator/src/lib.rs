@@ -3,3 +3,5 @@
 //!
 //! In: the Kubernetes API. Out: server-side applied objects, status and events. Decides nothing
 //! itself: objects come from `plan`, decisions from `control`.
+
+pub mod ingress;

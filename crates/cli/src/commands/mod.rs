@@ -3,7 +3,9 @@
 mod down;
 mod engine;
 mod events;
+mod gateway;
 mod inspect;
+mod log_format;
 mod logs;
 mod predict;
 mod restart;
@@ -28,6 +30,7 @@ pub(crate) enum Command {
     Restart(restart::Restart),
     Down(down::Down),
     Serve(serve::Serve),
+    Gateway(gateway::Gateway),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
@@ -38,7 +41,7 @@ impl Command {
     /// written: a client's closed connection must not end it.
     pub(crate) fn only_prints(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Serve(_) | Self::Predict(_) => false,
+            Self::Up(_) | Self::Serve(_) | Self::Gateway(_) | Self::Predict(_) => false,
             Self::Status(_)
             | Self::Logs(_)
             | Self::Events(_)
@@ -63,6 +66,7 @@ impl Command {
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
             Self::Serve(command) => command.run(),
+            Self::Gateway(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),

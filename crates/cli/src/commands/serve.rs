@@ -16,7 +16,9 @@ use trainyard_serving::Server;
 use trainyard_serving::engine::EnginePreference;
 use trainyard_serving::http::{self, HttpOptions};
 use trainyard_serving::server::{ModelControl, ServerOptions, VersionState};
-use trainyard_telemetry::{LogFormat, ProcessMetrics, Settings};
+use trainyard_telemetry::{ProcessMetrics, Settings};
+
+use super::log_format::Format;
 
 /// Serve models over REST and gRPC on one port
 #[derive(Args)]
@@ -102,24 +104,12 @@ enum EngineName {
     Tract,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// Text on a terminal, JSON otherwise
-    Auto,
-    Text,
-    Json,
-}
-
 impl Serve {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
         let _telemetry = trainyard_telemetry::init(&Settings {
             service_name: self.name.clone().unwrap_or_else(|| "trainyard-serve".to_owned()),
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
-            format: match self.log_format {
-                Format::Auto => LogFormat::Auto,
-                Format::Text => LogFormat::Text,
-                Format::Json => LogFormat::Json,
-            },
+            format: self.log_format.into(),
             default_filter: "info",
         })
         .into_diagnostic()?;

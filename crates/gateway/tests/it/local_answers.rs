@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use trainyard_gateway::Table;
 use trainyard_gateway::table::Service;
+use trainyard_gateway::{Settings, Table};
 
 use crate::replica::{Act, Replica, Seen, ok};
 use crate::support::{get, iris, post, quick, service, start, table};
@@ -35,6 +35,13 @@ async fn health_is_that_of_all_services() {
     assert_eq!(get(running.address, "/readyz").await.json(), json!({ "ready": true }));
     running.gateway.update(&Table::default());
     assert_eq!(get(running.address, "/v2/health/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_shared_gateway_is_ready_by_its_table() {
+    let settings = Settings { ready_by_table: true, ..quick() };
+    let running = start(settings, &table([("iris", service("iris", &[]))])).await;
+    assert_eq!(get(running.address, "/readyz").await.json(), json!({ "ready": true }));
 }
 
 #[tokio::test]

@@ -1,0 +1,131 @@
+//! `trainyard gateway`: the inference proxy of a cluster.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use miette::{Context, IntoDiagnostic};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use trainyard_api::scalar::Period;
+use trainyard_gateway::{Gateway as Proxy, Settings, Trace};
+use trainyard_operator::ingress::{Served, feed};
+use trainyard_telemetry::ProcessMetrics;
+
+use super::log_format::Format;
+
+/// Serve the model services of a Kubernetes cluster on one port
+#[derive(Args)]
+pub(crate) struct Gateway {
+    /// Address to listen on
+    #[arg(long, default_value_t = IpAddr::V6(Ipv6Addr::UNSPECIFIED))]
+    host: IpAddr,
+    /// Port to listen on; 0 takes any that is free
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// Serve services of this namespace only; may be repeated
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Vec<String>,
+    /// Believe `x-forwarded-for`: another proxy stands before this one
+    #[arg(long)]
+    trust_forwarded: bool,
+    /// How long new connections are still taken after SIGTERM, until nobody is sent here any more
+    #[arg(long, default_value = "5s", value_name = "TIME")]
+    leave_delay: Period,
+    /// How long requests in flight may take after that
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    drain_timeout: Period,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = Format::Auto, env = "TRAINYARD_LOG_FORMAT")]
+    log_format: Format,
+    /// Log each request
+    #[arg(long)]
+    access_log: bool,
+}
+
+impl Gateway {
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let _telemetry = trainyard_telemetry::init(&trainyard_telemetry::Settings {
+            service_name: "trainyard-gateway".to_owned(),
+            service_version: env!("CARGO_PKG_VERSION").to_owned(),
+            format: self.log_format.into(),
+            default_filter: "info",
+        })
+        .into_diagnostic()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .into_diagnostic()
+            .wrap_err("cannot start the runtime")?;
+        runtime.block_on(self.serve())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn serve(self) -> miette::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).into_diagnostic()?;
+        let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic()?;
+        let listener = self.listen()?;
+        let address = listener.local_addr().into_diagnostic()?;
+        let client = kube_client::Client::try_default()
+            .await
+            .into_diagnostic()
+            .wrap_err("cannot reach a Kubernetes cluster; name one with KUBECONFIG")?;
+
+        let gateway = Proxy::new(self.settings());
+        gateway.with_registry(|registry| registry.register_collector(Box::new(ProcessMetrics)));
+        tracing::info!(%address, namespaces = ?self.namespace, "the gateway listens");
+        let stop = CancellationToken::new();
+        let serving = gateway.serve(listener, stop.clone());
+        let served =
+            Served { namespaces: self.namespace, slices: trainyard_plan::SERVICE_LABEL.to_owned() };
+        // Routes are kept up to date until the last request has gone.
+        let feeding = tokio::spawn(feed(client, gateway.clone(), served, CancellationToken::new()));
+        let leave = self.leave_delay.0;
+        let signals = async {
+            let delay = tokio::select! {
+                _ = terminate.recv() => leave,
+                // A person at a terminal need not wait.
+                _ = interrupt.recv() => Duration::ZERO,
+            };
+            tracing::info!(?delay, "stopping: new connections are taken for a while");
+            tokio::time::sleep(delay).await;
+            stop.cancel();
+        };
+        let (result, ()) = tokio::join!(serving, signals);
+        feeding.abort();
+        result.into_diagnostic().wrap_err("the listener failed")
+    }
+
+    fn listen(&self) -> miette::Result<TcpListener> {
+        let bind = |host| TcpListener::bind(SocketAddr::new(host, self.port));
+        let bound = match bind(self.host) {
+            // A kernel without IPv6.
+            Err(error)
+                if self.host == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                    && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
+                bind(std::net::Ipv4Addr::UNSPECIFIED.into())
+            }
+            bound => bound,
+        };
+        bound
+            .into_diagnostic()
+            .wrap_err_with(|| format!("cannot listen on port {} of {}", self.port, self.host))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            drain_timeout: self.drain_timeout.0,
+            trust_forwarded: self.trust_forwarded,
+            access_log: self.access_log,
+            // One service that cannot answer must not take all others off the air.
+            ready_by_table: true,
+            trace: trainyard_telemetry::is_exporting().then_some(Trace {
+                set_parent: trainyard_telemetry::set_parent,
+                inject: trainyard_telemetry::inject,
+            }),
+            ..Settings::default()
+        }
+    }
+}
