@@ -75,15 +75,16 @@ class Custom:
         first, *rest = map(str, arguments)
         return [BINARY, first, "--state-dir", str(self.state), *rest]
 
-    def run(self, *arguments, code=0):
+    def run(self, *arguments, code=0, timeout=90, env=None):
         done = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, timeout=90, cwd=self.root
+            self.command(*arguments), capture_output=True, text=True, timeout=timeout, cwd=self.root,
+            env={**os.environ, **(env or {})},
         )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def up(self, *targets, code=0):
-        said = self.run("up", "-d", "--port", self.port, *targets, code=code)
+    def up(self, *targets, code=0, env=None):
+        said = self.run("up", "-d", "--port", self.port, *targets, code=code, env=env)
         self.port = int(self.status()["address"].rsplit(":", 1)[1])
         return said
 

@@ -233,3 +233,28 @@ def test_another_port_than_the_one_that_runs_is_said(custom):
     assert "--port" not in custom.run("up", "-d", path)
     assert "--port" not in custom.run("up", "-d", "--port", custom.port, path)
     assert f"stays at 127.0.0.1:{custom.port}" in custom.run("up", "-d", "--port", "1", path)
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_down_now_waits_for_nobody(custom, supervised):
+    """A replica that does not listen is killed, long before its 30 s to drain are over."""
+    custom.up(custom.write(scaling="{min: 2}", env=["{name: ON_TERM, value: stay}"]))
+    replicas = custom.pids()
+    if not supervised:
+        os.kill(custom.status()["pid"], signal.SIGKILL)
+        eventually(lambda: not custom.is_up())
+    custom.run("down", "--now", timeout=20)
+    assert not any(map(is_alive, replicas))
+    assert "no supervisor runs" in custom.run("status", code=1)
+
+
+def test_a_second_signal_waits_for_nobody(custom):
+    path = custom.write(env=["{name: ON_TERM, value: stay}"])
+    with custom.foreground(path) as process:
+        custom.settled(1)
+        [pid] = custom.pids()
+        process.send_signal(signal.SIGINT)
+        eventually(lambda: "once more to hurry" in custom.words())
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+    assert not is_alive(pid)

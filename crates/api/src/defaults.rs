@@ -85,6 +85,7 @@ pub struct CompleteRollout {
     pub pause: Duration,
     pub abort: Abort,
     pub mirror: Option<Percent>,
+    pub sticky_header: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -161,6 +162,7 @@ fn rollout(spec: &ModelServiceSpec) -> CompleteRollout {
         pause: rollout.pause.map_or(PAUSE, |pause| pause.0),
         abort: rollout.abort.unwrap_or_default(),
         mirror: rollout.mirror,
+        sticky_header: rollout.sticky_header,
     }
 }
 

@@ -22,9 +22,6 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // The one TLS provider of the process; nothing before this line could have installed another.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if cli.command.only_prints() {
-        end_with_the_reader();
-    }
     match cli.command.run() {
         Ok(code) => code,
         Err(report) => {
@@ -32,15 +29,6 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Lets the process end where nobody reads its output any more, as in `trainyard status | head -1`.
-///
-/// Rust ignores SIGPIPE from the start of `main`; printing into a closed pipe is then an error, on
-/// which `println!` panics.
-fn end_with_the_reader() {
-    // SAFETY: the default action of a signal runs no code of ours, and no other thread exists yet.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 #[test]

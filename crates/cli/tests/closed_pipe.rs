@@ -1,6 +1,5 @@
 //! A reader that goes away, as `head` does, ends a command without a word.
 
-use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 #[test]
@@ -18,7 +17,7 @@ fn a_closed_pipe_is_no_panic() {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
-        // 13 is SIGPIPE; a command that had nothing to print ends as it likes.
-        assert!(matches!(output.status.signal(), None | Some(13)), "{arguments:?}: {output:?}");
+        // A command that had nothing to print ends as it likes.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}: {output:?}");
     }
 }

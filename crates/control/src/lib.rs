@@ -1,4 +1,4 @@
-//! Decides: how many replicas, which revision gets how much traffic, when to start again.
+//! Decides: how many replicas, which revision gets how much traffic, when to start or fetch again.
 //!
 //! In: a plan's policy, what was observed, and the time as a value. Out: a decision with its
 //! reason, one enum that becomes the event, the metric label and the status. Knows nothing of
@@ -6,5 +6,6 @@
 //! start, the same for all calls.
 
 pub mod autoscale;
+pub mod fetch;
 pub mod restart;
 pub mod rollout;

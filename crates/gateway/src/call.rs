@@ -192,6 +192,7 @@ impl Gateway {
         }
         let config = service.config.load_full();
         let begun = Instant::now();
+        unless_unavailable(&config, begun)?;
         let hold = config.limits.hold_timeout.unwrap_or(self.settings.hold_timeout);
         let until = call.deadline.min(begun + hold);
         let max = config.limits.max_held.unwrap_or(self.settings.max_held);
@@ -212,6 +213,7 @@ impl Gateway {
                 if config.gone {
                     return Err(Refusal::new(Reason::NotFound, "the service has been removed"));
                 }
+                unless_unavailable(&config, Instant::now())?;
                 match pick(&service, &config, call.sticky, avoid) {
                     Pick::Visit(visit) => {
                         call.held = Some(call.held.unwrap_or_default() + begun.elapsed());
@@ -266,6 +268,17 @@ impl Call {
     pub(crate) fn refused(&self, code: Code) {
         self.service.refused.note(code);
     }
+}
+
+/// Refuses a request to a service that will have no replica for now.
+fn unless_unavailable(config: &ServiceConfig, now: Instant) -> Result<(), Refusal> {
+    let Some(unavailable) = &config.unavailable else { return Ok(()) };
+    if config.endpoints().next().is_some() {
+        return Ok(());
+    }
+    let after = unavailable.until.map(|until| until.saturating_duration_since(now));
+    let refusal = Refusal::new(Reason::NoReplica, unavailable.reason.clone());
+    Err(refusal.after(after.unwrap_or(RETRY_LATER)))
 }
 
 pub(crate) fn deadline_exceeded() -> Refusal {

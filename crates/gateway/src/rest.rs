@@ -56,7 +56,7 @@ impl Gateway {
         let scope = self.scope(&head.headers, None);
         let found = match route::rest(&head.method, path) {
             Target::Live => return self.own(self.live(&head.method), shape, None),
-            Target::Ready => return self.own(self.ready(&head.method), shape, None),
+            Target::Ready => return self.own(self.ready(&head), shape, None),
             Target::Metrics => return self.own(self.metrics(&head.method), shape, None),
             Target::ModelControl => return self.own(Err(models_are_managed()), shape, None),
             Target::Malformed => {
@@ -146,11 +146,21 @@ impl Gateway {
         Ok(json_response(StatusCode::OK, &serde_json::json!({ "live": true })))
     }
 
-    fn ready(&self, method: &Method) -> Result<Response<Vec<u8>>, Refusal> {
-        only_get(method)?;
-        let ready = self.is_ready();
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        Ok(json_response(status, &serde_json::json!({ "ready": ready })))
+    /// Whether it is ready, and which of the services that the caller may see are not, and why.
+    fn ready(&self, head: &RestHead) -> Result<Response<Vec<u8>>, Refusal> {
+        only_get(&head.method)?;
+        if self.is_ready() {
+            return Ok(json_response(StatusCode::OK, &serde_json::json!({ "ready": true })));
+        }
+        let mut unready = serde_json::Map::new();
+        for service in self.visible(&head.headers) {
+            let config = service.config.load();
+            if let Some(reason) = config.why_not().filter(|_| !config.is_ready()) {
+                unready.insert(service.name.to_string(), reason.into());
+            }
+        }
+        let body = serde_json::json!({ "ready": false, "unready": unready });
+        Ok(json_response(StatusCode::SERVICE_UNAVAILABLE, &body))
     }
 
     fn metrics(&self, method: &Method) -> Result<Response<Vec<u8>>, Refusal> {

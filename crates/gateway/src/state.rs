@@ -19,7 +19,8 @@ use crate::rate::Callers;
 use crate::revision::{Codes, RevisionState};
 use crate::scope;
 use crate::settings::Settings;
-use crate::table::{Access, Limits, Service, Table};
+use crate::table::{Access, Limits, Service, Table, Unavailable};
+use crate::union::NO_REPLICA;
 use crate::upstream::{GrpcPool, RestPool};
 
 /// One replica, for as long as a table or a request names it.
@@ -201,11 +202,26 @@ pub(crate) struct ServiceConfig {
     pub(crate) mirror: Option<MirrorConfig>,
     pub(crate) sticky_header: Option<HeaderName>,
     pub(crate) scales_to_zero: bool,
+    pub(crate) unavailable: Option<Unavailable>,
     /// The service has left the table.
     pub(crate) gone: bool,
 }
 
 impl ServiceConfig {
+    /// Whether it can answer, or could after a cold start.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.endpoints().next().is_some() || self.scales_to_zero && self.unavailable.is_none()
+    }
+
+    /// Why it has no endpoint, if that is so.
+    pub(crate) fn why_not(&self) -> Option<&str> {
+        if self.endpoints().next().is_some() {
+            return None;
+        }
+        let reason = self.unavailable.as_ref().map(|unavailable| unavailable.reason.as_str());
+        Some(reason.unwrap_or(NO_REPLICA))
+    }
+
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointState>> {
         self.revisions.iter().flat_map(|revision| &revision.endpoints)
     }
@@ -345,6 +361,7 @@ impl Routing {
                 parsed
             }),
             scales_to_zero: service.scales_to_zero,
+            unavailable: service.unavailable.clone(),
             gone: false,
         }
     }
@@ -374,10 +391,7 @@ impl Routing {
 
     /// Whether each service can answer, or could after a cold start.
     pub(crate) fn is_ready(&self) -> bool {
-        self.services.values().all(|service| {
-            let config = service.config.load();
-            config.scales_to_zero || config.endpoints().next().is_some()
-        })
+        self.services.values().all(|service| service.config.load().is_ready())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// All services, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,6 +30,18 @@ pub struct Service {
     pub sticky_header: Option<String>,
     /// Having no endpoint is a normal state, so it does not make the gateway unready.
     pub scales_to_zero: bool,
+    /// No endpoint will come for now, so that requests are refused with the reason, not held. Means
+    /// nothing while there is an endpoint.
+    pub unavailable: Option<Unavailable>,
+}
+
+/// Why a service that is known cannot answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// For callers; it may be shown to whoever may call the service.
+    pub reason: String,
+    /// When that may have changed, if that is known.
+    pub until: Option<Instant>,
 }
 
 /// One revision; its share of requests is its weight over the sum of weights.

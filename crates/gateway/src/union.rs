@@ -176,9 +176,13 @@ fn index(answers: Vec<(Arc<ServiceState>, Option<Value>)>) -> Value {
         match answer {
             Some(Value::Array(list)) => entries.extend(list),
             _ => {
-                entries.extend(service.config.load().models.iter().map(
-                    |name| json!({ "name": name, "state": "UNAVAILABLE", "reason": NO_REPLICA }),
-                ))
+                let config = service.config.load();
+                let reason = config.why_not().unwrap_or(NO_REPLICA);
+                entries.extend(
+                    config.models.iter().map(
+                        |name| json!({ "name": name, "state": "UNAVAILABLE", "reason": reason }),
+                    ),
+                )
             }
         }
     }
@@ -203,9 +207,10 @@ pub(crate) fn field(number: u8, payload: &[u8]) -> Vec<u8> {
 /// `RepositoryIndexResponse` for models whose service has no replica.
 pub(crate) fn index_message(service: &ServiceState) -> Vec<u8> {
     let config = service.config.load();
+    let reason = config.why_not().unwrap_or(NO_REPLICA);
     let entries = config.models.iter().map(|name| {
         let entry =
-            [field(1, name.as_bytes()), field(3, b"UNAVAILABLE"), field(4, NO_REPLICA.as_bytes())];
+            [field(1, name.as_bytes()), field(3, b"UNAVAILABLE"), field(4, reason.as_bytes())];
         field(1, &entry.concat())
     });
     entries.flatten().collect()

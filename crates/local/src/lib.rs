@@ -25,5 +25,6 @@ pub mod target;
 pub use secret::{Entries, Secret};
 pub use state_dir::StateDir;
 pub use supervisor::{
-    Ended, FetchRequest, Inherited, ModelSource, Options, StartError, Supervisor, clean_up, detach,
+    Ended, FetchError, FetchRequest, Inherited, ModelSource, Options, Progress, StartError,
+    Supervisor, clean_up, detach,
 };

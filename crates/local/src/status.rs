@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::fleet::Phase as ReplicaPhase;
 
 /// A supervisor and its services at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Version of the program that runs.
@@ -23,7 +23,7 @@ pub struct Status {
 }
 
 /// One service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceStatus {
     pub name: String,
@@ -34,6 +34,9 @@ pub struct ServiceStatus {
     /// What was declared last is being prepared, and the rest is still about what was before.
     #[serde(default)]
     pub preparing: bool,
+    /// How its model comes here; none if it is here, or lies on this machine anyway.
+    #[serde(default)]
+    pub fetch: Option<Fetch>,
     /// The revision that it should be at.
     pub target: String,
     /// Replicas that it should have.
@@ -41,6 +44,9 @@ pub struct ServiceStatus {
     pub min: u32,
     pub max: u32,
     pub ready: u32,
+    /// What the autoscaler sees; none before it has decided.
+    #[serde(default)]
+    pub autoscaler: Option<AutoscalerStatus>,
     pub revisions: Vec<RevisionStatus>,
     pub replicas: Vec<ReplicaStatus>,
     /// What happened lately, oldest first.
@@ -65,19 +71,77 @@ pub struct ServiceStatus {
 impl ServiceStatus {
     /// Whether the revision that was asked for serves with all replicas that it should have.
     pub fn is_settled(&self) -> bool {
-        !self.preparing && self.phase == "Stable" && self.ready >= self.wanted
+        !self.preparing
+            && self.fetch.is_none()
+            && self.phase == "Stable"
+            && self.ready >= self.wanted
     }
 
     /// Whether a change of it waits, for its pause to end or for evidence, while the revision before
     /// it serves. Replicas of the new one are ready by then.
     pub fn waits(&self) -> bool {
-        !self.preparing && self.phase == "Paused"
+        !self.preparing && self.fetch.is_none() && self.phase == "Paused"
     }
 
-    /// Whether it needs a person.
+    /// Whether it needs a person, or may need one: a fetch that fails is tried again by itself, and
+    /// may fail for ever.
     pub fn has_failed(&self) -> bool {
-        !self.preparing && matches!(self.phase.as_str(), "Aborted" | "Stalled")
+        let is_retrying = matches!(self.fetch, Some(Fetch::Retrying { .. }));
+        !self.preparing && (is_retrying || matches!(self.phase.as_str(), "Aborted" | "Stalled"))
     }
+}
+
+/// How a model comes to this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
+pub enum Fetch {
+    /// It is under way.
+    Transferring(Transfer),
+    /// It failed, and is tried again by itself.
+    Retrying {
+        /// Attempts in a row that failed.
+        failures: u32,
+        /// When the next one begins, in milliseconds since the Unix epoch.
+        at_ms: i64,
+    },
+}
+
+/// How far a fetch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transfer {
+    pub stage: Stage,
+    /// Bytes of this stage.
+    pub done_bytes: u64,
+    /// None where the store does not say.
+    pub total_bytes: Option<u64>,
+}
+
+/// What a fetch is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Another process fetches the same model.
+    Waiting,
+    Downloading,
+    /// Its SHA-256 is computed.
+    Verifying,
+}
+
+/// What the autoscaler sees and wants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoscalerStatus {
+    /// Replicas that demand asks for, before `min` and `max`.
+    pub desired: u32,
+    /// Mean of the requests in flight or held, over the stable window.
+    pub stable_concurrency: f64,
+    /// The same over the panic window.
+    pub panic_concurrency: f64,
+    /// A burst was seen, and nothing is taken away.
+    pub panicking: bool,
+    /// Why, in one word.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

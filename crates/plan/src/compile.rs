@@ -86,7 +86,12 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
     check_machine(&name, &spec.asked, facts)?;
 
     let runtime = runtime::preset(spec.runtime.name);
-    let workload = runtime.workload(&runtime::Request { service: &name, spec: &spec, facts })?;
+    let workload = runtime.workload(&runtime::Request {
+        service: &name,
+        model: service.model_name(),
+        spec: &spec,
+        facts,
+    })?;
     let fingerprint = facts.model.as_ref().and_then(|model| model.fingerprint.as_deref());
     let revision = RevisionName::of(&name, &workload, fingerprint).map_err(|error| {
         PlanError::Revision { service: name.clone(), reason: error.to_string() }
@@ -99,7 +104,7 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
         namespace: service.metadata.namespace.clone(),
         revision,
         workload,
-        service: Service { port: "http".to_owned(), models: vec![name.clone()] },
+        service: Service { port: "http".to_owned(), models: vec![service.model_name().to_owned()] },
         scaling: scaling(&spec),
         rollout: rollout(&spec),
         access: Access {
@@ -166,6 +171,7 @@ fn rollout(spec: &Complete) -> Rollout {
             p99: rollout.abort.p99.map(|p99| p99.0),
         },
         mirror: rollout.mirror,
+        sticky_header: rollout.sticky_header.clone(),
         progress_deadline: Rollout::PROGRESS_DEADLINE,
     }
 }

@@ -41,6 +41,8 @@ pub struct Rollout {
     pub abort: Abort,
     /// A copy of this share of the requests goes to the new revision before it gets any of its own.
     pub mirror: Option<Percent>,
+    /// Requests with equal values of this header go to the same revision while the shares stay.
+    pub sticky_header: Option<String>,
     /// A new revision that makes no progress for so long is given up.
     pub progress_deadline: Duration,
 }
@@ -56,6 +58,7 @@ impl Rollout {
             strategy: Strategy::ROLLING,
             abort: Abort::default(),
             mirror: None,
+            sticky_header: None,
             progress_deadline: Self::PROGRESS_DEADLINE,
         }
     }

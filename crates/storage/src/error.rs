@@ -42,6 +42,9 @@ pub enum StorageError {
     /// An object's name is no path below the folder.
     #[error("`{uri}` holds the object {key:?}, which cannot be a file of the model: {reason}")]
     UnsafeKey { uri: String, key: String, reason: &'static str },
+    /// The remote says that the request is wrong, so that it gets the same answer again.
+    #[error("fetching `{uri}` failed: {reason}")]
+    Rejected { uri: String, reason: String },
     /// The remote failed, again and again where another attempt could help.
     #[error("fetching `{uri}` failed{}: {reason}", after(*attempts))]
     Remote { uri: String, attempts: u32, reason: String },
@@ -53,6 +56,31 @@ pub enum StorageError {
     NoCache,
     #[error("cannot {action} {path}")]
     Files { action: &'static str, path: String, source: io::Error },
+}
+
+impl StorageError {
+    /// Whether the same call may succeed later, though nobody changes anything about it.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Remote { .. }
+            | Self::Deadline { .. }
+            | Self::Changing { .. }
+            | Self::NoSpace { .. } => true,
+            Self::Uri { .. }
+            | Self::Unsupported { .. }
+            | Self::InvalidDigest { .. }
+            | Self::NotFound { .. }
+            | Self::Denied { .. }
+            | Self::Settings { .. }
+            | Self::NotCached { .. }
+            | Self::Digest { .. }
+            | Self::UnsafeKey { .. }
+            | Self::Rejected { .. }
+            | Self::Cancelled { .. }
+            | Self::NoCache
+            | Self::Files { .. } => false,
+        }
+    }
 }
 
 fn after(attempts: u32) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Entry;
+use crate::credentials::Credentials;
 use crate::error::StorageError;
 use crate::location::{self, Location};
 use crate::remote::{self, Remote};
@@ -21,6 +22,8 @@ pub struct FetchOptions {
     /// What the content must hash to, in hexadecimal. Of a folder: the hash of the lines
     /// `HEX  PATH\n` that `sha256sum` prints for its files, in byte order of their paths.
     pub sha256: Option<String>,
+    /// What an object store is asked with, in place of this process's environment.
+    pub credentials: Credentials,
     /// Use what the cache has and do not ask the remote.
     pub offline: bool,
     /// Allow `http://` to hosts other than loopback, where anybody on the way can change the model.
@@ -44,6 +47,7 @@ impl Default for FetchOptions {
         Self {
             cache: None,
             sha256: None,
+            credentials: Credentials::default(),
             offline: false,
             allow_http: false,
             part_bytes: 8 << 20,
@@ -143,7 +147,8 @@ async fn find(
         }
         Location::Remote(place) => place,
     };
-    let entry = Entry::open(options.cache.as_deref(), &remote::identity(&place))?;
+    let entry =
+        Entry::open(options.cache.as_deref(), &remote::identity(&place, &options.credentials))?;
     let cached = entry.model().await?;
     if let Some(cached) = &cached
         && (options.offline || expected.as_deref() == Some(cached.sha256()))

@@ -4,6 +4,7 @@
 //! that content. Knows nothing of models: a file or a folder of files is all it sees.
 
 mod cache;
+mod credentials;
 mod digest;
 mod download;
 mod error;
@@ -18,5 +19,6 @@ mod remote;
 mod space;
 mod update;
 
+pub use credentials::Credentials;
 pub use error::StorageError;
 pub use fetch::{FetchOptions, Fetched, Progress, Source, Stage, fetch};

@@ -177,6 +177,7 @@ async fn lengths_that_lie() {
     .await;
     let error = get(&server.url("m"), &options).await.unwrap_err();
     assert!(matches!(error, StorageError::Remote { attempts: 3, .. }), "{error}");
+    assert!(error.is_transient());
     // Another range than asked for.
     let server = Server::start(|request| {
         let mut reply = good(request, &content(1000, 1), "\"a\"");
@@ -231,6 +232,7 @@ async fn refusals_are_told_at_once_and_without_secrets() {
         let url = server.url(&format!("{status}?signature=secret"));
         let error = get(&url, &options(cache.path())).await.unwrap_err();
         assert_eq!(server.count(), before + 1, "{status} is not tried again");
+        assert!(!error.is_transient(), "{error}");
         messages.push(error.to_string().replace(&server.address, "HOST"));
     }
     insta::assert_snapshot!(messages.join("\n"), @r"

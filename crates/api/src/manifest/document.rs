@@ -12,6 +12,7 @@ use super::node::{Content, Entry, Meaning, Node, short};
 use super::parse::join;
 use super::report::Report;
 use super::shape;
+use crate::model_service::{MODEL_NAME, wrong_model_name};
 use crate::{ModelService, ModelServiceSpec};
 
 /// Resources that can be read.
@@ -177,7 +178,10 @@ fn metadata(report: &mut Report, root: &Node, start: Range<usize>) -> Option<Obj
                     .map(str::to_owned);
             }
             "labels" => metadata.labels = texts(report, entry, &path),
-            "annotations" => metadata.annotations = texts(report, entry, &path),
+            "annotations" => {
+                metadata.annotations = texts(report, entry, &path);
+                check_model_name(report, entry);
+            }
             other if METADATA_OF_SERVER.contains(&other) => {}
             _ => unknown_field(report, entry, "metadata", METADATA.into_iter()),
         }
@@ -203,23 +207,48 @@ fn check_name(report: &mut Report, name: &str, node: &Node) -> bool {
         Some(proposal) => format!("write `{proposal}`"),
         None => "write lower-case letters, digits and `-`, starting with a letter".to_owned(),
     };
-    report
-        .problem(
-            ProblemKind::BadFormat,
-            "metadata.name",
-            format!("`metadata.name`: `{}` {why}", short(name)),
-            node.span.clone(),
-        )
-        .label("not a name of a service")
-        .help(Some(help.into()));
+    let message = format!("`metadata.name`: `{}` {why}", short(name));
+    no_name(report, "metadata.name", node.span.clone(), message, "not a name of a service", help);
     false
+}
+
+/// Reports a text that cannot be the name of what it should name.
+fn no_name(
+    report: &mut Report,
+    path: &str,
+    span: Range<usize>,
+    message: String,
+    label: &str,
+    help: String,
+) {
+    report
+        .problem(ProblemKind::BadFormat, path, message, span)
+        .label(label)
+        .help(Some(help.into()));
+}
+
+/// Whether the annotation that names the model, if it is there, can name one.
+fn check_model_name(report: &mut Report, annotations: &Entry) {
+    let Some(entry) = annotations.value.entry(MODEL_NAME) else { return };
+    // What is no text was reported as such.
+    let Content::Scalar { text, .. } = &entry.value.content else { return };
+    let Some(why) = wrong_model_name(text) else { return };
+    let path = format!("metadata.annotations[{MODEL_NAME}]");
+    let message = format!("`{path}`: the name `{}` {why}", short(text));
+    let span = if entry.value.span.is_empty() { &entry.key_span } else { &entry.value.span };
+    let help = "write the name that requests use, as it stands in `/v2/models/NAME`".to_owned();
+    no_name(report, &path, span.clone(), message, "not a name of a model", help);
+}
+
+/// Whether a DNS label may hold a character (RFC 1123, and lower case as Kubernetes wants it).
+fn is_of_label(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 }
 
 /// Why a text cannot name a service.
 pub(super) fn wrong_name(name: &str) -> Option<String> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let (first, last) = (name.chars().next()?, name.chars().next_back()?);
-    if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
+    if let Some(bad) = name.chars().find(|c| !is_of_label(*c)) {
         return Some(format!("must hold lower-case letters, digits and `-` only, and not {bad:?}"));
     }
     if !first.is_ascii_lowercase() {
@@ -253,25 +282,16 @@ pub(super) fn proposal(name: &str) -> Option<String> {
 
 /// A namespace is a DNS label (RFC 1123).
 fn check_namespace(report: &mut Report, name: &str, node: &Node) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_label = !name.is_empty()
         && name.len() <= 63
-        && name.chars().all(allowed)
+        && name.chars().all(is_of_label)
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !is_label {
-        report
-            .problem(
-                ProblemKind::BadFormat,
-                "metadata.namespace",
-                format!("`metadata.namespace`: `{}` cannot name a namespace", short(name)),
-                node.span.clone(),
-            )
-            .label("not a namespace")
-            .help(Some(
-                "write at most 63 lower-case letters, digits and `-`, with no `-` at its ends"
-                    .into(),
-            ));
+        let message = format!("`metadata.namespace`: `{}` cannot name a namespace", short(name));
+        let help = "write at most 63 lower-case letters, digits and `-`, with no `-` at its ends";
+        let at = node.span.clone();
+        no_name(report, "metadata.namespace", at, message, "not a namespace", help.to_owned());
     }
     is_label
 }

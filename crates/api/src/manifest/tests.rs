@@ -72,7 +72,7 @@ metadata:
   name: iris
   namespace: team-a
   labels: {app: iris, "tier": web}
-  annotations: {note: "1"}
+  annotations: {note: "1", trainyard.dev/model-name: "Iris flowers"}
   uid: 1b2c
 spec:
   model:
@@ -99,6 +99,7 @@ spec:
     pause: 1m
     abort: {errorRate: 1%, p99: 200ms}
     mirror: 10%
+    stickyHeader: x-user
   access: {apiKeysSecret: keys, fromWorkspaces: [a, b], rateLimit: {rps: 100, burst: 200}}
   placement:
     spot: prefer
@@ -438,4 +439,22 @@ fn check_places(text: &str) -> Result<(), TestCaseError> {
         prop_assert!(!problem.message.is_empty());
     }
     Ok(())
+}
+
+#[test]
+fn the_models_own_name() {
+    let named = |name: &str| {
+        service("  model: {uri: file:///m}\n").replace(
+            "  name: iris\n",
+            &format!("  name: iris\n  annotations: {{trainyard.dev/model-name: {name}}}\n"),
+        )
+    };
+    assert_eq!(accepted(&service("  model: {uri: file:///m}\n"))[0].model_name(), "iris");
+    assert_eq!(accepted(&named("my_model"))[0].model_name(), "my_model");
+    assert_eq!(accepted(&named("\"My Model\""))[0].model_name(), "My Model");
+    let errors = read("iris.yaml", &named("a/b")).expect_err("refused");
+    let problem = errors.problems.first().expect("one");
+    assert_eq!(problem.path, "metadata.annotations[trainyard.dev/model-name]");
+    assert!(problem.message.ends_with("the name `a/b` is a path"), "{}", problem.message);
+    assert_eq!((problem.at.place.line, errors.problems.len()), (5, 1));
 }

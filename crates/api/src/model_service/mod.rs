@@ -7,6 +7,7 @@
 
 mod access;
 mod model;
+mod model_name;
 mod placement;
 mod resources;
 mod rollout;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Access, RateLimit};
 pub use model::{Model, ModelFormat};
+pub use model_name::{MODEL_NAME, path_segment, wrong_model_name};
 pub use placement::{Placement, Spot, Spread, TaintEffect, Toleration, TolerationOperator};
 pub use resources::{Gpu, Resources};
 pub use rollout::{Abort, Rollout, RolloutStrategy};

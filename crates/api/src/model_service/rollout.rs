@@ -36,6 +36,12 @@ pub struct Rollout {
     /// requests for one `pause`; its answers are measured and dropped. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Percent>,
+    /// Name of a request header, such as `x-user`: while the shares of the revisions stay as they
+    /// are, requests with equal values of it go to the same revision. Default: none, each request
+    /// for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[0-9A-Za-z!#$%&'*+.^_|~-]+$"))]
+    pub sticky_header: Option<String>,
 }
 
 /// Orders of steps.

@@ -1,13 +1,15 @@
 //! `trainyard down`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 use trainyard_local::clean_up;
 use trainyard_local::socket::{Client, ClientError, Reply, Request};
 
 use super::supervisor::{State, block_on, explain};
+use crate::print::print_line;
 
 /// End services, or all of them with their supervisor, once requests in flight are answered
 #[derive(Args)]
@@ -21,34 +23,52 @@ pub(crate) struct Down {
     state: State,
 }
 
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A supervisor that was told to hurry gives itself half of this.
+const HURRIED: Duration = Duration::from_secs(10);
+
 impl Down {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
         let state = self.state.open()?;
         let everything = self.names.is_empty();
-        let request = Request::Down { services: self.names, hurry: self.now };
+        let hurry = self.now;
+        let request = Request::Down { services: self.names, hurry };
         block_on(async {
             // Watched from before: its end is the end of everything.
             let mut watch = match Client::send(&state.socket(), &Request::Watch).await {
                 Ok(watch) => watch,
                 Err(ClientError::NotRunning { .. }) if everything => {
-                    let left = clean_up(&state).await.into_diagnostic()?;
+                    let left = clean_up(&state, hurry).await.into_diagnostic()?;
                     match left {
-                        0 => println!("nothing runs"),
-                        left => println!("ended {left} processes that a supervisor had left"),
+                        0 => print_line("nothing runs")?,
+                        left => print_line(&format!(
+                            "ended {left} processes that a supervisor had left"
+                        ))?,
                     }
                     return Ok(ExitCode::SUCCESS);
                 }
                 Err(error) => return Err(explain(error)),
             };
             match Client::ask(&state.socket(), &request).await {
-                Ok(Reply::Done { message }) if !everything => println!("{message}"),
+                Ok(Reply::Done { message }) if !everything => print_line(&message)?,
                 Ok(_) => {
-                    // A supervisor that ends closes its socket in the middle of whatever it says.
-                    while let Ok(Some(_)) = watch.next_status().await {}
-                    while state.is_locked() {
-                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    let ended = async {
+                        // A supervisor that ends closes its socket in the middle of whatever it
+                        // says.
+                        while let Ok(Some(_)) = watch.next_status().await {}
+                        while state.is_locked() {
+                            tokio::time::sleep(LOOK_EVERY).await;
+                        }
+                    };
+                    let patience = if hurry { HURRIED } else { Duration::MAX };
+                    if tokio::time::timeout(patience, ended).await.is_err() {
+                        return Err(miette!(
+                            help = "kill the process, whose id `trainyard status` shows, and run `trainyard down --now` again: it ends what is left",
+                            "the supervisor has not ended within {} s",
+                            patience.as_secs()
+                        ));
                     }
-                    println!("everything has ended");
+                    print_line("everything has ended")?;
                 }
                 Err(error) => return Err(explain(error)),
             }

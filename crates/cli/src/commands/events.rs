@@ -1,6 +1,5 @@
 //! `trainyard events`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use trainyard_local::history::{Event, EventQuery, History, Severity};
 
 use super::supervisor::State;
 use super::time::ago;
+use crate::print::print_line;
 
 /// Show what happened, also to services that are down
 #[derive(Args)]
@@ -43,13 +43,7 @@ impl Events {
         loop {
             for event in history.events(&query).into_diagnostic()? {
                 query.after_ms = query.after_ms.max(Some(event.last_ms));
-                if let Err(error) = self.print(&event) {
-                    // Whoever read it has seen enough.
-                    if error.kind() == io::ErrorKind::BrokenPipe {
-                        return Ok(ExitCode::SUCCESS);
-                    }
-                    return Err(error).into_diagnostic();
-                }
+                print_line(&self.line(&event)?)?;
             }
             if !self.follow {
                 return Ok(ExitCode::SUCCESS);
@@ -59,10 +53,9 @@ impl Events {
         }
     }
 
-    fn print(&self, event: &Event) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    fn line(&self, event: &Event) -> miette::Result<String> {
         if self.json {
-            return writeln!(out, "{}", serde_json::to_string(event)?);
+            return serde_json::to_string(event).into_diagnostic();
         }
         let mark = match event.severity {
             Severity::Normal => ' ',
@@ -71,6 +64,6 @@ impl Events {
         let times =
             if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
         let Event { object, reason, message, last_ms, .. } = event;
-        writeln!(out, "{:>5} {mark} {object}  {reason}: {message}{times}", ago(*last_ms))
+        Ok(format!("{:>5} {mark} {object}  {reason}: {message}{times}", ago(*last_ms)))
     }
 }

@@ -1,6 +1,6 @@
 //! `trainyard gateway`: the inference proxy of a cluster.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -101,11 +101,8 @@ impl Gateway {
         let bind = |host| TcpListener::bind(SocketAddr::new(host, self.port));
         let bound = match bind(self.host) {
             // A kernel without IPv6.
-            Err(error)
-                if self.host == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-                    && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
-            {
-                bind(std::net::Ipv4Addr::UNSPECIFIED.into())
+            Err(error) if self.host == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                bind(Ipv4Addr::UNSPECIFIED.into()).map_err(|_| error)
             }
             bound => bound,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use clap::Args;
 use miette::{IntoDiagnostic, miette};
 
 use super::supervisor::State;
+use crate::print::print;
 
 /// Show what replicas have printed, also those that have ended
 #[derive(Args)]
@@ -44,11 +45,8 @@ impl Logs {
                 None => miette!("there is no log of a service `{}`", self.name),
             });
         }
-        match self.print(&folder) {
-            // Whoever read it has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-            other => other.map(|()| ExitCode::SUCCESS).into_diagnostic(),
-        }
+        self.print(&folder)?;
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Logs by the name of their replica.
@@ -65,7 +63,7 @@ impl Logs {
             .collect()
     }
 
-    fn print(&self, folder: &Path) -> io::Result<()> {
+    fn print(&self, folder: &Path) -> miette::Result<()> {
         let mut read: BTreeMap<String, u64> = BTreeMap::new();
         let mut is_first = true;
         loop {
@@ -76,11 +74,11 @@ impl Logs {
                 let (bytes, position) = match read_from(&path, before.unwrap_or(0)) {
                     Ok(read) => read,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error).into_diagnostic(),
                 };
                 let keep = if is_first { self.lines } else { usize::MAX };
                 let prefix = if several { format!("{replica}  ") } else { String::new() };
-                write_lines(&bytes, keep, &prefix)?;
+                print(&last_lines(&bytes, keep, &prefix))?;
                 read.insert(replica, position);
             }
             if !self.follow {
@@ -107,12 +105,9 @@ fn read_from(path: &Path, position: u64) -> io::Result<(Vec<u8>, u64)> {
     Ok((bytes, start.saturating_add(read)))
 }
 
-fn write_lines(bytes: &[u8], keep: usize, prefix: &str) -> io::Result<()> {
+/// The last so many lines, each with the prefix.
+fn last_lines(bytes: &[u8], keep: usize, prefix: &str) -> Vec<u8> {
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-    let mut out = io::stdout().lock();
-    for line in lines.iter().skip(lines.len().saturating_sub(keep)) {
-        out.write_all(prefix.as_bytes())?;
-        out.write_all(line)?;
-    }
-    out.flush()
+    let kept = lines.iter().skip(lines.len().saturating_sub(keep));
+    kept.flat_map(|line| [prefix.as_bytes(), line]).collect::<Vec<_>>().concat()
 }

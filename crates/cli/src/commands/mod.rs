@@ -3,6 +3,7 @@
 mod down;
 mod engine;
 mod events;
+mod fetching;
 mod gateway;
 mod inspect;
 mod log_format;
@@ -37,23 +38,6 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether a reader that goes away ends the command. Not where something else is served or
-    /// written: a client's closed connection must not end it.
-    pub(crate) fn only_prints(&self) -> bool {
-        match self {
-            Self::Up(_) | Self::Serve(_) | Self::Gateway(_) | Self::Predict(_) => false,
-            Self::Status(_)
-            | Self::Logs(_)
-            | Self::Events(_)
-            | Self::Scale(_)
-            | Self::Rollback(_)
-            | Self::Restart(_)
-            | Self::Down(_)
-            | Self::Inspect(_)
-            | Self::Engine(_) => true,
-        }
-    }
-
     /// Runs the command. Exit code 0 is fine, 1 means findings, 2 (an error) that it could not run.
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
         match self {

@@ -8,8 +8,10 @@ use miette::IntoDiagnostic;
 use trainyard_local::history::{History, ReplicaRecord, ServiceRecord};
 use trainyard_local::status::{ReplicaPhase, ReplicaStatus, ServiceStatus, Status as Now};
 
+use super::fetching::words;
 use super::supervisor::State;
 use super::time::ago;
+use crate::print::print_line;
 
 /// Show services and their replicas
 #[derive(Args)]
@@ -26,9 +28,9 @@ impl Status {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
         match self.state.status()? {
             Some(status) if self.json => {
-                println!("{}", serde_json::to_string_pretty(&status).into_diagnostic()?);
+                print_line(&serde_json::to_string_pretty(&status).into_diagnostic()?)?;
             }
-            Some(status) => show(&status),
+            Some(status) => show(&status)?,
             None => {
                 eprintln!("no supervisor runs; `trainyard up TARGET` starts one");
                 let history = History::open(&self.state.open()?.database()).into_diagnostic()?;
@@ -37,9 +39,9 @@ impl Status {
                     let replicas = history.replicas().into_diagnostic()?;
                     if self.json {
                         let last = serde_json::json!({"running": false, "services": services});
-                        println!("{}", serde_json::to_string_pretty(&last).into_diagnostic()?);
+                        print_line(&serde_json::to_string_pretty(&last).into_diagnostic()?)?;
                     } else {
-                        show_last(&services, &replicas);
+                        show_last(&services, &replicas)?;
                     }
                 }
                 return Ok(ExitCode::from(1));
@@ -56,19 +58,26 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn show(status: &Now) {
-    println!("gateway at http://{}, supervisor {}", status.address, status.pid);
-    let mut services = table(&["SERVICE", "PHASE", "READY", "REVISION", "REASON"]);
+fn show(status: &Now) -> miette::Result<()> {
+    let mut text = format!("gateway at http://{}, supervisor {}\n", status.address, status.pid);
+    // Only where clients use another name than the commands here.
+    let is_renamed = |service: &ServiceStatus| service.models != [service.name.as_str()];
+    let with_models = status.services.iter().any(is_renamed);
+    let mut header = vec!["SERVICE", "PHASE", "READY", "REVISION", "REASON"];
+    header.extend(with_models.then_some("MODEL"));
+    let mut services = table(&header);
     for service in &status.services {
-        services.add_row(vec![
+        let mut row = vec![
             service.name.clone(),
             service.phase.clone(),
             format!("{}/{}", service.ready, service.wanted),
             service.target.clone(),
             service.reason.clone(),
-        ]);
+        ];
+        row.extend(with_models.then(|| service.models.join(", ")));
+        services.add_row(row);
     }
-    println!("{services}");
+    text.push_str(&services.to_string());
     let mut replicas = table(&["REPLICA", "STATE", "TRAFFIC", "PID", "RESTARTS", "SINCE", ""]);
     for (service, replica) in
         status.services.iter().flat_map(|s| s.replicas.iter().map(move |r| (s, r)))
@@ -76,16 +85,15 @@ fn show(status: &Now) {
         replicas.add_row(replica_row(service, replica));
     }
     if status.services.iter().any(|service| !service.replicas.is_empty()) {
-        println!("\n{replicas}");
+        text.push_str(&format!("\n\n{replicas}"));
     }
     for service in &status.services {
-        if let Some(error) = &service.last_error {
-            println!("\n{}: {error}", service.name);
-        }
-        for note in &service.notes {
-            println!("\n{}: {note}", service.name);
+        let fetch = service.fetch.as_ref().map(words);
+        for remark in fetch.iter().chain(&service.last_error).chain(&service.notes) {
+            text.push_str(&format!("\n\n{}: {remark}", service.name));
         }
     }
+    print_line(&text)
 }
 
 fn replica_row(service: &ServiceStatus, replica: &ReplicaStatus) -> Vec<String> {
@@ -106,7 +114,7 @@ fn replica_row(service: &ServiceStatus, replica: &ReplicaStatus) -> Vec<String> 
 }
 
 /// What a supervisor that is gone had written down.
-fn show_last(services: &[ServiceRecord], replicas: &[ReplicaRecord]) {
+fn show_last(services: &[ServiceRecord], replicas: &[ReplicaRecord]) -> miette::Result<()> {
     let mut last = table(&["SERVICE", "WAS", "REVISION", "LAST ERROR"]);
     for service in services {
         last.add_row(vec![
@@ -117,13 +125,14 @@ fn show_last(services: &[ServiceRecord], replicas: &[ReplicaRecord]) {
         ]);
     }
     if !services.is_empty() {
-        println!("{last}");
+        print_line(&last.to_string())?;
     }
     for replica in replicas.iter().filter(|replica| replica.is_alive()) {
-        println!(
+        print_line(&format!(
             "{} still runs as pid {}; `trainyard up` takes it over, `trainyard down` ends it",
             replica.id,
             replica.pid()
-        );
+        ))?;
     }
+    Ok(())
 }

@@ -9,6 +9,8 @@ use trainyard_local::StateDir;
 use trainyard_local::socket::{Client, ClientError, Reply, Request};
 use trainyard_local::status::Status;
 
+use crate::print::print_line;
+
 /// Which supervisor
 #[derive(Args, Clone)]
 pub(crate) struct State {
@@ -27,7 +29,7 @@ impl State {
     pub(crate) fn order(&self, request: &Request) -> miette::Result<()> {
         let state = self.open()?;
         match block_on(Client::ask(&state.socket(), request))? {
-            Ok(Reply::Done { message }) => println!("{message}"),
+            Ok(Reply::Done { message }) => print_line(&message)?,
             Ok(other) => return Err(miette!("the supervisor answers something else: {other:?}")),
             Err(error) => return Err(explain(error)),
         }

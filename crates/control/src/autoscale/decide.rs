@@ -49,6 +49,17 @@ pub struct Decision {
     pub reason: Reason,
 }
 
+/// What the latest decision was made from, for people and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Observed {
+    /// Mean of the requests in flight or held, over the stable window.
+    pub stable_concurrency: f64,
+    /// The same over the panic window.
+    pub panic_concurrency: f64,
+    /// A burst was seen within the stable window: nothing is taken away.
+    pub panicking: bool,
+}
+
 /// Why a decision is what it is: the event's reason and the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -133,6 +144,16 @@ impl Autoscaler {
         let start = sample.at.saturating_sub(self.windows.stable);
         while self.recent.front().is_some_and(|(at, _)| *at < start) {
             self.recent.pop_front();
+        }
+    }
+
+    /// What it sees, as of the latest sample and decision.
+    pub fn observed(&self) -> Observed {
+        let mean = |window| self.seen.mean_over(window).unwrap_or_default().concurrency;
+        Observed {
+            stable_concurrency: mean(self.windows.stable),
+            panic_concurrency: mean(self.windows.panic),
+            panicking: self.panic_at.is_some(),
         }
     }
 

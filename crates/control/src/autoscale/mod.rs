@@ -22,5 +22,5 @@
 mod decide;
 mod window;
 
-pub use decide::{Autoscaler, Decision, Reason, Replicas, Windows};
+pub use decide::{Autoscaler, Decision, Observed, Reason, Replicas, Windows};
 pub use window::Sample;

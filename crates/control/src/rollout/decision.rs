@@ -54,6 +54,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    pub const ALL: [Self; 5] =
+        [Self::Stable, Self::Progressing, Self::Paused, Self::Aborted, Self::Stalled];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stable => "Stable",

@@ -600,6 +600,7 @@ fn any_rollout() -> impl Strategy<Value = Rollout> {
             strategy,
             abort: Abort { error_rate: error_rate.map(Percent::whole), p99: None },
             mirror: mirror.map(Percent::whole),
+            sticky_header: None,
             progress_deadline: Duration::from_secs(120),
         },
     )

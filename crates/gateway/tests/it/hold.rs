@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trainyard_gateway::Table;
-use trainyard_gateway::table::{Limits, Service};
+use trainyard_gateway::table::{Limits, Service, Unavailable};
 
 use crate::replica::{Act, Replica, ok};
 use crate::support::{Client, INFER, eventually, iris, post, quick, service, start, table};
@@ -117,4 +117,44 @@ async fn a_service_that_is_removed_lets_its_requests_go() {
     eventually("held", || running.gateway.observe("iris").unwrap().held == 1).await;
     running.gateway.update(&Table::default());
     assert_eq!(client.await.unwrap().status, 404);
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_come_up_says_why() {
+    let unavailable = |until| Service {
+        unavailable: Some(Unavailable { reason: "its model cannot be fetched".to_owned(), until }),
+        scales_to_zero: true,
+        ..service("iris", &[])
+    };
+    let held = table([("iris", service("iris", &[]))]);
+    let running = start(quick(), &held).await;
+    let waiting = tokio::spawn(post_static(running.address));
+    eventually("it is held", || running.gateway.observe("iris").unwrap().held == 1).await;
+    let until = Some(Instant::now() + Duration::from_secs(90));
+    running.gateway.update(&table([("iris", unavailable(until))]));
+    let told = waiting.await.unwrap();
+    for answer in [told, post(running.address, INFER, "", "x").await] {
+        assert_eq!(answer.status, 503);
+        let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((60..=90).contains(&after), "{after}");
+        assert_eq!(answer.json()["error"], "its model cannot be fetched");
+    }
+    let ready = get(running.address, "/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["unready"]["iris"], "its model cannot be fetched");
+    let unknown = post(running.address, "/v2/models/other/infer", "", "x").await;
+    assert_eq!(unknown.status, 404);
+
+    running.gateway.update(&table([("iris", unavailable(None))]));
+    let later = post(running.address, INFER, "", "x").await;
+    assert_eq!((later.status, later.header("retry-after")), (503, Some("5")));
+    // With a replica the old reason means nothing.
+    let replica = Replica::always(ok("x")).await;
+    let back = Service {
+        unavailable: unavailable(None).unavailable,
+        ..service("iris", &[replica.address])
+    };
+    running.gateway.update(&table([("iris", back)]));
+    assert_eq!(post(running.address, INFER, "", "x").await.status, 200);
+    assert_eq!(get(running.address, "/readyz").await.status, 200);
 }

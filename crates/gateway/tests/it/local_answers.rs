@@ -26,7 +26,9 @@ fn server(model: &'static str) -> impl Fn(usize, &Seen) -> Act + Send + Sync {
 async fn health_is_that_of_all_services() {
     let running = start(quick(), &table([("iris", service("iris", &[]))])).await;
     let ready = get(running.address, "/v2/health/ready").await;
-    assert_eq!((ready.status, ready.json()), (503, json!({ "ready": false })));
+    let unready = json!({ "iris": "no replica of the service answers" });
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json(), json!({ "ready": false, "unready": unready }));
     assert_eq!(get(running.address, "/v2/health/live").await.json(), json!({ "live": true }));
     assert_eq!(get(running.address, "/health").await.status, 200);
     assert_eq!(post(running.address, "/v2/health/live", "", "").await.status, 405);

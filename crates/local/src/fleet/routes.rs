@@ -48,8 +48,9 @@ pub(crate) fn routes(
             revision: mirror.to.to_string(),
             share: mirror.share.fraction(),
         }),
-        sticky_header: None,
+        sticky_header: plan.rollout.sticky_header.clone(),
         scales_to_zero: plan.scaling.min == 0,
+        unavailable: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each record is a JSON document beside the columns that it is looked up by: only the supervisor
 //! that reads it knows its fields.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use rusqlite::types::Type;
@@ -15,7 +15,7 @@ use trainyard_control::rollout;
 use trainyard_plan::RevisionName;
 
 use crate::replica::Run;
-use crate::target::Origin;
+use crate::target::{Members, Origin};
 
 /// Revisions that a service can go back to.
 pub(super) const KEPT_REVISIONS: u32 = 10;
@@ -134,6 +134,8 @@ pub(crate) struct Saved {
     /// Their revisions, newest first.
     pub(crate) revisions: Vec<RevisionRecord>,
     pub(crate) replicas: Vec<ReplicaRecord>,
+    /// Folders whose content is watched, with what they had when that was acted upon.
+    pub(crate) folders: BTreeMap<PathBuf, Members>,
 }
 
 /// What the revisions of the history need.
@@ -171,7 +173,11 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Saved> {
         revisions.extend(self::revisions(connection, &service.name)?);
     }
     let existed = made == 0;
-    Ok(Saved { existed, marker, runs, services, revisions, replicas: replicas(connection)? })
+    let replicas = replicas(connection)?;
+    // They are looked at anew at the next `up` of them, should they not be understood.
+    let folders = meta(connection, "folders")?.and_then(|text| serde_json::from_str(&text).ok());
+    let folders = folders.unwrap_or_default();
+    Ok(Saved { existed, marker, runs, services, revisions, replicas, folders })
 }
 
 fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
@@ -256,6 +262,25 @@ pub(super) fn save_replica(
              SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
         )?
         .execute(params![replica.run.number.to_string()])?;
+    Ok(())
+}
+
+pub(super) fn save_folders(
+    connection: &Connection,
+    folders: &BTreeMap<PathBuf, Members>,
+) -> rusqlite::Result<()> {
+    // A name that is no text has no place in JSON; such a folder is watched until the supervisor ends.
+    let text: BTreeMap<&str, BTreeMap<&str, &str>> = folders
+        .iter()
+        .filter_map(|(folder, members)| {
+            let members =
+                members.iter().map(|(path, stamp)| Some((path.to_str()?, stamp.as_str())));
+            Some((folder.to_str()?, members.collect::<Option<_>>()?))
+        })
+        .collect();
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('folders', ?1)")?
+        .execute(params![json(&text)?])?;
     Ok(())
 }
 

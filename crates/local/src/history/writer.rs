@@ -1,7 +1,9 @@
 //! The one thread that writes.
 
-use std::path::Path;
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -9,12 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::events::{self, Event};
 use super::records::{self, Kept, ReplicaRecord, RevisionRecord, Saved, ServiceRecord};
 use super::{HistoryError, schema};
+use crate::target::Members;
 
 /// Hands writes to the thread, in order. Dropping it ends the thread once all are done.
 #[derive(Debug)]
 pub(crate) struct Writer {
     orders: mpsc::Sender<Order>,
-    thread: Option<JoinHandle<()>>,
+    /// Tells when the thread has ended.
+    ended: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -23,6 +27,7 @@ enum Order {
     Revision(RevisionRecord),
     Replica(ReplicaRecord),
     ForgetReplica(String),
+    Folders(BTreeMap<PathBuf, Members>),
     Event(Event),
     Revisions { service: String, answer: oneshot::Sender<rusqlite::Result<Vec<RevisionRecord>>> },
     Kept(oneshot::Sender<rusqlite::Result<Kept>>),
@@ -32,17 +37,25 @@ enum Order {
 /// When the disk stands still for so many writes, the supervisor waits for it.
 const WAITING: usize = 1024;
 
+/// How long the end of a writer waits for what it has handed over to be written.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 impl Writer {
     /// Opens the history, makes it if there is none, and reads what is saved. Blocks.
     pub(crate) fn open(path: &Path) -> Result<(Self, Saved), HistoryError> {
         let connection = schema::open(path)?;
         let saved = records::load(&connection)?;
         let (orders, receiver) = mpsc::channel(WAITING);
-        let thread = std::thread::Builder::new()
+        // Nothing is ever sent: the thread drops its end.
+        let (end, ended) = std::sync::mpsc::sync_channel(0);
+        std::thread::Builder::new()
             .name("history".to_owned())
-            .spawn(move || write(connection, receiver))
+            .spawn(move || {
+                write(connection, receiver);
+                drop(end);
+            })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        Ok((Self { orders, thread: Some(thread) }, saved))
+        Ok((Self { orders, ended: Mutex::new(ended) }, saved))
     }
 
     async fn order(&self, order: Order) {
@@ -66,6 +79,11 @@ impl Writer {
 
     pub(crate) async fn forget_replica(&self, id: &str) {
         self.order(Order::ForgetReplica(id.to_owned())).await;
+    }
+
+    /// Folders whose content is watched, with what they had when that was acted upon.
+    pub(crate) async fn folders(&self, folders: BTreeMap<PathBuf, Members>) {
+        self.order(Order::Folders(folders)).await;
     }
 
     pub(crate) async fn event(&self, event: Event) {
@@ -106,9 +124,9 @@ impl Drop for Writer {
         // The thread ends when the last sender is gone, so that goes first.
         let (closed, _) = mpsc::channel(1);
         self.orders = closed;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // A disk that stands still must not keep a supervisor from its end.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(PATIENCE);
     }
 }
 
@@ -143,6 +161,7 @@ fn carry_out(
         Order::Revision(record) => records::save_revision(connection, &record)?,
         Order::Replica(record) => records::save_replica(connection, &record)?,
         Order::ForgetReplica(id) => records::forget_replica(connection, &id)?,
+        Order::Folders(folders) => records::save_folders(connection, &folders)?,
         Order::Event(event) => events::add(connection, &event)?,
         Order::Revisions { service, answer } => {
             let _ = answer.send(records::revisions(connection, &service));

@@ -33,6 +33,12 @@ impl Identity {
             })
     }
 
+    /// Whether its process group is its own.
+    pub(super) fn leads_group(&self) -> bool {
+        let group = self.pid().map(|pid| rustix::process::getpgid(Some(pid)));
+        matches!(group, Some(Ok(group)) if Some(group) == self.pid())
+    }
+
     pub(crate) fn pid(&self) -> Option<Pid> {
         Pid::from_raw(self.pid)
     }

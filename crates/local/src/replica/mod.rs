@@ -19,7 +19,7 @@ use trainyard_plan::Workload;
 
 pub(crate) use identity::{Identity, marked};
 pub(crate) use probe::get;
-pub(crate) use process::{Process, end};
+pub(crate) use process::{Process, end, kill};
 pub(crate) use task::{Shared, Start, run};
 
 /// A place for one process at a time of one revision, such as `iris-7c9f0e12ab-0`.

@@ -13,6 +13,9 @@ use tokio::io::unix::AsyncFd;
 use super::exit::Exit;
 use super::identity::Identity;
 
+/// The kernel ends a process that was killed as soon as it can run.
+const KILLED: Duration = Duration::from_secs(5);
+
 /// A process that leads a group of its own.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -77,6 +80,14 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
+    /// Waits for the end of what was killed. Only a process that waits for a disk in the kernel
+    /// outlasts that, and nobody can end it.
+    pub(super) async fn wait_killed(&mut self) {
+        if tokio::time::timeout(KILLED, self.wait()).await.is_err() {
+            tracing::warn!(pid = self.identity.pid, "a process was killed and does not end");
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.identity.pid() {
             let _ = kill_process_group(group, signal);
@@ -93,44 +104,46 @@ impl Process {
 /// Asks a process that nobody watches to end, with its group if it leads one, and ends it after
 /// `grace`.
 pub(crate) async fn end(identity: &Identity, grace: Duration) {
-    const LOOK_EVERY: Duration = Duration::from_millis(10);
-    let Some(pid) = identity.pid() else { return };
-    let leads_group = rustix::process::getpgid(Some(pid)).is_ok_and(|group| group == pid);
-    let signal = |signal| match leads_group {
-        true => kill_process_group(pid, signal),
-        false => kill_process(pid, signal),
-    };
-    let deadline = tokio::time::Instant::now() + grace;
-    let mut next = Signal::TERM;
-    while identity.is_alive() {
-        if tokio::time::Instant::now() >= deadline {
-            next = Signal::KILL;
+    let leads_group = identity.leads_group();
+    for (next, patience) in [(Signal::TERM, grace), (Signal::KILL, KILLED)] {
+        if !identity.is_alive() {
+            break;
         }
-        if signal(next).is_err() {
+        if signal(identity, leads_group, next).is_err() {
             return;
         }
-        // Asked once; what then still runs is looked at until its time is over.
-        while identity.is_alive()
-            && (next == Signal::KILL || tokio::time::Instant::now() < deadline)
-        {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        wait_while(patience, || identity.is_alive()).await;
     }
     if leads_group {
         clear_group(identity, Duration::ZERO).await;
     }
 }
 
-async fn clear_group(identity: &Identity, grace: Duration) {
+/// Kills a process that nobody watches, with its group if it leads one, and does not wait.
+pub(crate) fn kill(identity: &Identity) {
+    // Whoever is gone meanwhile needs no signal.
+    let _ = signal(identity, identity.leads_group(), Signal::KILL);
+}
+
+fn signal(identity: &Identity, group: bool, signal: Signal) -> rustix::io::Result<()> {
+    let pid = identity.pid().ok_or(rustix::io::Errno::SRCH)?;
+    if group { kill_process_group(pid, signal) } else { kill_process(pid, signal) }
+}
+
+/// Looks until something is not so any more, for `patience` at most.
+async fn wait_while(patience: Duration, is_so: impl Fn() -> bool) {
     const LOOK_EVERY: Duration = Duration::from_millis(10);
-    let Some(group) = identity.pid() else { return };
-    let deadline = tokio::time::Instant::now() + grace;
-    while has_members(identity) {
-        if tokio::time::Instant::now() >= deadline {
-            let _ = kill_process_group(group, Signal::KILL);
-            return;
-        }
+    let deadline = tokio::time::Instant::now() + patience;
+    while is_so() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn clear_group(identity: &Identity, grace: Duration) {
+    let Some(group) = identity.pid() else { return };
+    wait_while(grace, || has_members(identity)).await;
+    if has_members(identity) {
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 

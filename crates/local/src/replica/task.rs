@@ -333,7 +333,7 @@ impl Task {
             };
             if !ended {
                 process.kill();
-                process.wait().await;
+                process.wait_killed().await;
                 return Outcome::Stopped { forced: true };
             }
         }

@@ -40,7 +40,7 @@ pub enum Request {
 }
 
 /// What a supervisor answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "answer")]
 pub enum Reply {
     Status(Box<Status>),

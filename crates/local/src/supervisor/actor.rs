@@ -1,6 +1,6 @@
 //! The supervisor's one task: it takes in what happened, decides, and orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch as value};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use trainyard_gateway::Table;
 
 use super::Ended;
+use super::folders::Folders;
 use super::handover::{Channel, Handing, hand_over};
 use super::prepare::{ModelSource, PrepareError, Prepared};
 use super::service::Service;
@@ -22,7 +24,7 @@ use crate::replica::{self, Event, Shared};
 use crate::secret::Entries;
 use crate::socket::{self, Asked, Reply};
 use crate::status::{Example, Recent, Status};
-use crate::target::{Resolved, TargetError, fingerprint};
+use crate::target::{Change, Members, Resolved, TargetError, fingerprint, members};
 
 /// How often counters are read and decisions made though nothing happened.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,6 +32,9 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(500);
 /// Processes that belong to no replica any more get so long to end.
 const STRAY_GRACE: Duration = Duration::from_secs(5);
+/// Told to hurry, a supervisor ends within this, whatever still holds it up: a disk that stands
+/// still, or a process that the kernel does not let go.
+const HURRIED: Duration = Duration::from_secs(5);
 
 pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
@@ -38,7 +43,12 @@ pub(super) struct Actor {
     pub(super) services: BTreeMap<String, Service>,
     /// Secrets that stand among manifests.
     pub(super) declared_secrets: BTreeMap<String, Entries>,
+    /// Counts attempts to prepare a service.
+    pub(super) generation: u64,
     pub(super) watch: Watch,
+    pub(super) folders: Folders,
+    /// The gateway's table; none before the first.
+    pub(super) routed: Option<Table>,
     /// One for each replica.
     pub(super) replicas: JoinSet<()>,
     /// Work in the background, whose result comes back here.
@@ -68,13 +78,30 @@ pub(super) enum Errand {
         generation: u64,
         result: Box<Result<Prepared, PrepareError>>,
     },
-    Looked(Vec<(PathBuf, Option<String>)>),
+    Looked(Looked),
+    /// A folder that had changed was read.
+    FolderResolved {
+        folder: PathBuf,
+        change: Change,
+        result: Result<Resolved, Vec<TargetError>>,
+    },
+    /// The next attempt to fetch a model is due.
+    FetchAgain {
+        service: String,
+        generation: u64,
+    },
     Example {
         service: String,
         revision: String,
         example: Option<Example>,
     },
     Swept,
+}
+
+/// What a look at watched files and folders has found; a folder that cannot be read is left out.
+pub(super) struct Looked {
+    pub(super) files: Vec<(PathBuf, Option<String>)>,
+    pub(super) folders: Vec<(PathBuf, Members)>,
 }
 
 /// What a supervisor holds that nothing but its task needs.
@@ -106,7 +133,10 @@ impl Actor {
             models,
             services: BTreeMap::new(),
             declared_secrets: BTreeMap::new(),
+            generation: 0,
             watch: Watch::default(),
+            folders: Folders::default(),
+            routed: None,
             replicas: JoinSet::new(),
             errands: JoinSet::new(),
             tell,
@@ -120,7 +150,26 @@ impl Actor {
         }
     }
 
-    pub(super) async fn run(mut self, ends: Ends) -> Ended {
+    /// Runs until all has ended, or was handed over.
+    pub(super) async fn run(self, ends: Ends) -> Ended {
+        let (hurry, shared) = (self.hurry.clone(), self.shared.clone());
+        let overdue = async {
+            hurry.cancelled().await;
+            tokio::time::sleep(HURRIED).await;
+        };
+        let mut work = Box::pin(self.run_to_the_end(ends));
+        tokio::select! {
+            ended = &mut work => ended,
+            () = overdue => {
+                tracing::warn!("it did not end in time: what still runs is killed");
+                kill_all(&shared).await;
+                let _ = std::fs::remove_file(shared.state.socket());
+                Ended::Stopped
+            }
+        }
+    }
+
+    async fn run_to_the_end(mut self, ends: Ends) -> Ended {
         let Ends { listener, lock, socket, ask, mut asked, watched, handover, may_stop } = ends;
         let socket_stop = CancellationToken::new();
         let mut clients = JoinSet::new();
@@ -190,8 +239,8 @@ impl Actor {
                 () = tokio::time::sleep(look_again) => self.steer_all().await,
                 _ = look.tick(), if !looking && !self.stopping => {
                     looking = true;
-                    let paths = self.watch.paths();
-                    self.errands.spawn_blocking(move || Errand::Looked(look_at(paths)));
+                    let (files, folders) = (self.watch.paths(), self.folders.paths());
+                    self.errands.spawn_blocking(move || Errand::Looked(look_at(files, folders)));
                 }
             }
             self.publish();
@@ -312,6 +361,10 @@ impl Actor {
                     running.example_known = true;
                 }
             }
+            Errand::FolderResolved { folder, change, result } => {
+                self.on_folder_resolved(folder, change, result).await;
+            }
+            Errand::FetchAgain { service, generation } => self.fetch_again(&service, generation),
             Errand::Looked(_) | Errand::Swept => {}
         }
     }
@@ -321,8 +374,9 @@ impl Actor {
         let marker = self.shared.marker.clone();
         let found = tokio::task::spawn_blocking(move || replica::marked(&marker)).await;
         let mut ending = JoinSet::new();
+        let grace = if self.hurry.is_cancelled() { Duration::ZERO } else { STRAY_GRACE };
         for (_, identity) in found.unwrap_or_default() {
-            ending.spawn(async move { replica::end(&identity, STRAY_GRACE).await });
+            ending.spawn(async move { replica::end(&identity, grace).await });
         }
         while ending.join_next().await.is_some() {}
     }
@@ -369,13 +423,25 @@ async fn finish_taking_over(
     Ok(())
 }
 
-/// Fingerprints of files that may have changed. Blocks.
-fn look_at(paths: Vec<PathBuf>) -> Vec<(PathBuf, Option<String>)> {
-    paths
-        .into_iter()
-        .map(|path| {
-            let now = fingerprint(&path).ok();
-            (path, now)
-        })
-        .collect()
+/// Kills every process of the state folder, and waits for none.
+async fn kill_all(shared: &Shared) {
+    let marker = shared.marker.clone();
+    let found = tokio::task::spawn_blocking(move || replica::marked(&marker)).await;
+    for (_, identity) in found.unwrap_or_default() {
+        replica::kill(&identity);
+    }
+}
+
+/// Looks at files and folders that may have changed. Blocks.
+fn look_at(files: Vec<PathBuf>, folders: Vec<PathBuf>) -> Looked {
+    let watched: BTreeSet<PathBuf> = files.iter().cloned().collect();
+    let files = files.into_iter().map(|path| {
+        let now = fingerprint(&path).ok();
+        (path, now)
+    });
+    let folders = folders.into_iter().filter_map(|folder| {
+        let members = members(&folder, &watched).ok()?;
+        Some((folder, members))
+    });
+    Looked { files: files.collect(), folders: folders.collect() }
 }

@@ -33,6 +33,10 @@ impl Actor {
         self.shared.runs.fetch_max(highest, Ordering::Relaxed);
         self.read_secrets(&saved.services);
 
+        for (folder, members) in saved.folders {
+            self.folders.acted(&folder, members);
+        }
+
         let mut revisions: BTreeMap<String, Vec<RevisionRecord>> = BTreeMap::new();
         for revision in saved.revisions {
             revisions.entry(revision.service.clone()).or_default().push(revision);

@@ -6,16 +6,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
+use trainyard_api::model_service::MODEL_NAME;
 use trainyard_control::rollout;
 
-use super::actor::{Actor, Errand};
+use super::actor::{Actor, Errand, Looked};
 use super::copies;
 use super::prepare::{self, PrepareError, Prepared, prepare};
 use super::service::{Revision, Running, Service, declared};
 use crate::history::{RevisionRecord, Severity, unix_ms};
 use crate::secret::{Entries, Secrets};
 use crate::socket::{Applied, Reply};
-use crate::target::{Declared, Origin, Resolved, TargetError, fingerprint, resolve};
+use crate::target::{
+    Change, Declared, Origin, Resolved, TargetError, fingerprint, resolve, resolve_folder,
+};
 
 impl Actor {
     pub(super) fn apply_at_start(&mut self, targets: Vec<PathBuf>) {
@@ -37,43 +40,105 @@ impl Actor {
         reply: Option<oneshot::Sender<Reply>>,
     ) {
         let problems = match result {
-            Ok(resolved) => match self.taken(&resolved) {
-                problems if problems.is_empty() => {
-                    let applied = self.declare_all(&targets, resolved, reply.is_some()).await;
-                    // Whoever asked looks at the status next, which must not be that of before.
-                    self.publish();
-                    if let Some(reply) = reply {
-                        let _ = reply.send(Reply::Applied(applied));
+            Ok(resolved) => {
+                let vanishing = self.vanishing(&targets, &resolved);
+                match self.taken(&resolved, &vanishing) {
+                    problems if problems.is_empty() => {
+                        let asked = reply.is_some();
+                        let applied = self.declare_all(resolved, vanishing, asked).await;
+                        // Whoever asked looks at the status next, which must not be that of before.
+                        self.publish();
+                        if let Some(reply) = reply {
+                            let _ = reply.send(Reply::Applied(applied));
+                        }
+                        return;
                     }
-                    return;
+                    problems => problems,
                 }
-                problems => problems,
-            },
+            }
             Err(errors) => errors.iter().map(in_full).collect(),
         };
-        for problem in &problems {
+        self.not_applied(&targets, &problems).await;
+        if let Some(reply) = reply {
+            let _ = reply.send(Reply::Failed { problems });
+        }
+    }
+
+    /// Something came into a folder, or went: only that is acted upon, since all else there may be
+    /// as a person wants it by now (rolled back, or taken down).
+    pub(super) async fn on_folder_resolved(
+        &mut self,
+        folder: PathBuf,
+        change: Change,
+        result: Result<Resolved, Vec<TargetError>>,
+    ) {
+        let targets = [folder];
+        let problems = match result {
+            Ok(mut resolved) => {
+                let vanishing = self.vanishing(&targets, &resolved);
+                resolved.services.retain(|service| change.added.contains(service.origin.path()));
+                match self.taken(&resolved, &vanishing) {
+                    problems if problems.is_empty() => {
+                        self.declare_all(resolved, vanishing, false).await;
+                        return;
+                    }
+                    problems => problems,
+                }
+            }
+            Err(errors) => errors.iter().map(in_full).collect(),
+        };
+        self.not_applied(&targets, &problems).await;
+    }
+
+    /// Services go on as they are, and say why they did not change.
+    async fn not_applied(&mut self, targets: &[PathBuf], problems: &[String]) {
+        for problem in problems {
             let object = targets.first().map(|path| path.display().to_string()).unwrap_or_default();
             self.note(Severity::Warning, None, &object, "NotApplied", problem).await;
         }
-        // The services that it was about go on as they are, and say why they did not change.
         let text = problems.join("\n");
         for service in self.services.values_mut() {
             if targets.iter().any(|target| service.declared.origin.path() == target) {
                 service.last_error = Some(text.clone());
             }
         }
-        if let Some(reply) = reply {
-            let _ = reply.send(Reply::Failed { problems });
-        }
+    }
+
+    /// Services that targets declared before and do not declare any more.
+    fn vanishing(&self, targets: &[PathBuf], resolved: &Resolved) -> BTreeSet<String> {
+        let files: BTreeSet<&Path> = resolved
+            .services
+            .iter()
+            .map(|declared| declared.origin.path())
+            .chain(targets.iter().map(PathBuf::as_path))
+            .collect();
+        let gone: BTreeSet<PathBuf> = resolved
+            .folders
+            .iter()
+            .flat_map(|(folder, members)| self.folders.gone(folder, members))
+            .collect();
+        let names: BTreeSet<&str> = resolved.services.iter().map(Declared::name).collect();
+        let vanished = self.services.values().filter(|service| {
+            let origin = &service.declared.origin;
+            let was_here = matches!(origin, Origin::Manifest { .. })
+                && files.contains(origin.path())
+                || gone.contains(origin.path());
+            was_here && !service.leaving && !names.contains(service.name.as_str())
+        });
+        vanished.map(|service| service.name.clone()).collect()
     }
 
     /// Names that a target would take from a service that another model has.
-    fn taken(&self, resolved: &Resolved) -> Vec<String> {
-        let conflicts = resolved.services.iter().filter_map(|new| {
-            let old = self.services.get(new.name()).filter(|service| !service.leaving)?;
+    fn taken(&self, resolved: &Resolved, vanishing: &BTreeSet<String>) -> Vec<String> {
+        let stays = |old: &&Service| !old.leaving && !vanishing.contains(&old.name);
+        let same_name = resolved.services.iter().filter_map(|new| {
+            let old = self.services.get(new.name()).filter(stays)?;
             let old = &old.declared.origin;
-            // A name in a manifest was chosen; that of a plain model may be an accident.
-            let is_taken = matches!(new.origin, Origin::Model { .. }) && *old != new.origin;
+            // A name in a manifest was chosen; that of a plain model may be an accident. What has
+            // gone holds no name.
+            let is_taken = matches!(new.origin, Origin::Model { .. })
+                && *old != new.origin
+                && old.path().exists();
             is_taken.then(|| {
                 format!(
                     "`{}` is already the name of `{}`; rename `{}`, or take the other down with `trainyard down {}`",
@@ -84,50 +149,51 @@ impl Actor {
                 )
             })
         });
-        conflicts.collect()
+        let is_declared_anew = |name: &str| resolved.services.iter().any(|new| new.name() == name);
+        let same_model = resolved.services.iter().filter_map(|new| {
+            let model = new.manifest.model_name();
+            let old = self.services.values().filter(stays).find(|old| {
+                old.declared.manifest.model_name() == model && !is_declared_anew(&old.name)
+            })?;
+            Some(format!(
+                "`{}` has a model called `{model}`, and so has the service `{}` that runs; give one of them another name with the annotation `{MODEL_NAME}`, or take the other down with `trainyard down {}`",
+                new.name(),
+                old.name,
+                old.name
+            ))
+        });
+        same_name.chain(same_model).collect()
     }
 
     async fn declare_all(
         &mut self,
-        targets: &[PathBuf],
         resolved: Resolved,
+        vanishing: BTreeSet<String>,
         asked: bool,
     ) -> Applied {
         for note in &resolved.notes {
             tracing::info!(note, "left aside");
         }
         self.declare_secrets(resolved.secrets);
-        // What a file declared before and does not declare any more is taken down.
-        let files: BTreeSet<&Path> = resolved
-            .services
-            .iter()
-            .map(|declared| declared.origin.path())
-            .chain(targets.iter().map(PathBuf::as_path))
-            .collect();
-        let names: BTreeSet<&str> = resolved.services.iter().map(Declared::name).collect();
-        let vanished: Vec<String> = self
-            .services
-            .values()
-            .filter(|service| {
-                let origin = &service.declared.origin;
-                matches!(origin, Origin::Manifest { .. })
-                    && files.contains(origin.path())
-                    && !names.contains(service.name.as_str())
-            })
-            .map(|service| service.name.clone())
-            .collect();
-        for name in vanished {
+        for name in vanishing {
             self.note(
                 Severity::Normal,
                 Some(&name),
                 &name,
                 "NotDeclared",
-                "its manifest does not have it any more",
+                "its manifest or its model is not there any more",
             )
             .await;
             self.leave(&name).await;
         }
-        let services = names.into_iter().map(str::to_owned).collect();
+        if !resolved.folders.is_empty() {
+            for (folder, members) in resolved.folders {
+                self.folders.acted(&folder, members);
+            }
+            self.writer.folders(self.folders.saved()).await;
+        }
+        let services = resolved.services.iter().map(|declared| declared.name().to_owned());
+        let services = services.collect::<BTreeSet<_>>().into_iter().collect();
         for declared in resolved.services {
             // What was just read is no change of the file any more: a look at it a second later
             // would undo a rollback.
@@ -155,26 +221,49 @@ impl Actor {
     /// Begins to prepare a service; what it was before goes on until then.
     pub(super) fn declare(&mut self, declared: Declared, asked: bool) {
         let name = declared.name().to_owned();
-        let shared = self.shared.clone();
         let service =
             self.services.entry(name.clone()).or_insert_with(|| Service::new(declared.clone()));
-        service.declared = declared.clone();
-        service.generation = service.generation.wrapping_add(1);
-        service.preparing = true;
+        service.declared = declared;
         service.leaving = false;
-        if let Some(running) = &mut service.running {
-            running.unrouted = false;
-            if asked {
-                running.state.retry();
-            }
+        service.fetching.forget();
+        let secrets = self.shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
+        service.keys = prepare::keys(&service.declared.manifest, &secrets).ok();
+        if let Some(running) = &mut service.running
+            && asked
+        {
+            running.state.retry();
         }
-        let (generation, models) = (service.generation, self.models.clone());
-        let copies = shared.state.models();
+        self.prepare(&name);
+        // Requests that come from now on wait for it.
+        self.route();
+    }
+
+    /// Begins an attempt to prepare a service as it is declared.
+    fn prepare(&mut self, name: &str) {
+        // Counted over all services: one that is gone must not pass for its successor.
+        self.generation = self.generation.wrapping_add(1);
+        let Some(service) = self.services.get_mut(name) else { return };
+        service.generation = self.generation;
+        service.preparing = true;
+        let progress = service.fetching.begin();
+        let (generation, declared) = (service.generation, service.declared.clone());
+        let (shared, models) = (self.shared.clone(), self.models.clone());
+        let (name, copies) = (name.to_owned(), shared.state.models());
         self.errands.spawn(async move {
             let secrets = shared.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
-            let result = Box::new(prepare(declared, models, secrets, copies).await);
+            let result = Box::new(prepare(declared, models, secrets, copies, progress).await);
             Errand::Prepared { service: name, generation, result }
         });
+    }
+
+    /// It is time for the next attempt to fetch a service's model.
+    pub(super) fn fetch_again(&mut self, name: &str, generation: u64) {
+        let is_due = self.services.get(name).is_some_and(|service| {
+            service.generation == generation && !service.leaving && service.fetching.retry.is_some()
+        });
+        if is_due && !self.stopping {
+            self.prepare(name);
+        }
     }
 
     pub(super) async fn on_prepared(
@@ -190,15 +279,31 @@ impl Actor {
         self.watch_files(name);
         match result {
             Ok(prepared) => self.install(prepared, false).await,
-            Err(error) => {
-                let problem = error.to_string();
-                if let Some(service) = self.services.get_mut(name) {
-                    service.preparing = false;
-                    service.last_error = Some(problem.clone());
-                }
-                self.note(Severity::Warning, Some(name), name, "NotPrepared", &problem).await;
-            }
+            Err(error) => self.on_not_prepared(name, generation, error).await,
         }
+    }
+
+    async fn on_not_prepared(&mut self, name: &str, generation: u64, error: PrepareError) {
+        let problem = error.to_string();
+        let now = self.shared.now();
+        let Some(service) = self.services.get_mut(name) else { return };
+        service.preparing = false;
+        service.last_error = Some(problem.clone());
+        let retry = match error {
+            PrepareError::Fetch { failure, .. } => service.fetching.failed(failure, now),
+            _ => None,
+        };
+        let reason = if retry.is_some() { "FetchFailed" } else { "NotPrepared" };
+        if let Some(retry) = retry {
+            tracing::info!(service = name, failures = retry.failures, delay = ?retry.delay, "fetching again later");
+            let service = name.to_owned();
+            self.errands.spawn(async move {
+                tokio::time::sleep(retry.delay).await;
+                Errand::FetchAgain { service, generation }
+            });
+        }
+        self.note(Severity::Warning, Some(name), name, reason, &problem).await;
+        self.route();
     }
 
     /// Makes a prepared service the one that should run.
@@ -208,6 +313,7 @@ impl Actor {
         let Some(service) = self.services.get_mut(&name) else { return };
         service.preparing = false;
         service.last_error = None;
+        service.fetching.forget();
         // Going back leaves the file as it is, which is no change of it.
         if let Some(path) = service.model_file().filter(|_| !straight) {
             self.watch.acted(path, Some(model.fingerprint.clone()));
@@ -291,11 +397,22 @@ impl Actor {
         }
     }
 
-    /// Files have been looked at: those that changed are read again.
-    pub(super) fn on_looked(&mut self, looked: Vec<(PathBuf, Option<String>)>) {
-        for path in self.watch.look(looked) {
-            if self.stopping {
-                return;
+    /// Files and folders have been looked at: what changed is read again.
+    pub(super) fn on_looked(&mut self, looked: Looked) {
+        if self.stopping {
+            return;
+        }
+        for (folder, members) in looked.folders {
+            let Some(change) = self.folders.look(&folder, members) else { continue };
+            self.errands.spawn_blocking(move || {
+                let result = resolve_folder(&folder);
+                Errand::FolderResolved { folder, change, result }
+            });
+        }
+        for (path, is_there) in self.watch.look(looked.files) {
+            // What goes from a folder is taken down with it.
+            if !is_there && self.folders.have(&path) {
+                continue;
             }
             let concerned: Vec<(bool, Declared)> = self
                 .services

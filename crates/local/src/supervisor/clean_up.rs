@@ -1,5 +1,6 @@
 //! Ends what a supervisor left that was killed, without starting another one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -12,9 +13,9 @@ use crate::state_dir::StateDir;
 /// As long as a replica has to drain.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Ends every process that belongs to the state folder and marks its services as down. Gives the
-/// number of processes that were there. Fails if a supervisor runs.
-pub async fn clean_up(state: &StateDir) -> Result<usize, StartError> {
+/// Ends every process that belongs to the state folder, at once if it must `hurry`, and marks its
+/// services as down. Gives the number of processes that were there. Fails if a supervisor runs.
+pub async fn clean_up(state: &StateDir, hurry: bool) -> Result<usize, StartError> {
     if !state.database().exists() {
         return Ok(0);
     }
@@ -25,7 +26,8 @@ pub async fn clean_up(state: &StateDir) -> Result<usize, StartError> {
     let count = marked.len();
     let mut ending = JoinSet::new();
     for (_, identity) in marked {
-        ending.spawn(async move { replica::end(&identity, GRACE).await });
+        let grace = if hurry { Duration::ZERO } else { GRACE };
+        ending.spawn(async move { replica::end(&identity, grace).await });
     }
     while ending.join_next().await.is_some() {}
     for replica in saved.replicas {
@@ -34,6 +36,7 @@ pub async fn clean_up(state: &StateDir) -> Result<usize, StartError> {
     for service in saved.services {
         writer.service(ServiceRecord { active: false, ..service }).await;
     }
+    writer.folders(BTreeMap::new()).await;
     writer.flush().await;
     let _ = std::fs::remove_file(state.socket());
     drop(lock);

@@ -10,6 +10,8 @@ mod apply;
 mod clean_up;
 mod copies;
 mod evidence;
+mod fetching;
+mod folders;
 mod handover;
 mod metrics;
 mod prepare;
@@ -32,8 +34,9 @@ use trainyard_gateway::{Gateway, Settings};
 
 use actor::Actor;
 pub use clean_up::clean_up;
+pub use fetching::Progress;
 pub use handover::Inherited;
-pub use prepare::{FetchRequest, ModelSource};
+pub use prepare::{FetchError, FetchRequest, ModelSource};
 
 use crate::history::{HistoryError, Writer};
 use crate::replica::Shared;
@@ -139,7 +142,7 @@ impl Supervisor {
             services: Vec::new(),
             stopping: false,
         });
-        let metrics = metrics::ReplicaMetrics(watched.clone());
+        let metrics = metrics::ServiceMetrics(watched.clone());
         gateway.with_registry(|registry| registry.register_collector(Box::new(metrics)));
         // A client whose request does not fit waits.
         let (ask, asked) = mpsc::channel(64);

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use trainyard_api::ModelService;
 use trainyard_api::scalar::ModelUri;
+use trainyard_control::fetch::Failure;
 use trainyard_gateway::table::ApiKey;
 use trainyard_plan::{Facts, FetchedModel, Plan, PlanError, Target, compile};
 
 use super::copies::copy_of;
+use super::fetching::Progress;
 use crate::fleet::digests;
 use crate::history::Model;
 use crate::secret::{Entries, SecretError, Secrets};
@@ -19,11 +21,21 @@ use crate::target::{Declared, fingerprint};
 
 /// Fetches models that are not on this machine. The crate that does it is not one that we may know.
 pub trait ModelSource: Send + Sync {
-    /// Makes the model available as a local path. The error is for people, with its causes.
+    /// Makes the model available as a local path, and tells how far it is.
     fn fetch(
         &self,
         request: FetchRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<Model, String>> + Send>>;
+        progress: Arc<Progress>,
+    ) -> Pin<Box<dyn Future<Output = Result<Model, FetchError>> + Send>>;
+}
+
+/// Why a model was not fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchError {
+    /// For people, with its causes, and without credentials.
+    pub reason: String,
+    /// The same fetch may succeed later, though nobody changes anything about it.
+    pub is_transient: bool,
 }
 
 /// A model to fetch.
@@ -66,7 +78,7 @@ pub(super) enum PrepareError {
     )]
     NoKeys { service: String, secret: String },
     #[error("the model of `{service}` cannot be fetched: {reason}")]
-    Fetch { service: String, reason: String },
+    Fetch { service: String, reason: String, failure: Failure },
 }
 
 /// Prepares one service. Takes as long as its model takes to fetch.
@@ -75,8 +87,9 @@ pub(super) async fn prepare(
     source: Arc<dyn ModelSource>,
     secrets: Arc<Secrets>,
     copies: PathBuf,
+    progress: Arc<Progress>,
 ) -> Result<Prepared, PrepareError> {
-    let model = model(&declared, source, &secrets, copies).await?;
+    let model = model(&declared, source, &secrets, copies, progress).await?;
     again(declared, model, &secrets)
 }
 
@@ -87,16 +100,23 @@ pub(super) fn again(
     secrets: &Secrets,
 ) -> Result<Prepared, PrepareError> {
     let plan = plan(&declared.manifest, &model)?;
-    let keys = keys(&plan, secrets)?;
+    let keys = keys(&declared.manifest, secrets)?;
     Ok(Prepared { declared, model, plan, keys })
 }
 
-/// The keys that a plan asks of callers. None at all must not mean that everybody may call.
-pub(super) fn keys(plan: &Plan, secrets: &Secrets) -> Result<Vec<ApiKey>, PrepareError> {
-    let Some(secret) = &plan.access.api_keys_secret else { return Ok(Vec::new()) };
+/// The keys that a service asks of callers. None at all must not mean that everybody may call.
+pub(super) fn keys(
+    manifest: &ModelService,
+    secrets: &Secrets,
+) -> Result<Vec<ApiKey>, PrepareError> {
+    let access = manifest.spec.access.as_ref();
+    let Some(secret) = access.and_then(|access| access.api_keys_secret.as_ref()) else {
+        return Ok(Vec::new());
+    };
     let keys = digests(&secrets.entries(secret)?);
     if keys.is_empty() {
-        let (service, secret) = (plan.name.clone(), secret.clone());
+        let service = manifest.metadata.name.clone().unwrap_or_default();
+        let secret = secret.clone();
         return Err(PrepareError::NoKeys { service, secret });
     }
     Ok(keys)
@@ -120,6 +140,7 @@ async fn model(
     source: Arc<dyn ModelSource>,
     secrets: &Secrets,
     copies: PathBuf,
+    progress: Arc<Progress>,
 ) -> Result<Model, PrepareError> {
     let service = declared.name().to_owned();
     let wanted = &declared.manifest.spec.model;
@@ -134,8 +155,11 @@ async fn model(
             sha256: wanted.sha256.clone(),
             credentials,
         };
-        let fetched = source.fetch(request).await;
-        return fetched.map_err(|reason| PrepareError::Fetch { service, reason });
+        let fetched = source.fetch(request, progress).await;
+        return fetched.map_err(|error| {
+            let failure = if error.is_transient { Failure::Transient } else { Failure::Permanent };
+            PrepareError::Fetch { service, reason: error.reason, failure }
+        });
     };
     let (path, expected) = (path.clone(), wanted.sha256.clone());
     let looked =

@@ -6,6 +6,7 @@ use super::actor::Actor;
 use crate::fleet::Phase;
 use crate::history::{Override, Severity};
 use crate::socket::{Asked, Reply, Request};
+use crate::target::Members;
 
 impl Actor {
     pub(super) async fn answer(&mut self, asked: Asked) {
@@ -61,6 +62,17 @@ impl Actor {
         for name in names {
             self.leave(&name).await;
         }
+        self.forget_folders().await;
+    }
+
+    /// Watches no folder any more whose services a person has all taken down.
+    async fn forget_folders(&mut self) {
+        let stay = |members: &Members| {
+            let mut services = self.services.values().filter(|service| !service.leaving);
+            services.any(|service| members.contains_key(service.declared.origin.path()))
+        };
+        self.folders.keep(stay);
+        self.writer.folders(self.folders.saved()).await;
     }
 
     async fn scale(&mut self, name: &str, min: u32, max: u32) -> Result<String, String> {

@@ -9,17 +9,20 @@ use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 use trainyard_api::ModelService;
 use trainyard_api::scalar::ModelUri;
-use trainyard_control::autoscale::{Autoscaler, Windows};
+use trainyard_control::autoscale::{self, Autoscaler, Windows};
 use trainyard_control::rollout::{self, Decision};
 use trainyard_gateway::Gateway;
 use trainyard_gateway::table::{self, ApiKey};
 use trainyard_plan::{Plan, RevisionName, Rollout, Scaling, Workload};
 
 use super::evidence::Observations;
+use super::fetching::Fetching;
 use crate::fleet::{self, Endpoints, Phase};
 use crate::history::{Override, ReplicaRecord, RevisionRecord, ServiceRecord, unix_ms};
 use crate::replica::Run;
-use crate::status::{Example, Recent, ReplicaStatus, RevisionStatus, ServiceStatus};
+use crate::status::{
+    AutoscalerStatus, Example, Recent, ReplicaStatus, RevisionStatus, ServiceStatus,
+};
 use crate::target::{Declared, Origin};
 
 /// A service that was asked for; what runs of it is in `running`.
@@ -27,10 +30,13 @@ pub(super) struct Service {
     pub(super) name: String,
     /// As it was last declared.
     pub(super) declared: Declared,
-    /// Counts declarations: only the newest that was prepared is installed.
+    /// The latest attempt to prepare it: only what came of that is installed.
     pub(super) generation: u64,
     /// A declaration is being prepared.
     pub(super) preparing: bool,
+    pub(super) fetching: Fetching,
+    /// Who may call it once it runs; none if that cannot be told.
+    pub(super) keys: Option<Vec<ApiKey>>,
     pub(super) running: Option<Running>,
     pub(super) last_error: Option<String>,
     /// What happened lately, oldest first.
@@ -68,10 +74,8 @@ pub(super) struct Running {
     pub(super) example_known: bool,
     /// How a replica of a revision last ended by itself.
     pub(super) last_ending: Option<(RevisionName, String)>,
-    /// As the gateway has it.
-    pub(super) routes: table::Service,
-    /// It has left the gateway's table for good.
-    pub(super) unrouted: bool,
+    /// What the autoscaler decided last.
+    pub(super) scaled: Option<autoscale::Decision>,
 }
 
 /// A revision that has replicas or is the target.
@@ -137,8 +141,7 @@ impl Running {
             example_asked: false,
             example_known: false,
             last_ending: None,
-            routes: table::Service::default(),
-            unrouted: false,
+            scaled: None,
         }
     }
 
@@ -172,6 +175,14 @@ impl Running {
         endpoints
     }
 
+    /// What the gateway has of it; none before the first decision.
+    pub(super) fn routes(&self) -> Option<table::Service> {
+        let decision = self.decision.as_ref()?;
+        let mut routes = fleet::routes(&self.plan, &self.keys, decision, self.endpoints());
+        routes.scales_to_zero = self.scaling().min == 0;
+        Some(routes)
+    }
+
     /// Reads how well its revisions answer.
     pub(super) fn observe(&mut self, gateway: &Gateway, service: &str) {
         let revisions = self.replicas.values().map(|held| &held.replica.revision);
@@ -201,6 +212,17 @@ impl Running {
         })
     }
 
+    fn autoscaler_status(&self, decision: autoscale::Decision) -> AutoscalerStatus {
+        let seen = self.scaler.observed();
+        AutoscalerStatus {
+            desired: decision.wanted,
+            stable_concurrency: rounded(seen.stable_concurrency),
+            panic_concurrency: rounded(seen.panic_concurrency),
+            panicking: seen.panicking,
+            reason: decision.reason.as_str().to_owned(),
+        }
+    }
+
     fn status(&self, service: &Service) -> ServiceStatus {
         let scaling = self.scaling();
         let (phase, reason) = match &self.decision {
@@ -224,11 +246,13 @@ impl Running {
             phase: phase.to_owned(),
             reason: reason.to_owned(),
             preparing: service.preparing,
+            fetch: service.fetching.status(service.preparing),
             target: self.target.to_string(),
             wanted: self.wanted,
             min: scaling.min,
             max: scaling.max,
             ready: self.ready(),
+            autoscaler: self.scaled.map(|decision| self.autoscaler_status(decision)),
             revisions: revisions.into_values().collect(),
             replicas: self.replicas.values().map(replica_status).collect(),
             events: service.events.iter().cloned().collect(),
@@ -241,6 +265,11 @@ impl Running {
             example_known: self.example_known,
         }
     }
+}
+
+/// A mean with as many digits as people look at; more would make every status another one.
+fn rounded(mean: f64) -> f64 {
+    (mean * 1000.0).round() / 1000.0
 }
 
 fn replica_status(held: &Held) -> ReplicaStatus {
@@ -263,6 +292,8 @@ impl Service {
             declared,
             generation: 0,
             preparing: false,
+            fetching: Fetching::default(),
+            keys: None,
             running: None,
             last_error: None,
             events: VecDeque::new(),
@@ -276,31 +307,55 @@ impl Service {
             return running.status(self);
         }
         // Nothing of it has run yet: its model is being fetched, or it cannot be prepared.
-        let (phase, reason) = match self.preparing {
-            true => ("Progressing", "Preparing"),
-            false => ("Stalled", "NotPrepared"),
+        let fetch = self.fetching.status(self.preparing);
+        let (phase, reason) = match (self.preparing, &fetch) {
+            (true, Some(_)) => ("Progressing", "Fetching"),
+            (true, None) => ("Progressing", "Preparing"),
+            (false, Some(_)) => ("Stalled", "FetchFailed"),
+            (false, None) => ("Stalled", "NotPrepared"),
         };
         ServiceStatus {
             name: self.name.clone(),
             phase: phase.to_owned(),
             reason: reason.to_owned(),
             preparing: self.preparing,
+            fetch,
             target: String::new(),
             wanted: 0,
             min: 0,
             max: 0,
             ready: 0,
+            autoscaler: None,
             revisions: Vec::new(),
             replicas: Vec::new(),
             events: self.events.iter().cloned().collect(),
             last_error: self.last_error.clone(),
             notes: Vec::new(),
-            models: vec![self.name.clone()],
+            models: vec![self.declared.manifest.model_name().to_owned()],
             source: self.declared.origin.path().to_owned(),
-            needs_key: false,
+            needs_key: self.keys.as_ref().is_none_or(|keys| !keys.is_empty()),
             example: None,
             example_known: false,
         }
+    }
+
+    /// What the gateway has of it while nothing of it has run yet: requests are held while it is
+    /// prepared, and refused once that has failed. None if it is not known who may call.
+    pub(super) fn waiting_routes(&self) -> Option<table::Service> {
+        let unavailable = self.last_error.as_ref().map(|problem| table::Unavailable {
+            reason: match self.fetching.has_failed() {
+                true => problem.clone(),
+                // It may name places of this machine.
+                false => format!("`{}` cannot be prepared; `trainyard status` says why", self.name),
+            },
+            until: self.fetching.retry.map(|retry| retry.at),
+        });
+        Some(table::Service {
+            models: vec![self.declared.manifest.model_name().to_owned()],
+            access: table::Access { api_keys: self.keys.clone()? },
+            unavailable,
+            ..table::Service::default()
+        })
     }
 
     /// Remembers what happened to it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
+use trainyard_api::model_service::path_segment;
 use trainyard_control::autoscale::Sample;
 use trainyard_control::restart::{Ending, Reason as RestartReason};
 use trainyard_control::rollout::{Observed, Phase as RolloutPhase};
@@ -13,7 +14,7 @@ use trainyard_plan::RevisionName;
 
 use super::actor::{Actor, Errand};
 use super::service::{Held, Running, Service};
-use crate::fleet::{Phase, Replica, changes, observe, routes};
+use crate::fleet::{Phase, Replica, changes, observe};
 use crate::history::Severity;
 use crate::replica::{self, Event, Slot, Start};
 
@@ -131,25 +132,18 @@ impl Actor {
     /// Gives the gateway its table, if it differs from what it has.
     pub(super) fn route(&mut self) {
         let mut table = Table::default();
-        let mut differs = false;
-        for service in self.services.values_mut() {
-            let is_leaving = service.leaving;
-            let Some(running) = &mut service.running else { continue };
-            if is_leaving {
-                differs |= !std::mem::replace(&mut running.unrouted, true);
-                continue;
-            }
-            let Some(decision) = &running.decision else { continue };
-            let mut routes = routes(&running.plan, &running.keys, decision, running.endpoints());
-            routes.scales_to_zero = running.scaling().min == 0;
-            if running.routes != routes {
-                running.routes = routes.clone();
-                differs = true;
-            }
-            table.services.insert(service.name.as_str().into(), routes);
+        for service in self.services.values().filter(|service| !service.leaving) {
+            let routes = match &service.running {
+                None => service.waiting_routes(),
+                Some(running) => running.routes(),
+            };
+            table.services.extend(routes.map(|routes| (service.name.as_str().into(), routes)));
         }
-        if differs {
+        // Before anything is decided about what was taken over, there is nothing to tell.
+        let knows_nothing = self.routed.is_none() && table.services.is_empty();
+        if !knows_nothing && self.routed.as_ref() != Some(&table) {
             self.shared.gateway.update(&table);
+            self.routed = Some(table);
         }
     }
 
@@ -226,6 +220,8 @@ impl Actor {
         for name in names {
             self.leave(&name).await;
         }
+        self.folders.keep(|_| false);
+        self.writer.folders(self.folders.saved()).await;
     }
 
     pub(super) async fn on_event(&mut self, id: &Arc<str>, event: Event) {
@@ -325,7 +321,7 @@ impl Actor {
         }
         running.example_asked = true;
         let Some(model) = running.plan.service.models.first() else { return };
-        let path = format!("/v2/models/{model}");
+        let path = format!("/v2/models/{}", path_segment(model));
         let (service, revision) = (name.to_owned(), running.target.to_string());
         self.errands.spawn(async move {
             let limit = Duration::from_secs(5);
@@ -379,6 +375,7 @@ impl Actor {
         });
         let scaling = running.scaling();
         let decision = running.scaler.decide(&scaling, have, now);
+        running.scaled = Some(decision);
         let before = std::mem::replace(&mut running.wanted, decision.replicas);
         if before != decision.replicas {
             let message = format!("from {before} to {} replicas", decision.replicas);

@@ -31,16 +31,16 @@ impl Watch {
         self.files.keys().cloned().collect()
     }
 
-    /// Takes in a look at the files; gives those to act upon, each once.
+    /// Takes in a look at the files; gives those to act upon, each once, and whether they are there.
     ///
     /// A file has to look the same twice: one that is still being written is left to be finished.
-    pub(super) fn look(&mut self, looked: Vec<(PathBuf, Option<String>)>) -> Vec<PathBuf> {
+    pub(super) fn look(&mut self, looked: Vec<(PathBuf, Option<String>)>) -> Vec<(PathBuf, bool)> {
         let mut changed = Vec::new();
         for (path, now) in looked {
             let Some(seen) = self.files.get_mut(&path) else { continue };
             if now != seen.acted && now == seen.last {
                 seen.acted = now.clone();
-                changed.push(path);
+                changed.push((path, now.is_some()));
             }
             seen.last = now;
         }

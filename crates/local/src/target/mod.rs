@@ -3,20 +3,22 @@
 mod documents;
 mod fingerprint;
 mod layout;
+mod members;
 mod name;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use trainyard_api::manifest::{self, ManifestErrors};
-use trainyard_api::model_service::Model;
+use trainyard_api::model_service::{MODEL_NAME, Model, wrong_model_name};
 use trainyard_api::scalar::ModelUri;
 use trainyard_api::{ModelService, ModelServiceSpec};
 
 pub(crate) use fingerprint::{files, fingerprint};
+pub(crate) use members::{Change, Members, difference, members};
 
 use crate::secret::{self, Entries};
 
@@ -62,6 +64,8 @@ pub struct Resolved {
     pub services: Vec<Declared>,
     /// Secrets that stand among the manifests.
     pub secrets: BTreeMap<String, Entries>,
+    /// Folders among the targets, with what they had before they were read.
+    pub(crate) folders: BTreeMap<PathBuf, Members>,
     /// What was left aside, and why.
     pub notes: Vec<String>,
 }
@@ -98,6 +102,10 @@ pub enum TargetError {
     Secret { path: PathBuf, line: usize, reason: String },
     #[error("`{first}` and `{second}` are both called `{name}`; rename one")]
     SameName { name: String, first: PathBuf, second: PathBuf },
+    #[error(
+        "the services `{first}` and `{second}` both have a model called `{model}`, so that requests cannot tell them apart; give one of them another name with the annotation `{MODEL_NAME}`"
+    )]
+    SameModel { model: String, first: String, second: String },
 }
 
 fn list(found: &str) -> String {
@@ -113,6 +121,7 @@ pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
             Ok(found) => {
                 resolved.services.extend(found.services);
                 resolved.secrets.extend(found.secrets);
+                resolved.folders.extend(found.folders);
                 resolved.notes.extend(found.notes);
             }
             Err(found) => errors.extend(found),
@@ -129,6 +138,20 @@ pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
             });
         }
     }
+    // Services of one name have been refused already.
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    for service in &resolved.services {
+        let model = service.manifest.model_name();
+        if let Some(first) = first.insert(model, service.name())
+            && first != service.name()
+        {
+            errors.push(TargetError::SameModel {
+                model: model.to_owned(),
+                first: first.to_owned(),
+                second: service.name().to_owned(),
+            });
+        }
+    }
     if errors.is_empty() { Ok(resolved) } else { Err(errors) }
 }
 
@@ -141,7 +164,11 @@ fn resolve_one(target: &Path) -> Result<Resolved, Vec<TargetError>> {
     let path = std::path::absolute(target).map_err(read)?;
     let metadata = fs::metadata(&path).map_err(read)?;
     if metadata.is_dir() {
-        return folder(&path);
+        // Before it is read: what comes after this is a change.
+        let members = members(&path, &BTreeSet::new()).map_err(read)?;
+        let mut resolved = folder(&path)?;
+        resolved.folders.insert(path, members);
+        return Ok(resolved);
     }
     match extension(&path) {
         Some("onnx") => Ok(Resolved { services: vec![plain(&path)], ..Resolved::default() }),
@@ -150,17 +177,35 @@ fn resolve_one(target: &Path) -> Result<Resolved, Vec<TargetError>> {
     }
 }
 
+/// Reads a folder again that was a target before. One that has become empty stands for nothing.
+/// Blocks.
+pub(crate) fn resolve_folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
+    match resolve(&[path.to_owned()]) {
+        Err(errors) if matches!(errors.as_slice(), [TargetError::NoModel { .. }]) => {
+            let read = |source| vec![TargetError::Read { path: path.to_owned(), source }];
+            let members = members(path, &BTreeSet::new()).map_err(read)?;
+            let folders = [(path.to_owned(), members)].into();
+            Ok(Resolved { folders, ..Resolved::default() })
+        }
+        result => result,
+    }
+}
+
+/// Whether a file of a folder may hold manifests.
+fn is_manifest(file: &Path) -> bool {
+    matches!(extension(file), Some("yaml" | "yml"))
+}
+
 fn extension(path: &Path) -> Option<&str> {
     path.extension().and_then(|extension| extension.to_str())
 }
 
 /// The service that a model without a manifest stands for.
 fn plain(path: &Path) -> Declared {
-    let name = name::valid(
-        &if path.is_dir() { path.file_name() } else { path.file_stem() }
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-    );
+    let called = if path.is_dir() { path.file_name() } else { path.file_stem() }
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let name = name::valid(&called);
     let model = Model {
         uri: ModelUri::File(path.to_owned()),
         format: None,
@@ -178,8 +223,13 @@ fn plain(path: &Path) -> Declared {
         access: None,
         placement: None,
     };
+    let mut manifest = ModelService::new(&name, spec);
+    // Its clients know it by the name that it was given.
+    if called != name && wrong_model_name(&called).is_none() {
+        manifest.metadata.annotations = Some([(MODEL_NAME.to_owned(), called)].into());
+    }
     Declared {
-        manifest: ModelService::new(&name, spec),
+        manifest,
         origin: Origin::Model { path: path.to_owned() },
         folder: path.parent().unwrap_or(path).to_owned(),
         stamp: None,
@@ -192,8 +242,7 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
     let listing = layout::Listing::of(path).map_err(read)?;
     let mut resolved = Resolved::default();
     let mut errors = Vec::new();
-    for file in listing.files.iter().filter(|file| matches!(extension(file), Some("yaml" | "yml")))
-    {
+    for file in listing.files.iter().filter(|file| is_manifest(file)) {
         match manifest_file(file, false) {
             Ok(found) => {
                 resolved.services.extend(found.services);
@@ -259,7 +308,7 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
 /// The secrets among the YAML files of a folder; what cannot be read has none. Blocks.
 pub(crate) fn secrets_of(folder: &Path) -> BTreeMap<String, Entries> {
     let listing = layout::Listing::of(folder).unwrap_or_default();
-    let files = listing.files.iter().filter(|file| matches!(extension(file), Some("yaml" | "yml")));
+    let files = listing.files.iter().filter(|file| is_manifest(file));
     let texts = files.filter_map(|file| fs::read_to_string(file).ok());
     let documents = texts.flat_map(|text| documents::sort(&text, false).secrets);
     documents.filter_map(|document| secret::parse(&document.text).ok()).collect()

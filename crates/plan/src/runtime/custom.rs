@@ -36,7 +36,7 @@ impl Runtime for Custom {
             // Cloud Run's and Knative's name for it.
             var("PORT", Value::Port("http".to_owned())),
             var("MODEL_PATH", model_path()),
-            var("MODEL_NAME", Value::literal(request.service)),
+            var("MODEL_NAME", Value::literal(request.model)),
         ];
         // Nothing is known of its protocol but that it accepts connections once it is up.
         let connects = || Check::Tcp { port: "http".to_owned() };

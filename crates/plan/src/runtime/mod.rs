@@ -23,6 +23,8 @@ use crate::workload::{
 /// What a preset works from.
 pub(crate) struct Request<'a> {
     pub(crate) service: &'a str,
+    /// The name that requests call the model by.
+    pub(crate) model: &'a str,
     pub(crate) spec: &'a Complete,
     pub(crate) facts: &'a Facts,
 }

@@ -18,7 +18,7 @@ impl Runtime for Onnx {
     fn workload(&self, request: &Request<'_>) -> Result<Workload, PlanError> {
         let batching = &request.spec.batching;
         let mut args =
-            vec![text("serve"), model_path(), text("--name"), Value::literal(request.service)];
+            vec![text("serve"), model_path(), text("--name"), Value::literal(request.model)];
         let mut flag = |name: &str, value: Option<String>| {
             args.extend(value.into_iter().flat_map(|value| [text(name), text(value)]));
         };

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use trainyard_api::model_service::path_segment;
+
 use super::{GRACE, MODEL_MOUNT, Request, Runtime, http_probes, port, text};
 use crate::compile::PlanError;
-use crate::workload::{PortNumber, Program, Workload};
+use crate::workload::{PortNumber, Program, Value, Workload};
 
 pub(super) struct TensorFlow;
 
@@ -19,12 +21,12 @@ impl Runtime for TensorFlow {
         let mut args = vec![
             text("--port=8500"),
             text("--rest_api_port=8501"),
-            text(format!("--model_name={}", request.service)),
+            Value::literal(format!("--model_name={}", request.model)),
             text(format!("--model_base_path={MODEL_MOUNT}")),
         ];
         args.extend(request.args());
         // It answers 200 once a version is available; there is no other health endpoint.
-        let status = format!("/v1/models/{}", request.service);
+        let status = format!("/v1/models/{}", path_segment(request.model));
         Ok(Workload {
             program: Program::Image {
                 image,

@@ -6,7 +6,7 @@ use trainyard_api::scalar::Bytes;
 
 use super::{GRACE, MODEL_MOUNT, Request, Runtime, http_probes, port, shared_memory, text};
 use crate::compile::PlanError;
-use crate::workload::{GpuAmount, PortNumber, Program, Workload};
+use crate::workload::{GpuAmount, PortNumber, Program, Value, Workload};
 
 pub(super) struct Vllm;
 
@@ -25,7 +25,7 @@ impl Runtime for Vllm {
             text("--model"),
             text(MODEL_MOUNT),
             text("--served-model-name"),
-            text(request.service),
+            Value::literal(request.model),
             text("--port"),
             text("8000"),
         ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
-use super::model::{DynamicBatching, ModelConfig, Reshape, VersionPolicy};
+use super::model::{DynamicBatching, ModelConfig, Reshape, TensorConfig, VersionPolicy};
 use super::place::Origin;
 
 /// Says what is wrong, all of it.
@@ -78,14 +78,12 @@ pub(super) fn check(config: &ModelConfig, origin: &Origin, problems: &mut Vec<St
 type Say<'a> = dyn FnMut(&str, &dyn std::fmt::Display) + 'a;
 
 fn tensors(config: &ModelConfig, say: &mut Say<'_>) {
-    let inputs = config.input.iter().map(|it| ("input", &it.name, &it.dims, &it.reshape, ""));
-    let outputs = config
-        .output
-        .iter()
-        .map(|it| ("output", &it.name, &it.dims, &it.reshape, it.label_filename.as_str()));
+    let inputs = config.input.iter().map(|it| ("input", &it.tensor, ""));
+    let outputs = config.output.iter().map(|it| ("output", &it.tensor, it.label_filename.as_str()));
     let mut seen = BTreeSet::new();
     let numbered = inputs.enumerate().chain(outputs.enumerate());
-    for (index, (list, name, dims, reshape, labels)) in numbered {
+    for (index, (list, tensor, labels)) in numbered {
+        let TensorConfig { name, dims, reshape, .. } = tensor;
         let path = format!("{list}[{index}]");
         if name.is_empty() {
             say(&path, &"lacks a name");

@@ -21,7 +21,7 @@ use std::path::Path;
 
 pub(crate) use model::{
     DynamicBatching, InputConfig, InstanceGroup, ModelConfig, OutputConfig, QueuePolicyConfig,
-    Reshape, VersionPolicy, WarmUp, WarmUpInput,
+    TensorConfig, VersionPolicy, WarmUp, WarmUpInput,
 };
 pub(crate) use parameters::Parameters;
 pub(crate) use place::Origin;

@@ -50,16 +50,25 @@ const fn one() -> u32 {
     1
 }
 
-/// One declared input. Dims are without the batch dimension when the model has one.
+/// What is declared of an input or an output alike.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct InputConfig {
+pub(crate) struct TensorConfig {
     pub(crate) name: String,
     #[serde(with = "type_name")]
     pub(crate) data_type: Option<DataType>,
+    /// Without the batch dimension when the model has one.
     pub(crate) dims: Vec<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reshape: Option<Reshape>,
+}
+
+/// One declared input.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct InputConfig {
+    #[serde(flatten)]
+    pub(crate) tensor: TensorConfig,
     pub(crate) optional: bool,
 }
 
@@ -67,12 +76,8 @@ pub(crate) struct InputConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct OutputConfig {
-    pub(crate) name: String,
-    #[serde(with = "type_name")]
-    pub(crate) data_type: Option<DataType>,
-    pub(crate) dims: Vec<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reshape: Option<Reshape>,
+    #[serde(flatten)]
+    pub(crate) tensor: TensorConfig,
     /// A file in the model's folder with one class label a line.
     pub(crate) label_filename: String,
 }

@@ -41,10 +41,10 @@ fn reads_everything_that_has_an_effect() {
     assert_eq!(config.platform, "onnxruntime_onnx");
     assert_eq!(config.max_batch_size, Some(16));
     assert_eq!(config.version_policy, Some(VersionPolicy::Specific { versions: vec![1, 3] }));
-    assert_eq!(config.input[0].dims, [-1, 4]);
-    assert_eq!(config.input[1].name, "yé\n");
-    assert_eq!(config.input[1].reshape, Some(Reshape::default()));
-    assert_eq!(config.output[0].data_type, Some(crate::DataType::Int32));
+    assert_eq!(config.input[0].tensor.dims, [-1, 4]);
+    assert_eq!(config.input[1].tensor.name, "yé\n");
+    assert_eq!(config.input[1].tensor.reshape, Some(Reshape::default()));
+    assert_eq!(config.output[0].tensor.data_type, Some(crate::DataType::Int32));
     let batching = config.dynamic_batching.expect("given");
     assert_eq!(batching.preferred_batch_size, [4, 8]);
     assert_eq!(batching.priority_queue_policy[&2].max_queue_size, Some(3));
@@ -61,8 +61,8 @@ fn json_says_the_same() {
     let other = r#"{"maxBatchSize": "8", "input": [{"name": "x", "dataType": 11, "dims": ["4"]}]}"#;
     let config = read_json(other).expect("valid").config;
     assert_eq!(config.max_batch_size, Some(8));
-    assert_eq!(config.input[0].data_type, Some(crate::DataType::Fp32));
-    assert_eq!(config.input[0].dims, [4]);
+    assert_eq!(config.input[0].tensor.data_type, Some(crate::DataType::Fp32));
+    assert_eq!(config.input[0].tensor.dims, [4]);
 }
 
 #[track_caller]

@@ -12,7 +12,7 @@ use utoipa::openapi::{Object, ObjectBuilder, RefOr, Schema, Type};
 
 use super::PROTOCOLS;
 use super::payload::{Answer, Payload, json};
-use super::route::{Call, Protocol, Route};
+use super::route::{Call, Protocol, Route, get};
 use crate::protocol::{oip, openapi};
 
 /// Routes that belong to no inference protocol. Every path that no other protocol has ends here.
@@ -51,22 +51,6 @@ static ROUTES: &[Route] = &[
         Box::pin(ready(json(StatusCode::OK, document())))
     }),
 ];
-
-const fn get(
-    template: &'static str,
-    summary: &'static str,
-    response: &'static str,
-    handler: fn(Call) -> BoxFuture<'static, Answer>,
-) -> Route {
-    Route {
-        method: Method::GET,
-        template,
-        handler,
-        summary,
-        request: None,
-        response: Some(response),
-    }
-}
 
 fn status(is_so: bool, word: &str) -> BoxFuture<'static, Answer> {
     let answer = if is_so {

@@ -42,13 +42,32 @@ pub(crate) struct Route {
     /// An OpenAPI path template. A parameter is a segment, or the part of one before or between
     /// fixed text, such as `{model}` in `/v1/models/{model}:predict`.
     pub(crate) template: &'static str,
-    pub(crate) handler: fn(Call) -> BoxFuture<'static, Answer>,
+    pub(crate) handler: Handler,
     /// One line for `/openapi.json`.
     pub(crate) summary: &'static str,
     /// The schema of the request's JSON body, by its name in [`Protocol::schemas`].
     pub(crate) request: Option<&'static str>,
     /// The schema of the answer's JSON body; none where the body is empty or no JSON.
     pub(crate) response: Option<&'static str>,
+}
+
+pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Answer>;
+
+/// A route that reads: its answer is JSON of the schema `response`.
+pub(crate) const fn get(
+    template: &'static str,
+    summary: &'static str,
+    response: &'static str,
+    handler: Handler,
+) -> Route {
+    Route {
+        method: Method::GET,
+        template,
+        handler,
+        summary,
+        request: None,
+        response: Some(response),
+    }
 }
 
 /// Why no handler was found.

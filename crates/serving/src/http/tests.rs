@@ -19,10 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HttpOptions, serve};
 use crate::Server;
-use crate::engine::EnginePreference;
 use crate::onnx::fixtures;
 use crate::protocol::grpc::health_v1::{HealthCheckRequest, HealthCheckResponse};
-use crate::server::{ModelControl, ServerOptions};
+use crate::server::ModelControl;
 
 /// Longer than anything here takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,20 +41,7 @@ impl Running {
         let models = tempfile::tempdir().expect("a folder");
         let path = models.path().join("identity.onnx");
         std::fs::write(&path, fixtures::identity(fixtures::FLOAT)).expect("can be written");
-        let server = Server::start(ServerOptions {
-            targets: vec![path],
-            name: None,
-            control: ModelControl::None,
-            engine: EnginePreference::Tract,
-            threads: Some(1),
-            max_batch: None,
-            max_delay: None,
-            max_queue: None,
-            version: None,
-            gpu_memory_limit: None,
-        })
-        .expect("starts");
-        server.loaded().await.expect("loads");
+        let server = Server::on_tract(vec![path], ModelControl::None).await;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("is bound");
         let stop = CancellationToken::new();

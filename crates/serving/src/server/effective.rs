@@ -5,7 +5,7 @@ use super::tuning::BatchPlan;
 use super::version::PLATFORM;
 use crate::config::{
     DynamicBatching, InputConfig, InstanceGroup, ModelConfig, OutputConfig, QueuePolicyConfig,
-    VersionPolicy,
+    TensorConfig, VersionPolicy,
 };
 use crate::scheduler::{SchedulerOptions, TimeoutAction};
 use crate::signature::TensorSpec;
@@ -23,23 +23,23 @@ pub(super) fn effective(
         let extents = spec.dims.iter().skip(skipped);
         extents.map(|extent| extent.and_then(|it| i64::try_from(it).ok()).unwrap_or(-1)).collect()
     };
+    let tensor = |spec: &TensorSpec, declared: Option<&TensorConfig>| TensorConfig {
+        name: spec.name.clone(),
+        data_type: Some(spec.data_type),
+        dims: dims(spec),
+        reshape: declared.and_then(|tensor| tensor.reshape.clone()),
+    };
     let input = |spec: &TensorSpec| {
-        let declared = configured.input.iter().find(|input| input.name == spec.name);
+        let declared = configured.input.iter().find(|input| input.tensor.name == spec.name);
         InputConfig {
-            name: spec.name.clone(),
-            data_type: Some(spec.data_type),
-            dims: dims(spec),
-            reshape: declared.and_then(|input| input.reshape.clone()),
+            tensor: tensor(spec, declared.map(|input| &input.tensor)),
             optional: spec.optional,
         }
     };
     let output = |spec: &TensorSpec| {
-        let declared = configured.output.iter().find(|output| output.name == spec.name);
+        let declared = configured.output.iter().find(|output| output.tensor.name == spec.name);
         OutputConfig {
-            name: spec.name.clone(),
-            data_type: Some(spec.data_type),
-            dims: dims(spec),
-            reshape: declared.and_then(|output| output.reshape.clone()),
+            tensor: tensor(spec, declared.map(|output| &output.tensor)),
             label_filename: declared.map(|it| it.label_filename.clone()).unwrap_or_default(),
         }
     };

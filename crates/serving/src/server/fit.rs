@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Origin, ReadConfig, Reshape, did_you_mean};
+use crate::config::{Origin, ReadConfig, TensorConfig, did_you_mean};
 use crate::error::InferError;
 use crate::signature::{Signature, TensorSpec};
-use crate::tensor::{DataType, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 
 /// Extents of a tensor; `None` is any.
 type Dims = Vec<Option<usize>>;
@@ -50,10 +50,7 @@ impl Reshaping {
 struct Declared<'a> {
     list: &'static str,
     index: usize,
-    name: &'a str,
-    data_type: Option<DataType>,
-    dims: &'a [i64],
-    reshape: Option<&'a Reshape>,
+    tensor: &'a TensorConfig,
 }
 
 /// Checks a configuration's declarations against a model. What is not declared is as the model has
@@ -69,14 +66,7 @@ pub(super) fn fit(
     let mut problems = Vec::new();
     let has_batch = read.config.max_batch_size.is_some_and(|size| size > 0);
     for (index, input) in read.config.input.iter().enumerate() {
-        let declared = Declared {
-            list: "input",
-            index,
-            name: &input.name,
-            data_type: input.data_type,
-            dims: &input.dims,
-            reshape: input.reshape.as_ref(),
-        };
+        let declared = Declared { list: "input", index, tensor: &input.tensor };
         let Some((position, spec)) =
             declared.find(&mut signature.inputs, &read.origin, &mut problems)
         else {
@@ -95,14 +85,7 @@ pub(super) fn fit(
         }
     }
     for (index, output) in read.config.output.iter().enumerate() {
-        let declared = Declared {
-            list: "output",
-            index,
-            name: &output.name,
-            data_type: output.data_type,
-            dims: &output.dims,
-            reshape: output.reshape.as_ref(),
-        };
+        let declared = Declared { list: "output", index, tensor: &output.tensor };
         let Some((position, spec)) =
             declared.find(&mut signature.outputs, &read.origin, &mut problems)
         else {
@@ -133,7 +116,7 @@ fn put<T>(list: &mut [Option<T>], position: usize, value: Option<T>) {
 impl Declared<'_> {
     fn problem(&self, origin: &Origin, message: &str) -> String {
         let path = format!("{}[{}]", self.list, self.index);
-        origin.field(&path, &format!("'{}' {message}", self.name))
+        origin.field(&path, &format!("'{}' {message}", self.tensor.name))
     }
 
     fn find<'a>(
@@ -142,9 +125,9 @@ impl Declared<'_> {
         origin: &Origin,
         problems: &mut Vec<String>,
     ) -> Option<(usize, &'a mut TensorSpec)> {
-        let Some(position) = specs.iter().position(|spec| spec.name == self.name) else {
+        let Some(position) = specs.iter().position(|spec| spec.name == self.tensor.name) else {
             let names = specs.iter().map(|spec| spec.name.as_str());
-            let hint = did_you_mean(self.name, names.clone());
+            let hint = did_you_mean(&self.tensor.name, names.clone());
             let list = names.collect::<Vec<_>>().join(", ");
             let message = format!("is not in the model, whose {}s are {list}{hint}", self.list);
             problems.push(self.problem(origin, &message));
@@ -159,7 +142,8 @@ impl Declared<'_> {
         spec: &mut TensorSpec,
         has_batch: bool,
     ) -> Result<Option<(Dims, Dims)>, String> {
-        if let Some(declared) = self.data_type.filter(|declared| *declared != spec.data_type) {
+        if let Some(declared) = self.tensor.data_type.filter(|declared| *declared != spec.data_type)
+        {
             return Err(format!(
                 "is {} in the model, not {}",
                 spec.data_type.oip_name(),
@@ -171,8 +155,9 @@ impl Declared<'_> {
             let extents = dims.iter().map(|extent| usize::try_from(*extent).ok());
             batch.into_iter().chain(extents).collect()
         };
-        let client = with_batch(self.dims);
-        let configured = self.reshape.map_or_else(|| client.clone(), |it| with_batch(&it.shape));
+        let client = with_batch(&self.tensor.dims);
+        let configured =
+            self.tensor.reshape.as_ref().map_or_else(|| client.clone(), |it| with_batch(&it.shape));
         let Some(model) = agree(&spec.dims, &configured) else {
             let batch = if has_batch { " with the batch dimension" } else { "" };
             return Err(format!(
@@ -181,7 +166,7 @@ impl Declared<'_> {
                 show(&configured)
             ));
         };
-        if self.reshape.is_some() {
+        if self.tensor.reshape.is_some() {
             spec.dims.clone_from(&client);
             return Ok(Some((client, model)));
         }
@@ -222,6 +207,7 @@ pub(super) fn show(dims: &[Option<usize>]) -> String {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::tensor::DataType;
 
     fn model() -> Signature {
         let spec = |name: &str, data_type, dims: &[Option<usize>]| TensorSpec {

@@ -174,7 +174,7 @@ impl Loader {
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             let lines = text.lines().map(|line| line.trim_end().to_owned()).collect();
-            labels.insert(output.name.clone(), lines);
+            labels.insert(output.tensor.name.clone(), lines);
         }
         Ok(labels)
     }

@@ -48,6 +48,27 @@ impl Server {
         start::start(options).map(|shared| Self { shared })
     }
 
+    /// A server of models on the built-in engine, with one thread and all settings left alone, once
+    /// it has loaded them.
+    #[cfg(test)]
+    pub(crate) async fn on_tract(targets: Vec<std::path::PathBuf>, control: ModelControl) -> Self {
+        let server = Self::start(ServerOptions {
+            targets,
+            name: None,
+            control,
+            engine: crate::engine::EnginePreference::Tract,
+            threads: Some(1),
+            max_batch: None,
+            max_delay: None,
+            max_queue: None,
+            version: None,
+            gpu_memory_limit: None,
+        })
+        .expect("starts");
+        server.loaded().await.expect("loads");
+        server
+    }
+
     /// Waits until every model that should serve does, or tells what failed to load.
     pub async fn loaded(&self) -> Result<(), StartError> {
         let mut started = self.shared.started.subscribe();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::variable;
+use crate::credentials::Credentials;
 
 /// What the files say of one profile. Not `Debug`: it holds secrets.
 #[derive(Default, PartialEq, Eq)]
@@ -14,8 +14,13 @@ pub(super) struct Profile {
     pub(super) endpoint_url: Option<String>,
 }
 
-/// The profile of `AWS_PROFILE`, else `default`. Files that are not there say nothing.
-pub(super) fn profile() -> Profile {
+/// The profile of `AWS_PROFILE`, else `default`. Files that are not there say nothing, and none is
+/// asked where credentials came with the request.
+pub(super) fn profile(credentials: &Credentials) -> Profile {
+    if credentials.are_given() {
+        return Profile::default();
+    }
+    let variable = |name: &str| credentials.variable(name);
     let name = variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
     let home = || variable("HOME").map(|home| PathBuf::from(home).join(".aws"));
     let read = |name: &str, file: &str| {

@@ -3,35 +3,48 @@
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use super::store::{client_options, no_retries, text};
-use super::variable;
+use crate::credentials::Credentials;
 
-/// A container of the account that the environment names, with any of Azure's credentials:
+/// Names that are read here.
+const OURS: [&str; 2] = ["AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT"];
+
+/// A container of the account that the environment or the given credentials name, with any of Azure's credentials:
 /// `AZURE_STORAGE_CONNECTION_STRING`, or `AZURE_STORAGE_ACCOUNT_NAME` with a key, a SAS token, a
 /// client secret, a federated token or the machine's identity.
-pub(super) fn open(container: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let connection = ConnectionString::from_variable();
-    if account(&connection).is_none() {
+pub(super) fn open(
+    container: &str,
+    credentials: &Credentials,
+) -> Result<Arc<dyn ObjectStore>, String> {
+    let connection = ConnectionString::from_variable(credentials);
+    if account(&connection, credentials).is_none() {
         return Err("the URI does not say which account; set AZURE_STORAGE_ACCOUNT_NAME or \
                     AZURE_STORAGE_CONNECTION_STRING"
             .to_owned());
     }
-    let mut builder =
-        MicrosoftAzureBuilder::from_env().with_container_name(container).with_retry(no_retries());
-    if let Some(account) = account(&connection) {
+    let mut builder = match credentials.are_given() {
+        false => MicrosoftAzureBuilder::from_env(),
+        true => {
+            let settings = credentials.settings::<AzureConfigKey>("AZURE_", &OURS)?;
+            settings.into_iter().fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| {
+                builder.with_config(key, value)
+            })
+        }
+    };
+    builder = builder.with_container_name(container).with_retry(no_retries());
+    if let Some(account) = account(&connection, credentials) {
         builder = builder.with_account(account);
     }
     if let Some(key) = connection.key {
         builder = builder.with_access_key(key);
     }
     if let Some(sas) = connection.sas {
-        let token = object_store::azure::AzureConfigKey::SasKey;
-        builder = builder.with_config(token, sas);
+        builder = builder.with_config(AzureConfigKey::SasKey, sas);
     }
     let mut client = client_options();
-    if let Some(endpoint) = endpoint() {
+    if let Some(endpoint) = endpoint(credentials) {
         client = client.with_allow_http(endpoint.starts_with("http://"));
         builder = builder.with_endpoint(endpoint);
     }
@@ -41,21 +54,23 @@ pub(super) fn open(container: &str) -> Result<Arc<dyn ObjectStore>, String> {
 
 /// The endpoint in place of the account's own, or else the account: either tells containers of one
 /// name apart.
-pub(super) fn identity() -> Option<String> {
-    endpoint().or_else(|| account(&ConnectionString::from_variable()))
+pub(super) fn identity(credentials: &Credentials) -> Option<String> {
+    let connection = || ConnectionString::from_variable(credentials);
+    endpoint(credentials).or_else(|| account(&connection(), credentials))
 }
 
-fn endpoint() -> Option<String> {
-    variable("AZURE_STORAGE_ENDPOINT").or_else(|| ConnectionString::from_variable().endpoint)
+fn endpoint(credentials: &Credentials) -> Option<String> {
+    let named = credentials.variable("AZURE_STORAGE_ENDPOINT");
+    named.or_else(|| ConnectionString::from_variable(credentials).endpoint)
 }
 
-fn account(connection: &ConnectionString) -> Option<String> {
+fn account(connection: &ConnectionString, credentials: &Credentials) -> Option<String> {
     connection
         .account
         .clone()
-        .or_else(|| variable("AZURE_STORAGE_ACCOUNT_NAME"))
+        .or_else(|| credentials.variable("AZURE_STORAGE_ACCOUNT_NAME"))
         // The name that Azure's command line reads.
-        .or_else(|| variable("AZURE_STORAGE_ACCOUNT"))
+        .or_else(|| credentials.variable("AZURE_STORAGE_ACCOUNT"))
 }
 
 /// Parts of Azure's connection string. Not `Debug`: it holds secrets.
@@ -68,8 +83,9 @@ struct ConnectionString {
 }
 
 impl ConnectionString {
-    fn from_variable() -> Self {
-        variable("AZURE_STORAGE_CONNECTION_STRING").map(|it| Self::parse(&it)).unwrap_or_default()
+    fn from_variable(credentials: &Credentials) -> Self {
+        let text = credentials.variable("AZURE_STORAGE_CONNECTION_STRING");
+        text.map(|text| Self::parse(&text)).unwrap_or_default()
     }
 
     fn parse(text: &str) -> Self {

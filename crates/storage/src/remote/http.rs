@@ -160,7 +160,7 @@ impl HttpRemote {
             _ if status.is_server_error() => {
                 Fault::Transient { reason, after: retry_after(response.headers()) }
             }
-            _ => StorageError::Remote { uri, attempts: 1, reason }.into(),
+            _ => StorageError::Rejected { uri, reason }.into(),
         }
     }
 }

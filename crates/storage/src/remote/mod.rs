@@ -12,6 +12,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use crate::credentials::Credentials;
 use crate::error::StorageError;
 use crate::fault::Fault;
 use crate::fetch::FetchOptions;
@@ -82,12 +83,18 @@ impl Remote {
         // Libraries and tests may come here without the binary's set-up; the first one wins.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(match place {
+            Place::Http(_) if options.credentials.are_given() => {
+                let reason = "a web server is asked without credentials; put a signature into the \
+                              URL, or leave them out"
+                    .to_owned();
+                return Err(StorageError::Settings { uri: uri.to_owned(), reason });
+            }
             Place::Http(url) => Self::Http(http::HttpRemote::open(url.clone(), uri, options)?),
             Place::Object { store, bucket, key } => {
                 let object_store = match store {
-                    Store::S3 => s3::open(bucket),
-                    Store::Gs => gs::open(bucket),
-                    Store::Az => az::open(bucket),
+                    Store::S3 => s3::open(bucket, &options.credentials),
+                    Store::Gs => gs::open(bucket, &options.credentials),
+                    Store::Az => az::open(bucket, &options.credentials),
                 };
                 let object_store = object_store
                     .map_err(|reason| StorageError::Settings { uri: uri.to_owned(), reason })?;
@@ -119,21 +126,16 @@ impl Remote {
 }
 
 /// What tells two remotes of one URI apart: the same bucket name at two endpoints is two buckets.
-pub(crate) fn identity(place: &Place) -> String {
+pub(crate) fn identity(place: &Place, credentials: &Credentials) -> String {
     match place {
         Place::Http(url) => url.to_string(),
         Place::Object { store, bucket, key } => {
             let endpoint = match store {
-                Store::S3 => s3::endpoint(),
-                Store::Gs => gs::endpoint(),
-                Store::Az => az::identity(),
+                Store::S3 => s3::endpoint(credentials),
+                Store::Gs => gs::endpoint(credentials),
+                Store::Az => az::identity(credentials),
             };
             format!("{store}://{bucket}/{key}\n{}", endpoint.unwrap_or_default())
         }
     }
-}
-
-/// A variable of the environment that is set and not empty.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -3,22 +3,39 @@
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::aws_files::{self, Profile};
 use super::store::{client_options, no_retries, text};
-use super::variable;
+use crate::credentials::Credentials;
 
-/// A bucket with the credentials and the endpoint that the AWS tools would use.
+/// Names that the endpoint is read by, the first that is set.
+const ENDPOINT: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+
+/// A bucket with the credentials and the endpoint that the AWS tools would use, or with those that
+/// were given.
 ///
-/// Variables come first, then the profile's files. Without any, the machine's own role; with
+/// Of the environment, variables come first, then the profile's files. Without any, the machine's own role; with
 /// `AWS_EC2_METADATA_DISABLED=true` there is no such role, and requests are not signed, which is
 /// enough for public buckets.
-pub(super) fn open(bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let profile = aws_files::profile();
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(no_retries());
+pub(super) fn open(
+    bucket: &str,
+    credentials: &Credentials,
+) -> Result<Arc<dyn ObjectStore>, String> {
+    let profile = aws_files::profile(credentials);
+    let variable = |name: &str| credentials.variable(name);
+    let mut builder = match credentials.are_given() {
+        false => AmazonS3Builder::from_env(),
+        true => {
+            let settings = credentials.settings::<AmazonS3ConfigKey>("AWS_", &ENDPOINT)?;
+            settings.into_iter().fold(AmazonS3Builder::new(), |builder, (key, value)| {
+                builder.with_config(key, value)
+            })
+        }
+    };
+    builder = builder.with_bucket_name(bucket).with_retry(no_retries());
     let mut client = client_options();
-    let endpoint = endpoint_of(&profile);
+    let endpoint = endpoint_of(&profile, credentials);
     if let Some(endpoint) = &endpoint {
         // Stores that are not Amazon's have no names for buckets, and often no TLS.
         let virtual_hosts =
@@ -36,7 +53,7 @@ pub(super) fn open(bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
         .into_iter()
         .chain(["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"])
         .any(|name| variable(name).is_some());
-    if !named {
+    if !named && !credentials.are_given() {
         match (&profile.access_key_id, &profile.secret_access_key) {
             (Some(id), Some(secret)) => {
                 builder = builder.with_access_key_id(id).with_secret_access_key(secret.as_str());
@@ -54,13 +71,11 @@ pub(super) fn open(bucket: &str) -> Result<Arc<dyn ObjectStore>, String> {
 }
 
 /// The endpoint in place of Amazon's.
-pub(super) fn endpoint() -> Option<String> {
-    endpoint_of(&aws_files::profile())
+pub(super) fn endpoint(credentials: &Credentials) -> Option<String> {
+    endpoint_of(&aws_files::profile(credentials), credentials)
 }
 
-fn endpoint_of(profile: &Profile) -> Option<String> {
-    variable("AWS_ENDPOINT_URL_S3")
-        .or_else(|| variable("AWS_ENDPOINT_URL"))
-        .or_else(|| variable("AWS_ENDPOINT"))
-        .or_else(|| profile.endpoint_url.clone())
+fn endpoint_of(profile: &Profile, credentials: &Credentials) -> Option<String> {
+    let named = ENDPOINT.iter().find_map(|name| credentials.variable(name));
+    named.or_else(|| profile.endpoint_url.clone())
 }

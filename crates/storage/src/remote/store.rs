@@ -142,7 +142,7 @@ impl StoreRemote {
                 // These two pass, unlike other mistakes of ours.
                 Some(408 | 429) | None => Fault::transient(reason),
                 Some(status) if (400..500).contains(&status) => {
-                    StorageError::Remote { uri, attempts: 1, reason }.into()
+                    StorageError::Rejected { uri, reason }.into()
                 }
                 Some(_) => Fault::transient(reason),
             },

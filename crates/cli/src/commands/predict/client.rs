@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use miette::miette;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
+use trainyard_api::model_service::path_segment;
 use trainyard_telemetry::Secret;
 
 use super::metadata::Metadata;
@@ -27,9 +28,9 @@ pub(super) struct Target {
 impl Target {
     /// `/v2/models/NAME[/versions/VERSION]`
     pub(super) fn model_url(&self) -> String {
-        let mut url = format!("{}/v2/models/{}", self.url, encoded(&self.model));
+        let mut url = format!("{}/v2/models/{}", self.url, path_segment(&self.model));
         if let Some(version) = &self.version {
-            url.push_str(&format!("/versions/{}", encoded(version)));
+            url.push_str(&format!("/versions/{}", path_segment(version)));
         }
         url
     }
@@ -37,18 +38,6 @@ impl Target {
     pub(super) fn infer_url(&self) -> String {
         format!("{}/infer", self.model_url())
     }
-}
-
-/// A name as one part of a path.
-fn encoded(name: &str) -> String {
-    name.bytes().fold(String::new(), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-        text
-    })
 }
 
 pub(super) struct Client<'a> {

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use trainyard_local::history::Model;
-use trainyard_local::{FetchRequest, ModelSource};
+use trainyard_local::status::{Stage, Transfer};
+use trainyard_local::{FetchError, FetchRequest, ModelSource, Progress};
 use trainyard_storage::{FetchOptions, fetch};
 
 /// The cache of models and the stores behind it.
@@ -17,34 +19,36 @@ impl ModelSource for Storage {
     fn fetch(
         &self,
         request: FetchRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<Model, String>> + Send>> {
+        progress: Arc<Progress>,
+    ) -> Pin<Box<dyn Future<Output = Result<Model, FetchError>> + Send>> {
+        let credentials = request.credentials.iter();
         let options = FetchOptions {
             sha256: request.sha256,
+            credentials: credentials
+                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                .collect(),
             offline: self.offline,
             ..FetchOptions::default()
         };
         Box::pin(async move {
-            if !request.credentials.is_empty() {
-                return Err(
-                    "credentials come from the environment of `trainyard up` on this machine; set \
-                     its variables there, and remove `spec.model.credentialsSecret`"
-                        .to_owned(),
-                );
-            }
-            let service = request.service;
-            let progress = |now: trainyard_storage::Progress| {
-                tracing::debug!(
-                    service,
-                    done = now.done_bytes,
-                    total = now.total_bytes,
-                    "fetching"
-                );
-            };
             let uri = request.uri.to_string();
-            let fetched = fetch(&uri, &options, &progress, &CancellationToken::new()).await;
+            let tell = |now| progress.set(transfer(now));
+            let fetched = fetch(&uri, &options, &tell, &CancellationToken::new()).await;
             fetched
                 .map(|fetched| Model { path: fetched.path, fingerprint: fetched.fingerprint })
-                .map_err(|error| error.to_string())
+                .map_err(|error| FetchError {
+                    reason: error.to_string(),
+                    is_transient: error.is_transient(),
+                })
         })
     }
+}
+
+fn transfer(now: trainyard_storage::Progress) -> Transfer {
+    let stage = match now.stage {
+        trainyard_storage::Stage::Waiting => Stage::Waiting,
+        trainyard_storage::Stage::Downloading => Stage::Downloading,
+        trainyard_storage::Stage::Verifying => Stage::Verifying,
+    };
+    Transfer { stage, done_bytes: now.done_bytes, total_bytes: now.total_bytes }
 }

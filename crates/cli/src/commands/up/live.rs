@@ -6,8 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write, stderr, stdout};
 
+use trainyard_api::model_service::path_segment;
 use trainyard_local::example::curl;
-use trainyard_local::status::{ServiceStatus, Status};
+use trainyard_local::status::{Fetch, ServiceStatus, Stage, Status, Transfer};
+
+use crate::commands::fetching::words;
+use crate::size::size;
 
 pub(super) struct Live {
     /// Services that were asked for.
@@ -20,7 +24,9 @@ pub(super) struct Live {
     /// Last line about each service.
     lines: BTreeMap<String, String>,
     is_terminal: bool,
-    /// Lines of the block on the terminal.
+    /// What stands on the terminal.
+    status: Option<Status>,
+    /// Lines of the block there.
     drawn: usize,
 }
 
@@ -33,6 +39,7 @@ impl Live {
             introduced: BTreeMap::new(),
             lines: BTreeMap::new(),
             is_terminal: stderr().is_terminal(),
+            status: None,
             drawn: 0,
         }
     }
@@ -52,7 +59,7 @@ impl Live {
             if service.is_settled() && service.ready > 0 && service.example_known {
                 self.introduce(status, service);
             }
-            let line = line(service);
+            let line = line(service, &milestone);
             if self.lines.insert(service.name.clone(), line.clone()).as_ref() != Some(&line)
                 && !self.is_terminal
             {
@@ -66,9 +73,24 @@ impl Live {
             // A line that wraps would take more rows than are erased again.
             let width = terminal_width();
             for service in &status.services {
-                eprintln!("{}", line(service).chars().take(width).collect::<String>());
+                eprintln!("{}", line(service, &words).chars().take(width).collect::<String>());
             }
             self.drawn = status.services.len();
+            self.status = Some(status.clone());
+        }
+    }
+
+    /// Whether seconds run down on the terminal.
+    pub(super) fn counts_down(&self) -> bool {
+        let mut services = self.status.iter().flat_map(|status| &status.services);
+        self.drawn > 0
+            && services.any(|service| matches!(service.fetch, Some(Fetch::Retrying { .. })))
+    }
+
+    /// Draws the block anew.
+    pub(super) fn redraw(&mut self) {
+        if let Some(status) = self.status.take() {
+            self.show(&status);
         }
     }
 
@@ -128,6 +150,7 @@ impl Live {
         self.introduced.insert(service.name.clone(), service.target.clone());
         let mut text = format!("\n{} is ready", service.name);
         for model in &service.models {
+            let model = path_segment(model);
             let url = format!("http://{}/v2/models/{model}/infer", status.address);
             match &service.example {
                 Some(example) => {
@@ -158,9 +181,33 @@ fn header(status: &Status) -> String {
     )
 }
 
-fn line(service: &ServiceStatus) -> String {
+/// What stays true for a while of how a model comes here: where nothing is drawn anew, each change
+/// is a line.
+fn milestone(fetch: &Fetch) -> String {
+    match fetch {
+        Fetch::Retrying { failures: 1, .. } => "fetch failed, retrying".to_owned(),
+        Fetch::Retrying { failures, .. } => format!("fetch failed {failures} times, retrying"),
+        Fetch::Transferring(Transfer { stage, done_bytes, total_bytes: Some(total) })
+            if *total > 0 =>
+        {
+            let tenth = u128::from(*done_bytes) * 10 / u128::from(*total);
+            let stage = match stage {
+                Stage::Verifying => "verifying",
+                Stage::Waiting | Stage::Downloading => "fetching",
+            };
+            format!("{stage}, {}% of {}", tenth.min(10) * 10, size(*total))
+        }
+        Fetch::Transferring(_) => "fetching".to_owned(),
+    }
+}
+
+fn line(service: &ServiceStatus, of_fetch: &dyn Fn(&Fetch) -> String) -> String {
     let ServiceStatus { name, phase, reason, ready, wanted, target, .. } = service;
     let mut line = format!("{name}  {phase} ({reason})  {ready}/{wanted} ready  {target}");
+    if let Some(fetch) = &service.fetch {
+        line.push_str("  ");
+        line.push_str(&of_fetch(fetch));
+    }
     let of_replicas = service.replicas.iter().find_map(|replica| replica.message.as_ref());
     if let Some(problem) = service.last_error.as_ref().or(of_replicas) {
         // One line each; `trainyard status` has the rest.

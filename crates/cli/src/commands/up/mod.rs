@@ -55,6 +55,8 @@ pub(crate) struct Up {
 const DEFAULT_PORT: u16 = 8080;
 /// Nobody else on the network may call until a person says so.
 const DEFAULT_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Seconds that are counted down are drawn anew.
+const REDRAW: Duration = Duration::from_secs(1);
 /// While a detached supervisor starts, its socket is looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -72,7 +74,7 @@ impl Up {
         let names: Vec<String> =
             resolved.services.iter().map(|service| service.name().to_owned()).collect();
         if state.is_locked() {
-            return runtime()?.block_on(self.apply(&state));
+            return block_on(self.apply(&state));
         }
         if names.is_empty() && !knows_services(&state)? {
             return Err(miette!(
@@ -82,11 +84,11 @@ impl Up {
         }
         let engine = engine::prepare(&resolved.services, self.offline);
         if self.detach {
-            return runtime()?.block_on(self.start_detached(&state, &engine, names));
+            return block_on(self.start_detached(&state, &engine, names));
         }
         // What happens is on the display; the log adds only what goes wrong.
         let _telemetry = telemetry("warn,access=info")?;
-        runtime()?.block_on(self.foreground(state, engine, names))
+        block_on(self.foreground(state, engine, names))
     }
 
     fn address(&self) -> SocketAddr {
@@ -211,7 +213,7 @@ impl Up {
             // The leader of a process group cannot; its group is its own already.
             tracing::debug!(%error, "no session of its own");
         }
-        runtime()?.block_on(async {
+        block_on(async {
             let options = self.options(state, Engine::default())?;
             let mut supervisor = match inherited {
                 Some(inherited) => Supervisor::take_over(inherited, options).await,
@@ -241,6 +243,8 @@ impl Up {
         let mut live = if self.access_log { Live::plain(names) } else { Live::new(names) };
         let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
         let mut watching = true;
+        let mut redraw = tokio::time::interval(REDRAW);
+        redraw.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = loop {
             tokio::select! {
                 ended = supervisor.ended() => break ended,
@@ -252,6 +256,7 @@ impl Up {
                     Ok(Some(status)) => live.show(&status),
                     _ => watching = false,
                 },
+                _ = redraw.tick(), if live.counts_down() => live.redraw(),
             }
         };
         match ended {
@@ -341,8 +346,16 @@ fn telemetry(default_filter: &'static str) -> miette::Result<trainyard_telemetry
     .into_diagnostic()
 }
 
-fn runtime() -> miette::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().into_diagnostic()
+/// What is copied or hashed in the background when all else has ended is not waited for: it is
+/// staged, and begun anew next time.
+const LEFT_OVER: Duration = Duration::from_millis(500);
+
+fn block_on<T>(work: impl Future<Output = miette::Result<T>>) -> miette::Result<T> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().into_diagnostic()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFT_OVER);
+    result
 }
 
 /// What asks this process to end.

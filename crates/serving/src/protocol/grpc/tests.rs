@@ -29,9 +29,8 @@ use super::tensorflow::{
 };
 use super::{Grpc, GrpcOptions};
 use crate::Server;
-use crate::engine::EnginePreference;
 use crate::onnx::fixtures;
-use crate::server::{ModelControl, ServerOptions};
+use crate::server::ModelControl;
 use crate::shared_memory::SharedMemory;
 
 /// A server with models `simple` (versions 1 and 3) and `scores`, and its services.
@@ -60,20 +59,7 @@ async fn start() -> Running {
     write(&root.join("scores/config.pbtxt"), labels.as_bytes().to_vec());
 
     let load = vec!["simple".to_owned(), "scores".to_owned()];
-    let server = Server::start(ServerOptions {
-        targets: vec![root.to_owned()],
-        name: None,
-        control: ModelControl::Explicit { load },
-        engine: EnginePreference::Tract,
-        threads: Some(1),
-        max_batch: None,
-        max_delay: None,
-        max_queue: None,
-        version: None,
-        gpu_memory_limit: None,
-    })
-    .expect("starts");
-    server.loaded().await.expect("loads");
+    let server = Server::on_tract(vec![root.to_owned()], ModelControl::Explicit { load }).await;
     let options = GrpcOptions {
         server_name: "trainyard".to_owned(),
         max_message_bytes: 1 << 20,

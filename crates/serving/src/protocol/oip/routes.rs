@@ -9,7 +9,7 @@ use super::infer::{generate, infer};
 use super::{failure, memory, models, repository, schemas, statistics, trace_log};
 use crate::error::InferError;
 use crate::http::payload::Answer;
-use crate::http::route::{Call, Protocol, Route};
+use crate::http::route::{Handler, Protocol, Route, get};
 
 /// The Open Inference Protocol v2.
 pub(crate) static PROTOCOL: Protocol = Protocol {
@@ -21,8 +21,6 @@ pub(crate) static PROTOCOL: Protocol = Protocol {
     refusal: failure,
     schemas: schemas::schemas,
 };
-
-type Handler = fn(Call) -> BoxFuture<'static, Answer>;
 
 static ROUTES: &[Route] = &[
     infers("/v2/models/{model}/infer"),
@@ -159,22 +157,6 @@ const fn forget(template: &'static str, handler: Handler) -> Route {
 
 const fn change(template: &'static str, summary: &'static str, handler: Handler) -> Route {
     post(template, summary, Some("Settings"), Some("Settings"), handler)
-}
-
-const fn get(
-    template: &'static str,
-    summary: &'static str,
-    response: &'static str,
-    handler: Handler,
-) -> Route {
-    Route {
-        method: Method::GET,
-        template,
-        handler,
-        summary,
-        request: None,
-        response: Some(response),
-    }
 }
 
 const fn post(

@@ -174,9 +174,13 @@ async fn another_shape_closes_the_batch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_closes_the_batch() {
-    let it = setup(Fake::new(), batching(MS * 60_000));
+    // A run is taken to last as long as there is time until the deadline: the batch must go at once,
+    // and no machine is too busy to be in time.
+    let single_run = Some(SingleRun { time: MS * 600_000, elements: 1 });
+    let options = SchedulerOptions { single_run, ..batching(MS * 6_000_000) };
+    let it = setup(Fake::new(), options);
     let one = it.queue(job(&[1])).await;
-    let deadline = Some(Instant::now() + MS * 500);
+    let deadline = Some(Instant::now() + MS * 600_000);
     let hurried = it.spawn(Job { deadline, ..job(&[2]) });
     assert_eq!(answered(hurried.await).execution.close, BatchClose::Deadline);
     assert_eq!(answered(one.await).execution.batch_size, 2);

@@ -11,10 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::Server;
-use crate::engine::EnginePreference;
 use crate::http::{App, HttpOptions};
 use crate::onnx::fixtures;
-use crate::server::{ModelControl, ServerOptions};
+use crate::server::ModelControl;
 use crate::shared_memory::SharedMemory;
 
 struct Running {
@@ -34,20 +33,7 @@ async fn start() -> Running {
         std::fs::write(&path, model).expect("can be written");
         targets.push(path);
     }
-    let server = Server::start(ServerOptions {
-        targets,
-        name: None,
-        control: ModelControl::None,
-        engine: EnginePreference::Tract,
-        threads: Some(1),
-        max_batch: None,
-        max_delay: None,
-        max_queue: None,
-        version: None,
-        gpu_memory_limit: None,
-    })
-    .expect("starts");
-    server.loaded().await.expect("loads");
+    let server = Server::on_tract(targets, ModelControl::None).await;
     let app = App {
         server,
         options: Arc::new(HttpOptions::default()),

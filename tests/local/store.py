@@ -1,0 +1,71 @@
+"""A store for models: a web server, and the part of S3 that reading one object needs."""
+
+import contextlib
+import http.server
+import threading
+
+
+class Store:
+    """Serves `objects` by path. `status` is what every request gets in place of its object; a body is
+    sent only up to `gate` bytes until that is opened."""
+
+    def __init__(self, objects):
+        self.objects = objects
+        self.status = None
+        self.requests = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @contextlib.contextmanager
+    def serve(self):
+        store = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                path = self.path.split("?")[0]
+                store.requests.append((path, self.headers.get("authorization", "")))
+                body = store.objects.get(path)
+                if store.status is not None or body is None:
+                    self.send_response(store.status or 404)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+                    return
+                span, status = body, 200
+                wanted = self.headers.get("range")
+                if wanted:
+                    first, last = wanted.removeprefix("bytes=").split("-")
+                    first, last = int(first), min(int(last or len(body)), len(body) - 1)
+                    span, status = body[first : last + 1], 206
+                self.send_response(status)
+                self.send_header("etag", '"1"')
+                self.send_header("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+                self.send_header("accept-ranges", "bytes")
+                self.send_header("content-length", str(len(span)))
+                if status == 206:
+                    self.send_header("content-range", f"bytes {first}-{last}/{len(body)}")
+                self.end_headers()
+                if self.command != "HEAD":
+                    half = len(span) // 2
+                    self.wfile.write(span[:half])
+                    if half:
+                        store.gate.wait(timeout=60)
+                    self.wfile.write(span[half:])
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            self.gate.set()
+            server.shutdown()
+            thread.join()
+            server.server_close()
