@@ -1,11 +1,14 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
+mod crds;
 mod down;
 mod engine;
 mod events;
+mod fetch;
 mod inspect;
 mod logs;
 mod predict;
+mod render;
 mod restart;
 mod rollback;
 mod scale;
@@ -27,6 +30,9 @@ pub(crate) enum Command {
     Rollback(rollback::Rollback),
     Restart(restart::Restart),
     Down(down::Down),
+    Render(render::Render),
+    Crds(crds::Crds),
+    Fetch(fetch::Fetch),
     Serve(serve::Serve),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
@@ -38,7 +44,7 @@ impl Command {
     /// written: a client's closed connection must not end it.
     pub(crate) fn only_prints(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Serve(_) | Self::Predict(_) => false,
+            Self::Up(_) | Self::Serve(_) | Self::Predict(_) | Self::Fetch(_) => false,
             Self::Status(_)
             | Self::Logs(_)
             | Self::Events(_)
@@ -46,6 +52,8 @@ impl Command {
             | Self::Rollback(_)
             | Self::Restart(_)
             | Self::Down(_)
+            | Self::Render(_)
+            | Self::Crds(_)
             | Self::Inspect(_)
             | Self::Engine(_) => true,
         }
@@ -62,6 +70,9 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
+            Self::Render(command) => command.run(),
+            Self::Crds(command) => command.run(),
+            Self::Fetch(command) => command.run(),
             Self::Serve(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
