@@ -1,5 +1,6 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
+mod cluster_args;
 mod crds;
 mod down;
 mod engine;
@@ -7,6 +8,7 @@ mod events;
 mod fetch;
 mod inspect;
 mod logs;
+mod operator;
 mod predict;
 mod render;
 mod restart;
@@ -37,6 +39,7 @@ pub(crate) enum Command {
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
+    Operator(operator::Operator),
 }
 
 impl Command {
@@ -44,7 +47,7 @@ impl Command {
     /// written: a client's closed connection must not end it.
     pub(crate) fn only_prints(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Serve(_) | Self::Predict(_) | Self::Fetch(_) => false,
+            Self::Operator(_) | Self::Up(_) | Self::Serve(_) | Self::Predict(_) | Self::Fetch(_) => false,
             Self::Status(_)
             | Self::Logs(_)
             | Self::Events(_)
@@ -77,6 +80,7 @@ impl Command {
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),
+            Self::Operator(command) => command.run(),
         }
     }
 }

@@ -1,0 +1,11 @@
+//! Talking to the API server: how fast, with which deadline, and what its answers mean.
+
+mod calls;
+mod client;
+mod failure;
+mod throttle;
+
+pub(crate) use calls::Calls;
+pub use client::{ClientError, CountedClient, client};
+pub(crate) use failure::CallError;
+pub(crate) use throttle::RequestCounts;
