@@ -1,11 +1,10 @@
 //! What a service should be made of in this cluster.
 
-use std::sync::Arc;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_client::Resource as _;
 use serde_json::{Value, json};
 use trainyard_api::{ModelService, manifest};
+use trainyard_plan::kubernetes::{Track, objects};
 use trainyard_plan::{Facts, Plan, Strategy, Target, compile};
 
 use crate::compare::{Leaves, digest};
@@ -13,11 +12,8 @@ use crate::key::ServiceKey;
 use crate::kinds::{self, KindIndex};
 use crate::names::{APPLIED_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 use crate::pods::Reason;
+use crate::settings::Cluster;
 use crate::status::Problem;
-
-/// Turns a plan into plain Kubernetes objects, in the order in which they are to be applied; or
-/// says what of it a cluster cannot have.
-pub type Render = Arc<dyn Fn(&Plan) -> Result<Vec<Value>, String> + Send + Sync>;
 
 /// Everything that one service asks for.
 #[derive(Debug, Clone)]
@@ -50,19 +46,22 @@ pub(crate) struct Wanted {
 pub(crate) fn desire(
     key: &ServiceKey,
     service: &ModelService,
-    image: &str,
-    render: &Render,
+    cluster: &Cluster,
 ) -> Result<Desired, Problem> {
     check(key, service)?;
-    let facts = Facts { target: Target::Kubernetes { image: image.to_owned() }, model: None };
-    let plan = compile(service, &facts)
+    let target = Target::Kubernetes {
+        image: cluster.objects.image.clone(),
+        gpu_pools: cluster.gpu_pools.clone(),
+    };
+    let plan = compile(service, &Facts { target, model: None })
         .map_err(|error| Problem { reason: Reason::InvalidSpec, message: error.to_string() })?;
     let not_supported = |message| Problem { reason: Reason::NotSupported, message };
-    let rendered = render(&plan).map_err(not_supported)?;
+    let rendered = objects(&plan, Track::Stable { replicas: None }, &cluster.objects)
+        .map_err(|error| not_supported(error.to_string()))?;
     let owner = owner(service);
     let objects: Result<Vec<Wanted>, Problem> = rendered
         .into_iter()
-        .map(|object| wanted(key, &owner, object).map_err(not_supported))
+        .map(|object| wanted(key, &owner, object.into_value()).map_err(not_supported))
         .collect();
     let objects = objects?;
     Ok(Desired {
@@ -134,9 +133,9 @@ fn wanted(key: &ServiceKey, owner: &OwnerReference, mut object: Value) -> Result
     let (api_version, kind) = (text(&object, "/apiVersion"), text(&object, "/kind"));
     let name = text(&object, "/metadata/name");
     let index = kinds::index_of(&api_version, &kind)
-        .ok_or_else(|| format!("the plan renders to `{api_version}` `{kind}`, which the operator does not know"))?;
+        .ok_or_else(|| format!("the plan has a `{kind}` of `{api_version}`, which the operator does not know"))?;
     if name.is_empty() {
-        return Err(format!("the plan renders to a {kind} without a name"));
+        return Err(format!("the plan has a {kind} without a name"));
     }
     let metadata = &mut object["metadata"];
     metadata["namespace"] = json!(&*key.namespace);
@@ -201,53 +200,57 @@ mod tests {
         serde_json::from_value(service).expect("a service")
     }
 
-    fn render() -> Render {
-        Arc::new(|plan: &Plan| {
-            let labels = json!({"trainyard.dev/service": plan.name});
-            Ok(vec![
-                json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": plan.name, "labels": null},
-                    "spec": {"ports": [{"port": 80}]}}),
-                json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": plan.name},
-                    "spec": {"selector": {"matchLabels": labels}, "paused": null}}),
-            ])
-        })
-    }
-
-    fn desired(spec: Value, render: &Render) -> Result<Desired, Problem> {
-        desire(&ServiceKey::new("default", "iris"), &service(spec), "trainyard:1", render)
+    fn desired(spec: Value) -> Result<Desired, Problem> {
+        let cluster = Cluster {
+            objects: trainyard_plan::kubernetes::Settings::new("registry.example/trainyard:1"),
+            gpu_pools: std::collections::BTreeMap::new(),
+        };
+        desire(&ServiceKey::new("default", "iris"), &service(spec), &cluster)
     }
 
     #[test]
     fn objects_become_the_services_own() {
-        let desired = desired(json!({"model": {"uri": "s3://m/iris"}}), &render()).expect("valid");
+        let desired = desired(json!({"model": {"uri": "s3://m/iris"}})).expect("valid");
         assert_eq!(desired.url.as_deref(), Some("http://iris.default.svc"));
-        assert_eq!(desired.selector.as_deref(), Some("trainyard.dev/service=iris"));
-        assert!(desired.is_rolling);
-        let body = &desired.objects[1].body;
-        let metadata = &body["metadata"];
-        assert_eq!(metadata["ownerReferences"][0]["uid"], "u");
-        assert_eq!(metadata["ownerReferences"][0]["controller"], true);
-        assert_eq!(metadata["labels"][MANAGED_BY_LABEL], MANAGED_BY);
-        assert_eq!(metadata["namespace"], "default");
-        assert_eq!(metadata["annotations"][APPLIED_ANNOTATION].as_str().map(str::len), Some(16));
-        assert!(body["spec"].get("paused").is_none());
+        let selector = "trainyard.dev/service=iris,trainyard.dev/track=stable";
+        assert_eq!(desired.selector.as_deref(), Some(selector));
+        assert!(desired.is_rolling && desired.not_in_effect.is_empty());
+        assert!(desired.objects.len() > 3);
+        for object in &desired.objects {
+            let metadata = &object.body["metadata"];
+            assert_eq!(metadata["ownerReferences"][0]["uid"], "u");
+            assert_eq!(metadata["ownerReferences"][0]["controller"], true);
+            assert_eq!(metadata["labels"][MANAGED_BY_LABEL], MANAGED_BY);
+            assert_eq!(metadata["labels"][SERVICE_LABEL], "iris");
+            assert_eq!(metadata["namespace"], "default");
+            assert_eq!(metadata["annotations"][APPLIED_ANNOTATION].as_str().map(str::len), Some(16));
+            assert!(!object.body.to_string().contains(":null"));
+        }
+    }
+
+    #[test]
+    fn the_same_service_gives_the_same_digests() {
+        let digests = |spec| -> Vec<u64> {
+            desired(spec).expect("valid").objects.iter().map(|object| object.digest).collect()
+        };
+        let spec = || json!({"model": {"uri": "s3://m/iris"}});
+        assert_eq!(digests(spec()), digests(spec()));
+        assert_ne!(digests(spec()), digests(json!({"model": {"uri": "s3://m/other"}})));
     }
 
     #[test]
     fn a_spec_that_breaks_a_rule_names_the_field() {
         let spec = json!({"model": {"uri": "s3://m/iris"}, "scaling": {"min": 4, "max": 2}});
-        let problem = desired(spec, &render()).expect_err("invalid");
+        let problem = desired(spec).expect_err("invalid");
         assert_eq!(problem.reason, Reason::InvalidSpec);
         assert!(problem.message.starts_with("`spec.scaling.max`: "), "{}", problem.message);
     }
 
     #[test]
-    fn what_cannot_be_rendered_is_said() {
-        let spec = || json!({"model": {"uri": "s3://m/iris"}});
-        let refuses: Render = Arc::new(|_: &Plan| Err("`spec.model.uri`: no".to_owned()));
-        let problem = desired(spec(), &refuses).expect_err("refused");
-        assert_eq!((problem.reason, problem.message.as_str()), (Reason::NotSupported, "`spec.model.uri`: no"));
-        let odd: Render = Arc::new(|_: &Plan| Ok(vec![json!({"apiVersion": "v1", "kind": "Secret"})]));
-        assert!(desired(spec(), &odd).expect_err("unknown").message.contains("`Secret`"));
+    fn what_only_a_gateway_does_is_said() {
+        let access = json!({"apiKeysSecret": "keys"});
+        let spec = json!({"model": {"uri": "s3://m/iris"}, "access": access});
+        let desired = desired(spec).expect("valid");
+        assert!(desired.not_in_effect[0].starts_with("`spec.access.apiKeysSecret`"));
     }
 }

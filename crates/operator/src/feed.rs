@@ -1,6 +1,6 @@
 //! The watches that keep the [`World`] as the cluster is, and wake the services that changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,7 +89,9 @@ impl Sync {
 
 impl Feed {
     /// Starts every watch. They run until their tasks are aborted.
-    pub(crate) fn start(&self, scope: &Scope, tasks: &mut JoinSet<()>) {
+    ///
+    /// `apis` are the groups and versions that the cluster has beyond Kubernetes' own.
+    pub(crate) fn start(&self, scope: &Scope, apis: &BTreeSet<String>, tasks: &mut JoinSet<()>) {
         let mut follows: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
         for namespace in scope.watched() {
             let ours = || Config::default().page_size(PAGE).labels(&managed_by_selector());
@@ -104,6 +106,9 @@ impl Feed {
                 let Ok(index) = KindIndex::try_from(index) else {
                     continue;
                 };
+                if owned(index).is_custom && !apis.contains(&owned(index).api_version()) {
+                    continue;
+                }
                 let children = dynamic(&self.client, &owned(index).resource(), namespace);
                 let namespace = namespace.map(str::to_owned);
                 follows.push(Box::pin(self.clone().follow(children, ours(), Children(index), namespace)));

@@ -11,6 +11,8 @@ pub(crate) struct OwnedKind {
     pub(crate) version: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) plural: &'static str,
+    /// A cluster has it only where somebody installed it.
+    pub(crate) is_custom: bool,
 }
 
 /// Index into [`OWNED`]: caches hold tens of thousands of them.
@@ -18,29 +20,34 @@ pub(crate) type KindIndex = u8;
 
 /// Every kind that a plan renders to.
 pub(crate) const OWNED: &[OwnedKind] = &[
-    OwnedKind { group: "", version: "v1", kind: "ServiceAccount", plural: "serviceaccounts" },
-    OwnedKind { group: "", version: "v1", kind: "ConfigMap", plural: "configmaps" },
-    OwnedKind { group: "", version: "v1", kind: "Service", plural: "services" },
-    OwnedKind { group: "apps", version: "v1", kind: "Deployment", plural: "deployments" },
-    OwnedKind {
-        group: "autoscaling",
-        version: "v2",
-        kind: "HorizontalPodAutoscaler",
-        plural: "horizontalpodautoscalers",
-    },
-    OwnedKind {
-        group: "networking.k8s.io",
-        version: "v1",
-        kind: "NetworkPolicy",
-        plural: "networkpolicies",
-    },
-    OwnedKind {
-        group: "policy",
-        version: "v1",
-        kind: "PodDisruptionBudget",
-        plural: "poddisruptionbudgets",
-    },
+    built_in("", "v1", "ServiceAccount", "serviceaccounts"),
+    built_in("", "v1", "ConfigMap", "configmaps"),
+    built_in("", "v1", "Service", "services"),
+    built_in("apps", "v1", "Deployment", "deployments"),
+    built_in("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    built_in("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+    built_in("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    custom("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
+    custom("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
 ];
+
+const fn built_in(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> OwnedKind {
+    OwnedKind { group, version, kind, plural, is_custom: false }
+}
+
+const fn custom(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> OwnedKind {
+    OwnedKind { group, version, kind, plural, is_custom: true }
+}
 
 impl OwnedKind {
     pub(crate) fn api_version(&self) -> String {

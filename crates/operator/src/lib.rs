@@ -33,8 +33,7 @@ mod status;
 mod world;
 
 pub use cluster::{ClientError, CountedClient, client};
-pub use desired::Render;
 pub use history::{RollbackError, rollback};
 pub use names::FIELD_MANAGER;
 pub use run::{OperatorError, run};
-pub use settings::{Election, RequestRate, Scope, Settings};
+pub use settings::{Cluster, Election, RequestRate, Scope, Settings};

@@ -11,7 +11,7 @@ use trainyard_api::model_service::ModelServiceStatus;
 
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls};
-use crate::desired::{Desired, Render, Wanted, desire};
+use crate::desired::{Desired, Wanted, desire};
 use crate::history;
 use crate::key::ServiceKey;
 use crate::kinds;
@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::names::MANAGED_BY_LABEL;
 use crate::pods::{PodFacts, Reason, Trouble, of_event};
 use crate::queue::Ended;
+use crate::settings::Cluster;
 use crate::status::{News, Problem, Seen, decide, news, stalled_only};
 use crate::world::{Child, Entry, Resource, Source, Standing, World, owner_uid};
 
@@ -31,9 +32,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(300);
 pub(crate) struct Ctx {
     pub(crate) world: Arc<World>,
     pub(crate) calls: Calls,
-    pub(crate) render: Render,
-    /// Trainyard's image.
-    pub(crate) image: String,
+    pub(crate) cluster: Cluster,
     pub(crate) announcer: Announcer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) looks: Looks,
@@ -78,7 +77,7 @@ async fn bring_about(
     service: &Arc<ModelService>,
     entry: &Entry,
 ) -> Result<Ended, CallError> {
-    let desired = desire(key, service, &ctx.image, &ctx.render);
+    let desired = desire(key, service, &ctx.cluster);
     let mut problem = None;
     let mut applied = Ok(());
     match &desired {

@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::announce::Announcer;
-use crate::cluster::{CallError, Calls, CountedClient};
-use crate::desired::Render;
+use crate::cluster::{CallError, Calls, CountedClient, custom_apis};
 use crate::election::Candidate;
 use crate::endpoints;
 use crate::feed::{Feed, Sync};
@@ -40,9 +39,8 @@ pub enum OperatorError {
 /// On its way out it finishes what it has begun and gives its Lease back, so that another operator
 /// goes on at once.
 pub async fn run(
-    settings: Settings,
+    mut settings: Settings,
     client: CountedClient,
-    render: Render,
     stop: CancellationToken,
 ) -> Result<(), OperatorError> {
     let address = settings.address;
@@ -65,7 +63,12 @@ pub async fn run(
         metrics: metrics.clone(),
         sync: sync.clone(),
     };
-    feed.start(&settings.scope, &mut tasks);
+    let apis = tokio::select! {
+        apis = custom_apis(&client) => apis,
+        () = stop.cancelled() => return Ok(()),
+    };
+    settings.cluster.objects.apis.extend(apis);
+    feed.start(&settings.scope, &settings.cluster.objects.apis, &mut tasks);
     let calls = Calls::new(client.clone());
     let instance = settings.election.identity.clone();
     let (announcer, announcing) = Announcer::new(calls.clone(), instance, metrics.clone());
@@ -74,8 +77,7 @@ pub async fn run(
     let ctx = Arc::new(Ctx {
         world,
         calls,
-        render,
-        image: settings.image.clone(),
+        cluster: settings.cluster.clone(),
         announcer,
         metrics,
         looks: Looks::default(),

@@ -1,7 +1,10 @@
 //! What an operator is told at its start.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use trainyard_plan::GpuPool;
 
 /// Where the operator works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +29,21 @@ impl Scope {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub scope: Scope,
-    /// The image of Trainyard that replicas run.
-    pub image: String,
+    pub cluster: Cluster,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub address: SocketAddr,
     /// Services that are reconciled at once.
     pub workers: usize,
     pub election: Election,
+}
+
+/// What is known of the cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// How objects are written for it.
+    pub objects: trainyard_plan::kubernetes::Settings,
+    /// Pools of GPU nodes by name.
+    pub gpu_pools: BTreeMap<String, GpuPool>,
 }
 
 /// How one of several operators becomes the one that acts.

@@ -2,10 +2,12 @@
 
 mod calls;
 mod client;
+mod discover;
 mod failure;
 mod throttle;
 
 pub(crate) use calls::Calls;
+pub(crate) use discover::custom_apis;
 pub use client::{ClientError, CountedClient, client};
 pub(crate) use failure::CallError;
 pub(crate) use throttle::RequestCounts;
