@@ -88,7 +88,11 @@ fn not_in_effect(plan: &Plan) -> Vec<String> {
         ("spec.rollout.mirror", plan.rollout.mirror.is_some()),
     ];
     let fields = written.into_iter().filter(|(_, is_written)| *is_written);
-    fields.map(|(field, _)| format!("`{field}` is not in effect: this cluster has no gateway of Trainyard")).collect()
+    fields
+        .map(|(field, _)| {
+            format!("`{field}` is not in effect: this cluster has no gateway of Trainyard")
+        })
+        .collect()
 }
 
 fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
@@ -132,8 +136,9 @@ fn wanted(key: &ServiceKey, owner: &OwnerReference, mut object: Value) -> Result
     };
     let (api_version, kind) = (text(&object, "/apiVersion"), text(&object, "/kind"));
     let name = text(&object, "/metadata/name");
-    let index = kinds::index_of(&api_version, &kind)
-        .ok_or_else(|| format!("the plan has a `{kind}` of `{api_version}`, which the operator does not know"))?;
+    let index = kinds::index_of(&api_version, &kind).ok_or_else(|| {
+        format!("the plan has a `{kind}` of `{api_version}`, which the operator does not know")
+    })?;
     if name.is_empty() {
         return Err(format!("the plan has a {kind} without a name"));
     }
@@ -223,7 +228,10 @@ mod tests {
             assert_eq!(metadata["labels"][MANAGED_BY_LABEL], MANAGED_BY);
             assert_eq!(metadata["labels"][SERVICE_LABEL], "iris");
             assert_eq!(metadata["namespace"], "default");
-            assert_eq!(metadata["annotations"][APPLIED_ANNOTATION].as_str().map(str::len), Some(16));
+            assert_eq!(
+                metadata["annotations"][APPLIED_ANNOTATION].as_str().map(str::len),
+                Some(16)
+            );
             assert!(!object.body.to_string().contains(":null"));
         }
     }

@@ -101,8 +101,8 @@ impl Candidate {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
             spec.renew_time = Some(MicroTime(Timestamp::now()));
-            let replaced = self.api.replace(&self.election.lease, &PostParams::default(), &lease);
-            replaced.await.map(|_| ())
+            let params = PostParams::default();
+            self.api.replace(&self.election.lease, &params, &lease).await.map(|_| ())
         });
         match released.await {
             Ok(Ok(())) => {}
@@ -153,7 +153,11 @@ impl Candidate {
             lease_duration_seconds: Some(i32::try_from(seconds).unwrap_or(i32::MAX)),
             acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
             renew_time: Some(now),
-            lease_transitions: Some(if is_ours { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if is_ours {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             ..before.cloned().unwrap_or_default()
         }
     }
@@ -163,7 +167,10 @@ impl Candidate {
         if changed && leads {
             tracing::info!(identity = self.election.identity, "this operator leads");
         } else if changed {
-            tracing::info!(identity = self.election.identity, "this operator does not lead any more");
+            tracing::info!(
+                identity = self.election.identity,
+                "this operator does not lead any more"
+            );
         }
     }
 }

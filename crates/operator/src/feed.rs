@@ -97,11 +97,26 @@ impl Feed {
             let ours = || Config::default().page_size(PAGE).labels(&managed_by_selector());
             let all = Config::default().page_size(PAGE);
             let services: Api<DeserializeGuard<ModelService>> = typed(&self.client, namespace);
-            follows.push(Box::pin(self.clone().follow(services, all, Services, namespace.map(str::to_owned))));
+            follows.push(Box::pin(self.clone().follow(
+                services,
+                all,
+                Services,
+                namespace.map(str::to_owned),
+            )));
             let pods: Api<Pod> = typed(&self.client, namespace);
-            follows.push(Box::pin(self.clone().follow(pods, ours(), Pods, namespace.map(str::to_owned))));
+            follows.push(Box::pin(self.clone().follow(
+                pods,
+                ours(),
+                Pods,
+                namespace.map(str::to_owned),
+            )));
             let releases: Api<ControllerRevision> = typed(&self.client, namespace);
-            follows.push(Box::pin(self.clone().follow(releases, ours(), Releases, namespace.map(str::to_owned))));
+            follows.push(Box::pin(self.clone().follow(
+                releases,
+                ours(),
+                Releases,
+                namespace.map(str::to_owned),
+            )));
             for index in 0..OWNED.len() {
                 let Ok(index) = KindIndex::try_from(index) else {
                     continue;
@@ -111,7 +126,12 @@ impl Feed {
                 }
                 let children = dynamic(&self.client, &owned(index).resource(), namespace);
                 let namespace = namespace.map(str::to_owned);
-                follows.push(Box::pin(self.clone().follow(children, ours(), Children(index), namespace)));
+                follows.push(Box::pin(self.clone().follow(
+                    children,
+                    ours(),
+                    Children(index),
+                    namespace,
+                )));
             }
         }
         for follow in follows {
@@ -149,7 +169,11 @@ impl Feed {
                     }
                     Ok(Event::Delete(object)) => {
                         if let Some(key) = shelf.key(&object) {
-                            self.world.remove(&key, shelf.source(), object.meta().name.as_deref().unwrap_or_default());
+                            self.world.remove(
+                                &key,
+                                shelf.source(),
+                                object.meta().name.as_deref().unwrap_or_default(),
+                            );
                             self.wake(key, &shelf);
                         }
                     }
@@ -161,7 +185,11 @@ impl Feed {
                     }
                     Err(error) => {
                         self.metrics.watch_failed(shelf.name());
-                        tracing::warn!(watch = name, error = &error as &dyn std::error::Error, "a watch was interrupted");
+                        tracing::warn!(
+                            watch = name,
+                            error = &error as &dyn std::error::Error,
+                            "a watch was interrupted"
+                        );
                     }
                 }
             }

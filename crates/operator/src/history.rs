@@ -18,7 +18,9 @@ use crate::cluster::{CallError, Calls};
 use crate::desired::owner;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_MANAGER, SERVICE_LABEL, managed_by_selector};
+use crate::names::{
+    MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_MANAGER, SERVICE_LABEL, managed_by_selector,
+};
 use crate::world::{Entry, Release, World, owner_uid};
 
 /// Revisions that are kept beside the newest; as many as a StatefulSet keeps.
@@ -67,7 +69,12 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-fn release(key: &ServiceKey, service: &ModelService, revision: &str, number: i64) -> ControllerRevision {
+fn release(
+    key: &ServiceKey,
+    service: &ModelService,
+    revision: &str,
+    number: i64,
+) -> ControllerRevision {
     let spec = serde_json::to_value(&service.spec).unwrap_or_default();
     let labels = [(MANAGED_BY_LABEL, MANAGED_BY), (SERVICE_LABEL, &*key.name)];
     ControllerRevision {
@@ -86,7 +93,9 @@ fn release(key: &ServiceKey, service: &ModelService, revision: &str, number: i64
 /// The part of a spec that a revision consists of.
 fn content(spec: &Value) -> Value {
     let fields = FIELDS.into_iter().filter_map(|field| {
-        spec.get(field).filter(|value| !value.is_null()).map(|value| (field.to_owned(), value.clone()))
+        spec.get(field)
+            .filter(|value| !value.is_null())
+            .map(|value| (field.to_owned(), value.clone()))
     });
     Value::Object(fields.collect::<Map<_, _>>())
 }
@@ -179,16 +188,18 @@ fn choose(
     };
     let Some(wanted) = to else {
         let earlier = releases.iter().find(|release| data(release) != *current);
-        let earlier = earlier.ok_or_else(|| RollbackError::NoEarlier { service: service.to_owned() })?;
+        let earlier =
+            earlier.ok_or_else(|| RollbackError::NoEarlier { service: service.to_owned() })?;
         return Ok((name(earlier), data(earlier)));
     };
     let number = wanted.parse::<i64>().ok();
-    let found = releases
-        .iter()
-        .find(|release| name(release) == wanted || number == Some(release.revision));
+    let found =
+        releases.iter().find(|release| name(release) == wanted || number == Some(release.revision));
     let Some(found) = found else {
-        let known: Vec<String> =
-            releases.iter().map(|release| format!("{} ({})", release.revision, name(release))).collect();
+        let known: Vec<String> = releases
+            .iter()
+            .map(|release| format!("{} ({})", release.revision, name(release)))
+            .collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let (service, wanted) = (service.to_owned(), wanted.to_owned());
         return Err(RollbackError::NoSuchRevision { service, wanted, known });
@@ -241,6 +252,9 @@ mod tests {
         let spec = json!({"model": {"uri": "s3://a"}, "scaling": {"min": 3}, "resources": null});
         assert_eq!(content(&spec), json!({"model": {"uri": "s3://a"}}));
         let error = choose("iris", &content(&spec), vec![kept(1, "s3://a")], None);
-        assert_eq!(error.map_err(|error| error.to_string()), Err("`iris` has no revision before the one that it asks for".into()));
+        assert_eq!(
+            error.map_err(|error| error.to_string()),
+            Err("`iris` has no revision before the one that it asks for".into())
+        );
     }
 }

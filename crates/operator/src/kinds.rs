@@ -70,9 +70,8 @@ pub(crate) fn owned(index: KindIndex) -> &'static OwnedKind {
 
 /// Where a kind stands in the table.
 pub(crate) fn index_of(api_version: &str, kind: &str) -> Option<KindIndex> {
-    let at = OWNED.iter().position(|owned| {
-        owned.kind == kind && owned.api_version() == api_version
-    })?;
+    let at =
+        OWNED.iter().position(|owned| owned.kind == kind && owned.api_version() == api_version)?;
     KindIndex::try_from(at).ok()
 }
 

@@ -1,7 +1,7 @@
 //! What `/metrics` says: the names that dashboards for controllers know, and a few of our own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;

@@ -23,17 +23,35 @@ const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
 /// What is needed in each namespace with services.
 pub fn rules() -> Vec<Rule> {
-    let rule = |group, resource, verbs, why| Rule { group, resource, verbs, why, names: Vec::new() };
+    let rule =
+        |group, resource, verbs, why| Rule { group, resource, verbs, why, names: Vec::new() };
     let ours = "trainyard.dev";
     let mut rules = vec![
         rule(ours, "modelservices", &["get", "list", "watch"], "what is asked for"),
         rule(ours, "modelservices/status", &["patch"], "what came of it"),
-        rule(ours, "modelservices/finalizers", &["update"], "owner references that block a deletion in the foreground"),
+        rule(
+            ours,
+            "modelservices/finalizers",
+            &["update"],
+            "owner references that block a deletion in the foreground",
+        ),
         rule("", "pods", &["list", "watch"], "why a replica does not serve"),
-        rule("apps", "controllerrevisions", &["list", "watch", "create", "patch", "delete"], "revisions to roll back to"),
-        rule("events.k8s.io", "events", &["list", "create", "patch"], "warnings about pods, and our own events"),
+        rule(
+            "apps",
+            "controllerrevisions",
+            &["list", "watch", "create", "patch", "delete"],
+            "revisions to roll back to",
+        ),
+        rule(
+            "events.k8s.io",
+            "events",
+            &["list", "create", "patch"],
+            "warnings about pods, and our own events",
+        ),
     ];
-    rules.extend(OWNED.iter().map(|kind| rule(kind.group, kind.plural, OWN, "what a service is made of")));
+    rules.extend(
+        OWNED.iter().map(|kind| rule(kind.group, kind.plural, OWN, "what a service is made of")),
+    );
     rules
 }
 
@@ -61,7 +79,10 @@ pub fn manifests(scope: &Scope, namespace: &str, account: &str, lease: &str) -> 
             .iter()
             .flat_map(|watched| {
                 let watched = Some(watched.as_str());
-                [role("Role", name, watched, &rules()), binding("Role", name, watched, (namespace, account))]
+                [
+                    role("Role", name, watched, &rules()),
+                    binding("Role", name, watched, (namespace, account)),
+                ]
             })
             .collect(),
     };
@@ -90,7 +111,12 @@ fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &[Rule]) -> Valu
     })
 }
 
-fn binding(role: &str, name: &str, namespace: Option<&str>, (home, account): (&str, &str)) -> Value {
+fn binding(
+    role: &str,
+    name: &str,
+    namespace: Option<&str>,
+    (home, account): (&str, &str),
+) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" },
@@ -117,8 +143,13 @@ mod tests {
         for rule in rules().into_iter().chain(own_rules("l")) {
             let words = [&[rule.group, rule.resource], rule.verbs].concat();
             assert!(!words.contains(&"*"), "{rule:?}");
-            assert!(!["secrets", "roles", "clusterroles", "nodes"].contains(&rule.resource), "{rule:?}");
-            assert!(!["escalate", "bind", "impersonate"].iter().any(|verb| rule.verbs.contains(verb)));
+            assert!(
+                !["secrets", "roles", "clusterroles", "nodes"].contains(&rule.resource),
+                "{rule:?}"
+            );
+            assert!(
+                !["escalate", "bind", "impersonate"].iter().any(|verb| rule.verbs.contains(verb))
+            );
         }
     }
 
@@ -127,10 +158,29 @@ mod tests {
         let scope = Scope::Namespaces(vec!["a".into(), "b".into()]);
         let kinds = |scope: &Scope| -> Vec<String> {
             let all = manifests(scope, "trainyard", "operator", "l");
-            let show = |o: &Value| format!("{} {}", o["kind"].as_str().unwrap_or_default(), o["metadata"]["namespace"].as_str().unwrap_or("-"));
+            let show = |o: &Value| {
+                format!(
+                    "{} {}",
+                    o["kind"].as_str().unwrap_or_default(),
+                    o["metadata"]["namespace"].as_str().unwrap_or("-")
+                )
+            };
             all.iter().map(show).collect()
         };
-        assert_eq!(kinds(&scope), ["Role a", "RoleBinding a", "Role b", "RoleBinding b", "Role trainyard", "RoleBinding trainyard"]);
-        assert_eq!(kinds(&Scope::Cluster), ["ClusterRole -", "ClusterRoleBinding -", "Role trainyard", "RoleBinding trainyard"]);
+        assert_eq!(
+            kinds(&scope),
+            [
+                "Role a",
+                "RoleBinding a",
+                "Role b",
+                "RoleBinding b",
+                "Role trainyard",
+                "RoleBinding trainyard"
+            ]
+        );
+        assert_eq!(
+            kinds(&Scope::Cluster),
+            ["ClusterRole -", "ClusterRoleBinding -", "Role trainyard", "RoleBinding trainyard"]
+        );
     }
 }

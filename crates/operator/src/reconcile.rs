@@ -78,25 +78,23 @@ async fn bring_about(
     entry: &Entry,
 ) -> Result<Ended, CallError> {
     let desired = desire(key, service, &ctx.cluster);
-    let mut problem = None;
-    let mut applied = Ok(());
-    match &desired {
+    let (problem, applied) = match &desired {
         Ok(desired) => match apply_all(ctx, key, (service, entry), desired).await {
-            Ok(found) => problem = found,
+            Ok(found) => (found, Ok(())),
             Err(CallError::Gone { what }) => {
                 tracing::debug!(what, "nothing to reconcile any more");
                 return Ok(Ended::Settled);
             }
             Err(CallError::Rejected { what, reason }) => {
                 let message = format!("the API server refuses to {what}: {reason}");
-                problem = Some(Problem { reason: Reason::ApplyRejected, message: message.clone() });
-                applied = Err(CallError::Rejected { what, reason });
+                let problem = Problem { reason: Reason::ApplyRejected, message };
+                (Some(problem), Err(CallError::Rejected { what, reason }))
             }
             // Nobody could be told now; the next try tells what there is to tell.
             Err(error) => return Err(error),
         },
-        Err(found) => problem = Some(found.clone()),
-    }
+        Err(found) => (Some(found.clone()), Ok(())),
+    };
     // What was applied just now is seen already.
     let entry = ctx.world.entry(key).unwrap_or_default();
     let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await?;
@@ -210,10 +208,20 @@ async fn ensure(
         Some((_, child)) if child.is_ending => return Ok(None),
         Some((Standing::AsWanted, _)) => return Ok(None),
         Some((Standing::Drifted(paths), _)) => {
-            tracing::info!(kind = owned.kind, name = wanted.name, ?paths, "repairs what was changed");
+            tracing::info!(
+                kind = owned.kind,
+                name = wanted.name,
+                ?paths,
+                "repairs what was changed"
+            );
             ctx.metrics.repaired(owned.plural);
             let paths = paths.iter().take(3).map(|path| format!("`{path}`")).collect::<Vec<_>>();
-            let note = format!("{} `{}` was changed at {}, and is as wanted again", owned.kind, wanted.name, paths.join(", "));
+            let note = format!(
+                "{} `{}` was changed at {}, and is as wanted again",
+                owned.kind,
+                wanted.name,
+                paths.join(", ")
+            );
             let news = News { is_warning: false, reason: "DriftRepaired".into(), note };
             ctx.announcer.announce(key, uid, news);
         }
@@ -221,7 +229,8 @@ async fn ensure(
         None => {
             // Not of ours as far as we can see. An apply would make it so, and delete it one day.
             if let Some(there) = ctx.calls.look_up(key, wanted.kind, &wanted.name).await? {
-                let is_labelled = there.labels.as_ref().is_some_and(|l| l.contains_key(MANAGED_BY_LABEL));
+                let is_labelled =
+                    there.labels.as_ref().is_some_and(|l| l.contains_key(MANAGED_BY_LABEL));
                 let owner = owner_uid(&there);
                 let is_ours = owner.as_deref() == Some(uid) || (owner.is_none() && is_labelled);
                 if !is_ours {
@@ -288,7 +297,10 @@ async fn tell(
     let before = service.status.as_ref();
     // Conditions of others are theirs.
     let is_same = before.is_some_and(|before| {
-        let ours = before.conditions.iter().filter(|c| status.conditions.iter().any(|o| o.type_ == c.type_));
+        let ours = before
+            .conditions
+            .iter()
+            .filter(|c| status.conditions.iter().any(|o| o.type_ == c.type_));
         let others = ModelServiceStatus { conditions: status.conditions.clone(), ..before.clone() };
         others == status && ours.eq(status.conditions.iter())
     });
@@ -336,7 +348,8 @@ async fn tell_unreadable(ctx: &Ctx, key: &ServiceKey, error: &str) -> Result<End
     let (version, generation) = (raw.metadata.resource_version, raw.metadata.generation);
     ctx.calls.set_raw_conditions(key, version, &conditions, generation).await?;
     ctx.metrics.wrote("ModelService", "status");
-    let news = News { is_warning: true, reason: problem.reason.as_str().into(), note: problem.message };
+    let news =
+        News { is_warning: true, reason: problem.reason.as_str().into(), note: problem.message };
     ctx.announcer.announce(key, raw.metadata.uid.as_deref().unwrap_or_default(), news);
     Ok(Ended::Settled)
 }
@@ -364,19 +377,28 @@ impl Looks {
     ) -> Result<Looked, CallError> {
         let target = desired.map(|desired| desired.revision.as_str());
         let silent = |pod: &&PodFacts| {
-            pod.is_replica() && !pod.ready && pod.trouble.is_none() && pod.revision.as_deref() == target
+            pod.is_replica()
+                && !pod.ready
+                && pod.trouble.is_none()
+                && pod.revision.as_deref() == target
         };
-        let Some(pod) = entry.pods().filter(silent).min_by_key(|pod| (pod.created, &pod.name)) else {
+        let Some(pod) = entry.pods().filter(silent).min_by_key(|pod| (pod.created, &pod.name))
+        else {
             self.forget(key);
             return Ok(Looked::default());
         };
         let age = Timestamp::now().as_second().saturating_sub(pod.created);
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
         let before = self.lock().get(key).filter(|look| look.pod == pod.name).cloned();
-        let mut look = before.unwrap_or_else(|| Look { pod: pod.name.clone(), next_at: FIRST_LOOK, said: None });
+        let mut look = before.unwrap_or_else(|| Look {
+            pod: pod.name.clone(),
+            next_at: FIRST_LOOK,
+            said: None,
+        });
         if age >= look.next_at {
             let warnings = ctx.calls.warnings(key, &pod.name).await?;
-            look.said = warnings.iter().find_map(|(reason, note)| of_event(&pod.name, reason, note));
+            look.said =
+                warnings.iter().find_map(|(reason, note)| of_event(&pod.name, reason, note));
             look.next_at = age + age.clamp(FIRST_LOOK, LONGEST_LOOK);
         }
         let looked = Looked {

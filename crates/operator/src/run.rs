@@ -100,6 +100,7 @@ async fn elect_and_act(
     let metrics = &acting.ctx.metrics;
     metrics.leads(lease, false);
     let (mut candidate, mut leads) = Candidate::new(client, settings.election.clone());
+    let mut watched = leads.clone();
     let acts = async {
         loop {
             // The candidate lives as long as this.
@@ -114,7 +115,6 @@ async fn elect_and_act(
             }
         }
     };
-    let mut watched = leads.clone();
     // Told to stop while somebody else leads: there is nothing to end.
     let idle = async {
         stop.cancelled().await;

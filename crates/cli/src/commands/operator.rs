@@ -19,10 +19,21 @@ use crate::yaml::documents;
 #[derive(Args)]
 pub(crate) struct Operator {
     /// Namespace of the operator itself, where its Lease is
-    #[arg(short, long, env = "POD_NAMESPACE", default_value = "trainyard", value_name = "NAMESPACE")]
+    #[arg(
+        short,
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "trainyard",
+        value_name = "NAMESPACE"
+    )]
     namespace: String,
     /// A namespace to work in; may be repeated [default: all]
-    #[arg(long = "watch-namespace", env = "WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(
+        long = "watch-namespace",
+        env = "WATCH_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAMESPACE"
+    )]
     watch_namespaces: Vec<String>,
     #[command(flatten)]
     objects: super::render::ClusterArgs,
@@ -51,7 +62,12 @@ pub(crate) struct Operator {
     #[arg(long)]
     print_rbac: bool,
     /// The service account in them
-    #[arg(long, default_value = "trainyard-operator", value_name = "NAME", requires = "print_rbac")]
+    #[arg(
+        long,
+        default_value = "trainyard-operator",
+        value_name = "NAME",
+        requires = "print_rbac"
+    )]
     service_account: String,
 }
 

@@ -100,7 +100,9 @@ impl Calls {
         uid: &str,
     ) -> Result<(), CallError> {
         let params = delete_params(uid);
-        match within(what("delete", key, kind, name), self.owned(key, kind).delete(name, &params)).await {
+        match within(what("delete", key, kind, name), self.owned(key, kind).delete(name, &params))
+            .await
+        {
             Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -144,7 +146,8 @@ impl Calls {
             "metadata": {"resourceVersion": version},
             "status": {"conditions": conditions, "observedGeneration": generation},
         });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let what = format!("write the conditions of the ModelService {key}");
         let api = self.raw(key);
         within(what, api.patch_status(&key.name, &params, &Patch::Merge(&body))).await.map(|_| ())
@@ -172,7 +175,8 @@ impl Calls {
         name: &str,
         number: i64,
     ) -> Result<ControllerRevision, CallError> {
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let what = format!("renumber the revision {name} of the ModelService {key}");
         let body = Patch::Merge(json!({"revision": number}));
         within(what, self.releases(key).patch(name, &params, &body)).await
@@ -200,7 +204,8 @@ impl Calls {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
         let fields = format!("regarding.kind=Pod,regarding.name={pod},type=Warning");
         let params = ListParams::default().fields(&fields).limit(50);
-        let mut events = within(format!("list the events of the pod {pod}"), api.list(&params)).await?.items;
+        let mut events =
+            within(format!("list the events of the pod {pod}"), api.list(&params)).await?.items;
         events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
         let told = events.into_iter();
         Ok(told.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect())
@@ -213,8 +218,14 @@ impl Calls {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let what = format!("publish the event {namespace}/{name}");
         if event.series.is_some() {
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-            match within(what.clone(), api.patch(&name, &params, &Patch::Merge(json!({"series": event.series})))).await {
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+            match within(
+                what.clone(),
+                api.patch(&name, &params, &Patch::Merge(json!({"series": event.series}))),
+            )
+            .await
+            {
                 // It has lived its hour: a new one starts.
                 Err(CallError::Gone { .. }) => {}
                 result => return result.map(|_| ()),

@@ -10,7 +10,9 @@ use crate::settings::RequestRate;
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("no cluster is known: neither a kubeconfig (KUBECONFIG or ~/.kube/config) nor the service account of a pod can be read")]
+    #[error(
+        "no cluster is known: neither a kubeconfig (KUBECONFIG or ~/.kube/config) nor the service account of a pod can be read"
+    )]
     NoCluster { source: Box<kube_client::config::InferConfigError> },
     #[error("the kubeconfig's context `{context}` cannot be used")]
     NoContext { context: String, source: Box<KubeconfigError> },
@@ -22,10 +24,14 @@ pub enum ClientError {
 ///
 /// With a context, that of the kubeconfig; without one, the kubeconfig's current context, or the
 /// service account of the pod.
-pub async fn client(context: Option<&str>, rate: RequestRate) -> Result<CountedClient, ClientError> {
+pub async fn client(
+    context: Option<&str>,
+    rate: RequestRate,
+) -> Result<CountedClient, ClientError> {
     let mut config = match context {
         Some(context) => {
-            let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
+            let options =
+                KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
             Config::from_kubeconfig(&options).await.map_err(|source| ClientError::NoContext {
                 context: context.to_owned(),
                 source: Box::new(source),
@@ -38,7 +44,8 @@ pub async fn client(context: Option<&str>, rate: RequestRate) -> Result<CountedC
     // A worker that sleeps on a busy server does nothing else; the queue has its own back-off.
     config.default_retry = false;
     let address = config.cluster_url.to_string();
-    let failed = |source| ClientError::Client { address: address.clone(), source: Box::new(source) };
+    let failed =
+        |source| ClientError::Client { address: address.clone(), source: Box::new(source) };
     let counts = RequestCounts::default();
     let builder = ClientBuilder::try_from(config).map_err(failed)?;
     let client = builder.with_layer(&Throttle::new(rate, counts.clone())).build();

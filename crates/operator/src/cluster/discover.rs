@@ -21,8 +21,10 @@ pub(crate) async fn custom_apis(client: &Client) -> BTreeSet<String> {
         match timeout(DEADLINE, client.list_api_groups()).await {
             Ok(Ok(groups)) => {
                 let versions = groups.groups.into_iter().flat_map(|group| group.versions);
-                let there: BTreeSet<String> = versions.map(|version| version.group_version).collect();
-                let used = OWNED.iter().filter(|kind| kind.is_custom).map(|kind| kind.api_version());
+                let there: BTreeSet<String> =
+                    versions.map(|version| version.group_version).collect();
+                let used =
+                    OWNED.iter().filter(|kind| kind.is_custom).map(|kind| kind.api_version());
                 return used.filter(|version| there.contains(version)).collect();
             }
             Ok(Err(error)) => {

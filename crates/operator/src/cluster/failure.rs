@@ -26,7 +26,8 @@ impl CallError {
         let Error::Api(status) = &error else {
             return Self::Passing { what, not_before: None, source: Some(Box::new(error)) };
         };
-        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        let causes =
+            status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
         let is_ending = causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
         match status.code {
             404 | 410 => Self::Gone { what },
@@ -34,7 +35,8 @@ impl CallError {
             409 => Self::Conflict { what, source: Box::new(error) },
             // A timeout, and too much at once.
             408 | 429 => {
-                let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+                let seconds =
+                    status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
                 let not_before = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
                 Self::Passing { what, not_before, source: Some(Box::new(error)) }
             }
@@ -74,7 +76,8 @@ mod tests {
         assert!(matches!(of(json!({"code": 409})), CallError::Conflict { .. }));
         assert!(matches!(of(json!({"code": 422, "message": "no"})), CallError::Rejected { .. }));
         assert!(matches!(of(json!({"code": 403, "message": "no"})), CallError::Rejected { .. }));
-        let ending = json!({"code": 403, "details": {"causes": [{"reason": "NamespaceTerminating"}]}});
+        let ending =
+            json!({"code": 403, "details": {"causes": [{"reason": "NamespaceTerminating"}]}});
         assert!(matches!(of(ending), CallError::Gone { .. }));
         assert!(matches!(of(json!({"code": 500})), CallError::Passing { not_before: None, .. }));
         let busy = of(json!({"code": 429, "details": {"retryAfterSeconds": 7}}));

@@ -7,7 +7,7 @@ mod failure;
 mod throttle;
 
 pub(crate) use calls::Calls;
-pub(crate) use discover::custom_apis;
 pub use client::{ClientError, CountedClient, client};
+pub(crate) use discover::custom_apis;
 pub(crate) use failure::CallError;
 pub(crate) use throttle::RequestCounts;

@@ -23,7 +23,12 @@ impl RequestCounts {
     }
 
     fn count(&self, method: String, code: u16) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((method, code)).or_default() += 1;
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry((method, code))
+            .or_default() += 1;
     }
 }
 

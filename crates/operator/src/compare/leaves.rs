@@ -93,7 +93,8 @@ impl Place {
         place.is_quantity = matches!(self.field.as_str(), "requests" | "limits")
             || matches!(name, "sizeLimit" | "averageValue" | "storage");
         name.clone_into(&mut place.field);
-        place.path = if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) };
+        place.path =
+            if self.path.is_empty() { name.into() } else { format!("{}.{name}", self.path) };
         place
     }
 
@@ -264,8 +265,10 @@ mod tests {
 
     #[test]
     fn a_digest_does_not_depend_on_the_order_of_keys() {
-        let one: Value = serde_json::from_str(r#"{"a": {"b": 1, "c": [1, 2]}, "d": 2}"#).expect("JSON");
-        let two: Value = serde_json::from_str(r#"{"d": 2, "a": {"c": [1, 2], "b": 1}}"#).expect("JSON");
+        let one: Value =
+            serde_json::from_str(r#"{"a": {"b": 1, "c": [1, 2]}, "d": 2}"#).expect("JSON");
+        let two: Value =
+            serde_json::from_str(r#"{"d": 2, "a": {"c": [1, 2], "b": 1}}"#).expect("JSON");
         assert_eq!(digest(&one), digest(&two));
         assert_ne!(digest(&one), digest(&json!({"a": {"b": 1, "c": [2, 1]}, "d": 2})));
     }

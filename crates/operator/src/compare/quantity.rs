@@ -68,7 +68,8 @@ mod tests {
         check_equal(".5", "500m");
         check_equal("-1", "-1000m");
         check_equal("1E", "1000P");
-        for nonsense in ["", "Gi", "1 Gi", "one", "1e999", "1.2.3", "--1", "9".repeat(60).as_str()] {
+        for nonsense in ["", "Gi", "1 Gi", "one", "1e999", "1.2.3", "--1", "9".repeat(60).as_str()]
+        {
             assert_eq!(parse(nonsense), None, "{nonsense}");
         }
         assert_ne!(parse("1"), parse("2"));

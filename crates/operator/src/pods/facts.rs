@@ -40,10 +40,7 @@ impl PodFacts {
             ready: ready && !ending,
             ending,
             ended: matches!(phase, "Succeeded" | "Failed"),
-            created: metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(0, |time| time.0.as_second()),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             trouble: if ending { None } else { trouble::of_pod(pod).map(Box::new) },
         }
     }

@@ -6,4 +6,4 @@ mod trouble;
 
 pub(crate) use facts::PodFacts;
 pub(crate) use reason::Reason;
-pub(crate) use trouble::{Trouble, of_create_failure, of_event, of_pod};
+pub(crate) use trouble::{Trouble, of_create_failure, of_event};

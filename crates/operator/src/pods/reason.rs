@@ -141,3 +141,13 @@ impl Reason {
         Self::ProgressDeadlineExceeded,
     ];
 }
+
+#[test]
+fn the_docs_have_a_row_for_each() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operator.md");
+    let docs = std::fs::read_to_string(path).expect("the page is there");
+    for reason in Reason::ALL {
+        let row = format!("| `{}` | ", reason.as_str());
+        assert!(docs.contains(&row), "docs/operator.md has no row for {}", reason.as_str());
+    }
+}

@@ -84,7 +84,8 @@ impl Trouble {
             | Reason::ApplyRejected
             | Reason::ProgressDeadlineExceeded => format!("pod `{pod}`"),
         };
-        let detail = if self.detail.is_empty() { String::new() } else { format!(": {}", self.detail) };
+        let detail =
+            if self.detail.is_empty() { String::new() } else { format!(": {}", self.detail) };
         format!("{what}{detail}; {}", self.mend())
     }
 
@@ -92,9 +93,12 @@ impl Trouble {
         let Self { pod, container, detail, .. } = self;
         match self.reason {
             Reason::QuotaExceeded => {
-                "raise the namespace's ResourceQuota, or lower `spec.resources` or `spec.scaling`".into()
+                "raise the namespace's ResourceQuota, or lower `spec.resources` or `spec.scaling`"
+                    .into()
             }
-            Reason::PodForbidden => "change what admission objects to, or the namespace's policy".into(),
+            Reason::PodForbidden => {
+                "change what admission objects to, or the namespace's policy".into()
+            }
             Reason::PodCreateFailed => "see the events of the service's ReplicaSet".into(),
             Reason::ModelForbidden => {
                 "give `spec.model.credentialsSecret` a Secret that may read the model".into()
@@ -106,7 +110,8 @@ impl Trouble {
             Reason::ModelUnavailable => "it is tried again; let the nodes reach the store".into(),
             Reason::ModelFetchFailed => format!("see `kubectl logs {pod} -c {container}`"),
             Reason::ImagePullFailed => {
-                "correct `spec.runtime.image`, or let the nodes reach the registry and log in to it".into()
+                "correct `spec.runtime.image`, or let the nodes reach the registry and log in to it"
+                    .into()
             }
             Reason::ContainerConfigError => "create what the message names".into(),
             Reason::ContainerStartFailed => {
@@ -118,8 +123,12 @@ impl Trouble {
             }
             Reason::Unschedulable => mend_placement(detail).into(),
             Reason::VolumeMountFailed => "create or mend the volume that the message names".into(),
-            Reason::SandboxFailed => "look at the node's container runtime and network plugin".into(),
-            Reason::PodFailed => "its ReplicaSet makes another one; look at the node if it goes on".into(),
+            Reason::SandboxFailed => {
+                "look at the node's container runtime and network plugin".into()
+            }
+            Reason::PodFailed => {
+                "its ReplicaSet makes another one; look at the node if it goes on".into()
+            }
             Reason::ProbeFailing => {
                 format!("if it goes on, see `kubectl logs {pod}`")
             }
@@ -161,9 +170,11 @@ pub(crate) fn of_pod(pod: &Pod) -> Option<Trouble> {
         let detail: Vec<&str> = said.into_iter().flatten().collect();
         return Some(Trouble::new(Reason::PodFailed, name, &detail.join(": ")));
     }
-    let unscheduled = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "PodScheduled" && condition.status == "False"
-    });
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     if let Some(condition) = unscheduled {
         let detail = condition.message.as_deref().unwrap_or_default();
         return Some(Trouble::new(Reason::Unschedulable, name, first_sentence(detail)));
@@ -190,8 +201,13 @@ fn of_container(pod: &str, status: &ContainerStatus, is_init: bool) -> Option<Tr
     let detail = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
     let make = |reason, detail: &str| Some(Trouble::new(reason, pod, detail).in_container(status));
     match waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-        | "ImageInspectError" | "RegistryUnavailable" | "SignatureValidationFailed" => {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => {
             return make(Reason::ImagePullFailed, without_back_off(detail));
         }
         "CreateContainerConfigError" => return make(Reason::ContainerConfigError, detail),
@@ -256,7 +272,8 @@ fn without_back_off(detail: &str) -> &str {
     let Some(rest) = detail.strip_prefix("Back-off pulling image ") else {
         return detail;
     };
-    rest.split_once(": ").map_or("", |(_, cause)| cause.strip_prefix("ErrImagePull: ").unwrap_or(cause))
+    rest.split_once(": ")
+        .map_or("", |(_, cause)| cause.strip_prefix("ErrImagePull: ").unwrap_or(cause))
 }
 
 /// What kept the Deployment from creating pods: the message of its `ReplicaFailure` condition.
@@ -295,8 +312,7 @@ pub(crate) fn of_event(pod: &str, reason: &str, note: &str) -> Option<Trouble> {
 
 /// The end of what a container wrote, in one line.
 fn last_lines(message: &str) -> String {
-    let lines: Vec<&str> =
-        message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut from = lines.len();
     let mut length = 0;
     while from > 0 && length + lines[from - 1].len() <= LONGEST_DETAIL {

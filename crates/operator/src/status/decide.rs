@@ -61,7 +61,13 @@ pub(crate) fn decide(seen: &Seen<'_>) -> ModelServiceStatus {
         // What only a plan tells stays while there is none, since the objects stay too.
         url: seen.url.clone().or_else(|| kept.and_then(|status| status.url.clone())),
         revision: counts.serving.map(str::to_owned),
-        replicas: seen.pods.iter().filter(|pod| pod.is_replica()).count().try_into().unwrap_or(u32::MAX),
+        replicas: seen
+            .pods
+            .iter()
+            .filter(|pod| pod.is_replica())
+            .count()
+            .try_into()
+            .unwrap_or(u32::MAX),
         ready_replicas: counts.ready,
         selector: seen.selector.clone().or_else(|| kept.and_then(|status| status.selector.clone())),
         revisions: counts.revisions,
@@ -198,7 +204,10 @@ fn in_numbers(
     let is_rollout = !facts.is_complete() || counts.others > 0;
     let deadline = (facts.is_late() && is_rollout).then(|| {
         let waiting = trouble.map_or_else(|| of_wanted.clone(), Trouble::message);
-        (Reason::ProgressDeadlineExceeded, format!("no progress within the time allowed: {waiting}"))
+        (
+            Reason::ProgressDeadlineExceeded,
+            format!("no progress within the time allowed: {waiting}"),
+        )
     });
     let found = trouble.map(|trouble| (trouble.reason, trouble.message()));
     // A cause says more than that time has passed.
@@ -213,8 +222,13 @@ fn in_numbers(
     let cause = stuck.clone().or(found).map(|(reason, message)| (reason.as_str(), message));
     let (why, message) = cause.clone().unwrap_or((under_way, of_wanted));
     let progressing = match stalls {
-        Some((reason, _)) => Verdict::no(reason.as_str(), "waits for a change of the spec or of what stands in its way"),
-        None => Verdict::yes(cause.as_ref().map_or(under_way, |(reason, _)| reason), message.clone()),
+        Some((reason, _)) => Verdict::no(
+            reason.as_str(),
+            "waits for a change of the spec or of what stands in its way",
+        ),
+        None => {
+            Verdict::yes(cause.as_ref().map_or(under_way, |(reason, _)| reason), message.clone())
+        }
     };
     let degraded = match (&cause, counts.serving) {
         (Some((reason, message)), Some(serving)) => {

@@ -4,6 +4,5 @@ mod conditions;
 mod decide;
 mod news;
 
-pub(crate) use conditions::{Kind, merge};
 pub(crate) use decide::{Problem, Seen, decide, stalled_only};
 pub(crate) use news::{News, news};

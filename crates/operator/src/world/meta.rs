@@ -11,7 +11,11 @@ const GROUP: &str = "trainyard.dev/";
 /// The version of an object, as a number. They are compared only to ignore what is older than what
 /// we know already; one that is no number counts as newest, so that nothing is missed.
 pub(crate) fn resource_version(metadata: &ObjectMeta) -> u64 {
-    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
+    metadata
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 /// The service that an object belongs to, by its label.

@@ -81,7 +81,9 @@ impl World {
         let resource_version = meta::resource_version(metadata);
         let mut entries = self.lock();
         let known = &mut entries.entry(key).or_default().resource;
-        if let Some(known) = known.as_mut().filter(|known| known.resource_version >= resource_version) {
+        if let Some(known) =
+            known.as_mut().filter(|known| known.resource_version >= resource_version)
+        {
             known.epoch = known.epoch.max(epoch);
             return false;
         }
@@ -137,7 +139,12 @@ impl World {
     }
 
     /// Takes in a kept revision.
-    pub(crate) fn put_release(&self, key: ServiceKey, kept: &ControllerRevision, epoch: u32) -> bool {
+    pub(crate) fn put_release(
+        &self,
+        key: ServiceKey,
+        kept: &ControllerRevision,
+        epoch: u32,
+    ) -> bool {
         let metadata = &kept.metadata;
         let release = Release {
             name: metadata.name.as_deref().unwrap_or_default().into(),
@@ -233,7 +240,9 @@ impl World {
         };
         let known = entry.children.iter_mut().find(|c| c.kind == kind && c.name == name);
         match known {
-            Some(known) if known.resource_version == version => known.settle(wanted, leaves, digest),
+            Some(known) if known.resource_version == version => {
+                known.settle(wanted, leaves, digest)
+            }
             // A watch was faster, with what came after; that is to be compared.
             _ => Vec::new(),
         }

@@ -44,9 +44,11 @@ fn images() {
         container(json!({"waiting": {"reason": reason, "message": message}}), json!({}), 0)
     };
     let not_found = "rpc error: code = NotFound desc = failed to pull and unpack image \"registry.example/model:1\": not found";
-    let words = ["`iris-7c9-x`", "`registry.example/model:1`", "code = NotFound", "`spec.runtime.image`"];
+    let words =
+        ["`iris-7c9-x`", "`registry.example/model:1`", "code = NotFound", "`spec.runtime.image`"];
     check(waiting("ErrImagePull", not_found), Some(Reason::ImagePullFailed), &words);
-    let back_off = format!("Back-off pulling image \"registry.example/model:1\": ErrImagePull: {not_found}");
+    let back_off =
+        format!("Back-off pulling image \"registry.example/model:1\": ErrImagePull: {not_found}");
     check(waiting("ImagePullBackOff", &back_off), Some(Reason::ImagePullFailed), &words);
     let same = of_pod(&pod(waiting("ErrImagePull", not_found)));
     assert_eq!(same, of_pod(&pod(waiting("ImagePullBackOff", &back_off))));
@@ -67,7 +69,9 @@ fn placement() {
         }]})
     };
     check(
-        unschedulable("0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."),
+        unschedulable(
+            "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.",
+        ),
         Some(Reason::Unschedulable),
         &["0/2 nodes are available: 2 Insufficient cpu;", "`spec.resources`"],
     );
@@ -77,7 +81,9 @@ fn placement() {
         &["`spec.resources.gpu`"],
     );
     check(
-        unschedulable("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."),
+        unschedulable(
+            "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.",
+        ),
         Some(Reason::Unschedulable),
         &["`spec.placement.nodeSelector`"],
     );
@@ -101,9 +107,16 @@ fn fetching_the_model() {
     check(
         said(4, "AccessDenied: access to s3://models/iris was refused (403)\n"),
         Some(Reason::ModelForbidden),
-        &["cannot fetch the model: access to s3://models/iris was refused (403); ", "credentialsSecret"],
+        &[
+            "cannot fetch the model: access to s3://models/iris was refused (403); ",
+            "credentialsSecret",
+        ],
     );
-    check(said(3, "NotFound: there is nothing"), Some(Reason::ModelNotFound), &["model: there is nothing; correct `spec.model.uri`"]);
+    check(
+        said(3, "NotFound: there is nothing"),
+        Some(Reason::ModelNotFound),
+        &["model: there is nothing; correct `spec.model.uri`"],
+    );
     check(said(5, "DigestMismatch: other"), Some(Reason::ModelMismatch), &["sha256"]);
     check(said(7, "Unavailable: connection refused"), Some(Reason::ModelUnavailable), &[]);
     check(said(2, ""), Some(Reason::ModelFetchFailed), &["kubectl logs iris-7c9-x -c fetch-model"]);
@@ -112,9 +125,7 @@ fn fetching_the_model() {
 
 #[test]
 fn containers_that_end() {
-    let ended = |code: i32, reason: &str, message: &str| {
-        json!({"terminated": {"exitCode": code, "reason": reason, "message": message}})
-    };
+    let ended = |code: i32, reason: &str, message: &str| json!({"terminated": {"exitCode": code, "reason": reason, "message": message}});
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}});
     let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
     check(
@@ -123,20 +134,34 @@ fn containers_that_end() {
         &["memory limit; raise `spec.resources.memory`"],
     );
     check(
-        container(waiting.clone(), ended(1, "Error", "loading\nerror: model.onnx is no ONNX model\n"), 3),
+        container(
+            waiting.clone(),
+            ended(1, "Error", "loading\nerror: model.onnx is no ONNX model\n"),
+            3,
+        ),
         Some(Reason::CrashLoop),
-        &["exit code 1: loading | error: model.onnx is no ONNX model; see `kubectl logs iris-7c9-x -c model --previous`"],
+        &[
+            "exit code 1: loading | error: model.onnx is no ONNX model; see `kubectl logs iris-7c9-x -c model --previous`",
+        ],
     );
     // Between two crashes it runs, and is not well for that.
     check(container(running.clone(), ended(1, "Error", ""), 1), Some(Reason::CrashLoop), &[]);
-    check(container(ended(2, "Error", ""), json!({}), 0), Some(Reason::CrashLoop), &["exit code 2"]);
+    check(
+        container(ended(2, "Error", ""), json!({}), 0),
+        Some(Reason::CrashLoop),
+        &["exit code 2"],
+    );
     check(
         container(running.clone(), ended(143, "Error", ""), 1),
         Some(Reason::StartupProbeFailed),
         &["startup probe"],
     );
     check(
-        container(waiting, ended(128, "StartError", "exec: \"nope\": executable file not found"), 1),
+        container(
+            waiting,
+            ended(128, "StartError", "exec: \"nope\": executable file not found"),
+            1,
+        ),
         Some(Reason::ContainerStartFailed),
         &["executable file not found", "`spec.runtime.command`"],
     );
@@ -161,7 +186,11 @@ fn failed_pods_and_pods_that_cannot_be_created() {
 
 #[test]
 fn events_tell_what_a_status_does_not() {
-    let probe = of_event("p", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503");
+    let probe = of_event(
+        "p",
+        "Unhealthy",
+        "Readiness probe failed: HTTP probe failed with statuscode: 503",
+    );
     assert!(probe.expect("known").message().contains("is not ready: Readiness probe failed"));
     assert_eq!(of_event("p", "BackOff", "").map(|trouble| trouble.reason), None);
 }

@@ -192,7 +192,8 @@ fn a_problem_of_the_spec_is_told_while_the_old_revision_serves() {
     seen.target = None;
     seen.problem = Some(Problem { reason: Reason::InvalidSpec, message: "`spec.x`: no".into() });
     let status = decide(&seen);
-    let expected = "!Ready=InvalidSpec !Progressing=InvalidSpec Degraded=InvalidSpec Stalled=InvalidSpec";
+    let expected =
+        "!Ready=InvalidSpec !Progressing=InvalidSpec Degraded=InvalidSpec Stalled=InvalidSpec";
     assert_eq!(shown(&status), expected);
     assert_eq!(status.revision.as_deref(), Some(OLD));
     assert_eq!(status.conditions[3].message, "`spec.x`: no");
@@ -203,11 +204,15 @@ fn a_problem_of_the_spec_is_told_while_the_old_revision_serves() {
 
 #[test]
 fn revisions_and_their_shares() {
-    let pods = [pod("a", OLD, true), pod("b", OLD, true), pod("c", NEW, true), pod("d", NEW, false)];
+    let pods =
+        [pod("a", OLD, true), pod("b", OLD, true), pod("c", NEW, true), pod("d", NEW, false)];
     let deployment = facts(3, Progress::UnderWay);
     let status = decide(&seen(Some(&deployment), &pods));
-    let shown: Vec<_> =
-        status.revisions.iter().map(|r| (r.name.as_str(), r.traffic, r.replicas, r.ready_replicas)).collect();
+    let shown: Vec<_> = status
+        .revisions
+        .iter()
+        .map(|r| (r.name.as_str(), r.traffic, r.replicas, r.ready_replicas))
+        .collect();
     assert_eq!(shown, [(OLD, 67, 2, 2), (NEW, 33, 2, 1)]);
     assert_eq!((status.replicas, status.ready_replicas), (4, 3));
 }

@@ -49,7 +49,9 @@ fn check(world: &World, wanted: &Wanted, expected: Standing) {
 #[test]
 fn an_object_is_compared_once_and_again_after_it_changed() {
     let (world, ours) = (World::default(), wanted(80));
-    assert!(world.compare(&key(), (service_kind(), "iris"), (&ours.body, &ours.leaves, 0)).is_none());
+    assert!(
+        world.compare(&key(), (service_kind(), "iris"), (&ours.body, &ours.leaves, 0)).is_none()
+    );
     assert!(world.put_child(key(), live(1, ours.digest, 80), 1));
     check(&world, &ours, Standing::AsWanted);
     check(&world, &ours, Standing::AsWanted);
