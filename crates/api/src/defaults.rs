@@ -15,8 +15,9 @@
 //! | `placement.spot` | `never` | an endpoint that vanishes has to be asked for |
 //! | `placement.spread` | `nodes` | one node's end should not be the service's |
 //!
-//! Only `scaling.min` is also written into the object by the API server, since the scale
-//! subresource needs it; the others may change with a release without touching stored objects.
+//! Only `scaling.min` is also written into the object by the API server; the others may change with
+//! a release without touching stored objects. `replicas` has no default on purpose: where it is set,
+//! somebody else decides, and `scaling` rests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -114,7 +115,7 @@ pub fn complete(spec: &ModelServiceSpec) -> Complete {
         memory: resources.memory.unwrap_or(MEMORY),
         asked: resources,
         batching: spec.batching.clone().unwrap_or_default(),
-        scaling: scaling(&spec.scaling),
+        scaling: spec.replicas.map_or_else(|| scaling(&spec.scaling), |n| pinned(n, &spec.scaling)),
         rollout: rollout(spec),
         access: access(spec),
         placement: placement(spec),
@@ -146,6 +147,21 @@ fn scaling(scaling: &Scaling) -> CompleteScaling {
         max_concurrency: scaling.max_concurrency,
         rps,
         scale_to_zero_after: scaling.scale_to_zero_after.map_or(SCALE_TO_ZERO_AFTER, |p| p.0),
+    }
+}
+
+/// So many replicas and no metric that could move them; what the gateway holds back stays.
+fn pinned(replicas: u32, scaling: &Scaling) -> CompleteScaling {
+    CompleteScaling {
+        min: replicas,
+        max: replicas,
+        cpu: None,
+        memory: None,
+        gpu: None,
+        concurrency: None,
+        max_concurrency: scaling.max_concurrency,
+        rps: None,
+        scale_to_zero_after: SCALE_TO_ZERO_AFTER,
     }
 }
 
@@ -205,6 +221,16 @@ mod tests {
         check(Scaling { max: Some(4), ..default.clone() }, (1, 4, Some(70)));
         check(Scaling { min: 0, max: Some(1), ..default.clone() }, (0, 1, None));
         check(Scaling { max: Some(4), concurrency: Some(8), ..default }, (1, 4, None));
+    }
+
+    #[test]
+    fn replicas_win_over_scaling() {
+        let spec = "{model: {uri: file://./m}, replicas: 4, scaling: {min: 2, max: 3, rps: 5, maxConcurrency: 7}}";
+        let scaling = read(spec).scaling;
+        assert_eq!((scaling.min, scaling.max, scaling.rps), (4, 4, None));
+        assert_eq!(scaling.max_concurrency, Some(7));
+        let stopped = read("{model: {uri: file://./m}, replicas: 0}").scaling;
+        assert_eq!((stopped.min, stopped.max), (0, 0));
     }
 
     fn read(spec: &str) -> Complete {

@@ -5,6 +5,7 @@ mod failure;
 mod print;
 mod size;
 mod table;
+mod yaml;
 
 use std::process::ExitCode;
 

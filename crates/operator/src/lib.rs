@@ -2,6 +2,39 @@
 //! what came of it.
 //!
 //! In: the Kubernetes API. Out: server-side applied objects, status and events. Decides nothing
-//! itself: objects come from `plan`, decisions from `control`.
+//! itself: objects come from `plan`, decisions from `control`; what a status says is the pure
+//! function in [`status`].
+//!
+//! Watches ([`feed`]) put what they see into the [`world`] and wake services in the [`queue`]; while
+//! this operator holds the Lease ([`election`]), workers ([`run`]) take services from the queue and
+//! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
+//! it so, and [`status`] tells.
 
+mod announce;
+mod backoff;
+mod cluster;
+mod compare;
+mod desired;
+mod election;
+mod endpoints;
+mod feed;
+mod history;
 pub mod ingress;
+mod key;
+mod kinds;
+mod metrics;
+mod names;
+mod pods;
+mod queue;
+pub mod rbac;
+mod reconcile;
+mod run;
+mod settings;
+mod status;
+mod world;
+
+pub use cluster::{ClientError, CountedClient, client};
+pub use history::{RollbackError, rollback};
+pub use names::FIELD_MANAGER;
+pub use run::{OperatorError, run};
+pub use settings::{Cluster, Election, RequestRate, Scope, Settings};

@@ -1,16 +1,18 @@
 //! The compiler: a resource and facts become a [`Plan`].
 
+use std::time::Duration;
+
 use serde::Serialize;
 use trainyard_api::ModelService;
 use trainyard_api::defaults::{Complete, complete};
-use trainyard_api::model_service::{Resources, RolloutStrategy};
+use trainyard_api::model_service::{Resources, RolloutStrategy, RuntimeName};
 use trainyard_api::scalar::{Bytes, Millicores};
 
 use crate::facts::{Facts, Target};
 use crate::policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
 use crate::revision::RevisionName;
 use crate::runtime;
-use crate::workload::Workload;
+use crate::workload::{VolumeSource, Workload};
 
 /// All that a back end has to know of one service.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +20,8 @@ pub struct Plan {
     /// Namespace and name of the resource.
     pub namespace: Option<String>,
     pub name: String,
+    /// Which preset made the workload.
+    pub runtime: RuntimeName,
     /// Names the workload's content; a new one means new replicas.
     pub revision: RevisionName,
     pub workload: Workload,
@@ -70,6 +74,24 @@ pub enum PlanError {
     TooMuchMemory { service: String, asked: Bytes, there: Bytes },
     #[error("the model of `{service}` at `{uri}` was not fetched before its plan was made")]
     NoModel { service: String, uri: String },
+    #[error("`spec.model.uri: {uri}` of `{service}` cannot be had in a cluster: {help}")]
+    NotInACluster { service: String, uri: String, help: &'static str },
+    #[error(
+        "`spec.resources.gpu` of `{service}` takes a part of a GPU from the pool `{pool}`, which there is not; declare the pool with the way it shares its GPUs, or ask for whole GPUs with `count`"
+    )]
+    NoPool { service: String, pool: String },
+    #[error(
+        "`spec.resources.gpu.pool: {pool}` of `{service}` shares its GPUs ({units} parts each), and `count` asks for whole ones; ask for `memory` or `share`, or name another pool"
+    )]
+    SharedPool { service: String, pool: String, units: u32 },
+    #[error(
+        "`spec.resources.gpu` of `{service}` asks for {asked} of a GPU, and a part of the pool `{pool}` is {part}; ask for less, name another pool, or cut its GPUs into fewer parts"
+    )]
+    TooMuchGpu { service: String, pool: String, asked: String, part: String },
+    #[error(
+        "nothing says how much memory the GPUs of `{service}` have, which is needed to turn {asked} into what `{runtime}` takes; name `spec.resources.gpu.product`, or give the pool its memory"
+    )]
+    UnknownGpuMemory { service: String, runtime: &'static str, asked: String },
     #[error(
         "the workload of `{service}` cannot be written as JSON for its revision's name: {reason}"
     )]
@@ -92,6 +114,10 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
         spec: &spec,
         facts,
     })?;
+    let progress_deadline = match facts.target {
+        Target::Local { .. } => Rollout::PROGRESS_DEADLINE,
+        Target::Kubernetes { .. } => progress_deadline(&workload),
+    };
     let fingerprint = facts.model.as_ref().and_then(|model| model.fingerprint.as_deref());
     let revision = RevisionName::of(&name, &workload, fingerprint).map_err(|error| {
         PlanError::Revision { service: name.clone(), reason: error.to_string() }
@@ -99,14 +125,16 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
     if matches!(facts.target, Target::Local { .. }) {
         notes.extend(kubernetes_only(service, &spec));
     }
+    notes.extend(runtime::notes(&spec, facts));
 
     Ok(Plan {
         namespace: service.metadata.namespace.clone(),
+        runtime: spec.runtime.name,
         revision,
-        workload,
         service: Service { port: "http".to_owned(), models: vec![service.model_name().to_owned()] },
         scaling: scaling(&spec),
-        rollout: rollout(&spec),
+        rollout: Rollout { progress_deadline, ..rollout(&spec) },
+        workload,
         access: Access {
             api_keys_secret: spec.access.api_keys_secret,
             from_workspaces: spec.access.from_workspaces,
@@ -139,6 +167,20 @@ fn check_machine(service: &str, asked: &Resources, facts: &Facts) -> Result<(), 
         return Err(PlanError::TooMuchMemory { service, asked, there: memory });
     }
     Ok(())
+}
+
+/// How long a pod may show no progress: its image is pulled, its model fetched, and it starts.
+fn progress_deadline(workload: &Workload) -> Duration {
+    // Images with CUDA and a framework have about 10 GB.
+    const PULL: Duration = Duration::from_secs(600);
+    // Beyond the startup probe's own time, so that the restart shows first, with its cause.
+    const MARGIN: Duration = Duration::from_secs(60);
+    const FETCH_BYTES_PER_SECOND: u64 = 10 << 20;
+    let fetched = workload.volumes.iter().any(|it| matches!(it.source, VolumeSource::Model { .. }));
+    let bytes = workload.resources.memory.filter(|_| fetched).map_or(0, |memory| memory.0);
+    let startup = &workload.probes.startup;
+    let started = startup.period.saturating_mul(startup.failures);
+    PULL + Duration::from_secs(bytes / FETCH_BYTES_PER_SECOND) + started + MARGIN
 }
 
 fn scaling(spec: &Complete) -> Scaling {

@@ -3,11 +3,14 @@
 //! In: a [`ModelService`](trainyard_api::ModelService) and [`Facts`] about the machine or cluster
 //! and the model. Out: a [`Plan`] in which everything is decided but what only a back end can know
 //! (which port is free, where a volume lies): those are typed references, [`Value`]. Equal inputs
-//! give equal plans. Knows nothing of processes, Kubernetes objects, files or clocks.
+//! give equal plans. [`kubernetes::objects`] writes a plan as Kubernetes objects. Knows nothing of
+//! processes, API servers, files or clocks.
 
 mod compile;
 mod expand;
 mod facts;
+mod gpu;
+pub mod kubernetes;
 mod policy;
 mod revision;
 mod runtime;
@@ -15,10 +18,10 @@ mod workload;
 
 pub use compile::{Plan, PlanError, Service, compile};
 pub use expand::expand;
-pub use facts::{Facts, FetchedModel, Target};
+pub use facts::{DEFAULT_POOL, Facts, FetchedModel, GpuPool, Target};
 pub use policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
 pub use revision::RevisionName;
 pub use workload::{
-    Check, EnvVar, Gpu, GpuAmount, Mount, Port, PortNumber, Probe, Probes, Program, Resources,
-    Value, Volume, VolumeSource, Workload,
+    Check, Device, Drain, EnvVar, Gpu, GpuAmount, Metrics, Mount, Port, PortNumber, Probe, Probes,
+    Program, Resources, Value, Volume, VolumeSource, Workload,
 };

@@ -15,7 +15,7 @@ use trainyard_api::scalar::Percent;
 pub struct Scaling {
     /// Never fewer; 0 lets the service go to zero.
     pub min: u32,
-    /// Never more; at least 1 and at least `min`.
+    /// Never more; at least `min`, and at least 1 unless the service is stopped (`replicas: 0`).
     pub max: u32,
     /// Requests in flight that one replica should have.
     pub concurrency: Option<f64>,

@@ -1,8 +1,10 @@
 //! What one replica is: a program, its settings, its ports, probes, resources and volumes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use trainyard_api::model_service::Toleration;
 use trainyard_api::scalar::{Bytes, Millicores, ModelUri, Share};
 
 /// A set of equal replicas. How many of them there are is [`Scaling`](crate::Scaling)'s to say.
@@ -13,10 +15,18 @@ pub struct Workload {
     pub args: Vec<Value>,
     /// Later entries may use earlier ones as `$(NAME)`.
     pub env: Vec<EnvVar>,
+    /// Where it runs; none is the image's, or the manifest's folder.
+    pub working_dir: Option<String>,
     pub ports: Vec<Port>,
+    /// Name of the port that takes gRPC; none where the program speaks none.
+    pub grpc: Option<String>,
+    /// Where Prometheus reads; none where the program has no metrics that we know of.
+    pub metrics: Option<Metrics>,
     pub probes: Probes,
     pub resources: Resources,
     pub volumes: Vec<Volume>,
+    /// Who keeps the replica answering while senders still learn that it goes.
+    pub drain: Drain,
     /// How long a replica may take to finish its requests after it was told to stop.
     pub grace: Duration,
 }
@@ -82,6 +92,37 @@ pub struct Port {
     pub number: PortNumber,
 }
 
+/// Where a program shows its metrics, in Prometheus' text format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Metrics {
+    /// Name of the port.
+    pub port: String,
+    pub path: String,
+}
+
+/// Between the decision to end a replica and the last sender's knowing, requests still come. Somebody
+/// has to keep the replica answering for that time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Drain {
+    /// Nobody: the back end takes a replica out of the gateway's table before it ends it. Local.
+    None,
+    /// The program goes on for so long after it was told to end.
+    Program(Duration),
+    /// The program stops accepting at once, so the back end must tell it so much later.
+    BackEnd(Duration),
+}
+
+impl Drain {
+    /// How long it lasts.
+    pub fn length(self) -> Duration {
+        match self {
+            Self::None => Duration::ZERO,
+            Self::Program(length) | Self::BackEnd(length) => length,
+        }
+    }
+}
+
 /// How a port gets its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,6 +180,20 @@ pub struct Gpu {
     pub pool: Option<String>,
     /// The value of `nvidia.com/gpu.product` that a node must have.
     pub product: Option<String>,
+    /// What to ask a cluster for; none on a machine, which gives what it has.
+    pub device: Option<Device>,
+}
+
+/// Devices as a cluster counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// The extended resource, such as `nvidia.com/gpu`.
+    pub resource: String,
+    pub units: u32,
+    /// Labels of the pool's nodes.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of the pool's nodes beyond those that every GPU node has.
+    pub tolerations: Vec<Toleration>,
 }
 
 /// How much of a GPU: exactly one way of saying it.
@@ -169,8 +224,12 @@ pub enum VolumeSource {
     Host(std::path::PathBuf),
     /// A model that the back end has to fetch before the replica starts.
     Model { uri: ModelUri, sha256: Option<String>, credentials_secret: Option<String> },
-    /// An existing claim of the namespace.
-    Claim(String),
+    /// An existing claim of the namespace, and the path in it (empty for its root).
+    Claim { name: String, path: String },
+    /// Files with this content, by name.
+    Config(BTreeMap<String, String>),
+    /// Empty at each start of a replica, on disk.
+    Scratch { limit: Bytes },
     /// Empty at each start of a replica, in memory.
     Memory { limit: Bytes },
 }

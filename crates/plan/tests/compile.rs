@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use trainyard_api::ModelService;
 use trainyard_api::manifest;
 use trainyard_api::scalar::{Bytes, Millicores};
-use trainyard_plan::{Facts, FetchedModel, Plan, PlanError, Strategy as Steps, Target, compile};
+use trainyard_plan::{
+    Facts, FetchedModel, GpuPool, Plan, PlanError, Strategy as Steps, Target, compile,
+};
 
 fn service(spec: &str) -> ModelService {
     let text = format!(
@@ -26,8 +28,18 @@ fn local() -> Facts {
 }
 
 fn kubernetes() -> Facts {
+    let pool = GpuPool {
+        resource: "nvidia.com/gpu.shared".to_owned(),
+        units_per_gpu: 3,
+        memory: Some(Bytes(15 << 30)),
+        node_selector: Default::default(),
+        tolerations: Vec::new(),
+    };
     Facts {
-        target: Target::Kubernetes { image: "registry.example/trainyard:0.1.0".to_owned() },
+        target: Target::Kubernetes {
+            image: "registry.example/trainyard:0.1.0".to_owned(),
+            gpu_pools: [("t4".to_owned(), pool)].into(),
+        },
         model: None,
     }
 }

@@ -37,6 +37,7 @@ pub use status::{ModelServiceStatus, RevisionStatus};
     kind = "ModelService",
     plural = "modelservices",
     shortname = "ms",
+    category = "all",
     category = "trainyard",
     namespaced,
     status = "ModelServiceStatus",
@@ -44,7 +45,7 @@ pub use status::{ModelServiceStatus, RevisionStatus};
     doc = "A model served behind one endpoint.",
     cel,
     scale(
-        spec_replicas_path = ".spec.scaling.min",
+        spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
@@ -58,7 +59,9 @@ pub use status::{ModelServiceStatus, RevisionStatus};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.batching) || !has(self.runtime) || self.runtime.name == 'onnx'").message("only the `onnx` runtime takes its batching from here; remove it, and give other runtimes their own settings in `runtime.args` or beside the model").field_path(".batching"),
+    validation = Rule::new("!has(self.batching) || !has(self.runtime) || self.runtime.name in ['onnx', 'tensorflow', 'vllm', 'torchserve']").message("only the runtimes `onnx`, `tensorflow`, `vllm` and `torchserve` take their batching from here; remove it, and give other runtimes their own settings in `runtime.args` or beside the model").field_path(".batching"),
+    validation = Rule::new("!has(self.batching) || !has(self.runtime) || self.runtime.name != 'vllm' || (!has(self.batching.maxDelay) && !has(self.batching.maxQueue))").message("vLLM adds requests to the running batch at each step: it takes `maxSize` only; remove the others").field_path(".batching"),
+    validation = Rule::new("!has(self.batching) || !has(self.runtime) || self.runtime.name != 'torchserve' || (!has(self.batching.maxSize) && !has(self.batching.maxDelay))").message("TorchServe reads sizes and delays of batches from the model's archive: it takes `maxQueue` only; remove the others").field_path(".batching"),
     validation = Rule::new("!has(self.runtime) || self.runtime.name != 'onnx' || !has(self.model.format) || self.model.format == 'onnx'").message("the `onnx` runtime serves ONNX models only; choose another runtime or leave `format` out").field_path(".model.format"),
 )]
 pub struct ModelServiceSpec {
@@ -73,6 +76,11 @@ pub struct ModelServiceSpec {
     /// How requests are put together to batches. Default: the runtime's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,
+    /// Exactly so many replicas, whatever `scaling` says: what `kubectl scale` sets, and what an
+    /// autoscaler of your own targets. 0 stops the service. Default: `scaling` decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1000))]
+    pub replicas: Option<u32>,
     /// How many replicas there are. Default: one, always.
     #[serde(default)]
     pub scaling: Scaling,

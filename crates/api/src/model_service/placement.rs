@@ -47,7 +47,7 @@ pub enum Spread {
 }
 
 /// A taint that replicas tolerate.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.operator) || self.operator != 'Exists' || !has(self.value)").message("`operator: Exists` takes no `value`").field_path(".value"),

@@ -69,7 +69,8 @@ impl Default for Scaling {
     }
 }
 
-/// How the server puts requests together to batches.
+/// How the server puts requests together to batches. `onnx` and `tensorflow` take all of it, `vllm`
+/// takes `maxSize`, `torchserve` takes `maxQueue`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Batching {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use trainyard_api::scalar::Period;
 use trainyard_gateway::{Gateway as Proxy, Settings, Trace};
 use trainyard_operator::ingress::{Served, feed};
+use trainyard_operator::{RequestRate, client};
 use trainyard_telemetry::ProcessMetrics;
 
 use super::log_format::Format;
@@ -27,6 +28,9 @@ pub(crate) struct Gateway {
     /// Serve services of this namespace only; may be repeated
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
+    /// Context of the kubeconfig [default: the current one, or the pod's service account]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
     /// Believe `x-forwarded-for`: another proxy stands before this one
     #[arg(long)]
     trust_forwarded: bool,
@@ -67,10 +71,7 @@ impl Gateway {
         let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic()?;
         let listener = self.listen()?;
         let address = listener.local_addr().into_diagnostic()?;
-        let client = kube_client::Client::try_default()
-            .await
-            .into_diagnostic()
-            .wrap_err("cannot reach a Kubernetes cluster; name one with KUBECONFIG")?;
+        let cluster = client(self.context.as_deref(), RequestRate::default()).await.into_diagnostic()?;
 
         let gateway = Proxy::new(self.settings());
         gateway.with_registry(|registry| registry.register_collector(Box::new(ProcessMetrics)));
@@ -78,9 +79,9 @@ impl Gateway {
         let stop = CancellationToken::new();
         let serving = gateway.serve(listener, stop.clone());
         let served =
-            Served { namespaces: self.namespace, slices: trainyard_plan::SERVICE_LABEL.to_owned() };
+            Served { namespaces: self.namespace, slices: trainyard_plan::kubernetes::SERVICE.to_owned() };
         // Routes are kept up to date until the last request has gone.
-        let feeding = tokio::spawn(feed(client, gateway.clone(), served, CancellationToken::new()));
+        let feeding = tokio::spawn(feed(cluster.client, gateway.clone(), served, CancellationToken::new()));
         let leave = self.leave_delay.0;
         let signals = async {
             let delay = tokio::select! {

@@ -1,14 +1,19 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
+mod cluster_args;
+mod crds;
 mod down;
 mod engine;
 mod events;
+mod fetch;
 mod fetching;
 mod gateway;
 mod inspect;
 mod log_format;
 mod logs;
+mod operator;
 mod predict;
+mod render;
 mod restart;
 mod rollback;
 mod scale;
@@ -30,11 +35,15 @@ pub(crate) enum Command {
     Rollback(rollback::Rollback),
     Restart(restart::Restart),
     Down(down::Down),
+    Render(render::Render),
+    Crds(crds::Crds),
+    Fetch(fetch::Fetch),
     Serve(serve::Serve),
     Gateway(gateway::Gateway),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
+    Operator(operator::Operator),
 }
 
 impl Command {
@@ -49,11 +58,15 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
+            Self::Render(command) => command.run(),
+            Self::Crds(command) => command.run(),
+            Self::Fetch(command) => command.run(),
             Self::Serve(command) => command.run(),
             Self::Gateway(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),
+            Self::Operator(command) => command.run(),
         }
     }
 }

@@ -70,6 +70,10 @@ pub(crate) struct Serve {
     /// Largest request body
     #[arg(long, default_value = "64Mi", value_name = "SIZE")]
     max_body: Bytes,
+    /// How long to go on as before once the server is told to stop, until those who send requests
+    /// know; a second signal ends it
+    #[arg(long, default_value = "0s", value_name = "TIME")]
+    shutdown_delay: Period,
     /// How long requests in flight may take once the server is told to stop
     #[arg(long, default_value = "30s", value_name = "TIME")]
     drain_timeout: Period,
@@ -156,6 +160,14 @@ impl Serve {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+            }
+            if !self.shutdown_delay.0.is_zero() {
+                eprintln!("told to stop: going on for {}", self.shutdown_delay);
+                tokio::select! {
+                    () = tokio::time::sleep(self.shutdown_delay.0) => {}
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
             eprintln!("stopping: requests in flight are finished first");
             stop.cancel();

@@ -218,6 +218,7 @@ fn plain(path: &Path) -> Declared {
         runtime: None,
         resources: None,
         batching: None,
+        replicas: None,
         scaling: Default::default(),
         rollout: None,
         access: None,

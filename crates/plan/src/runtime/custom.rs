@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{GRACE, Request, Runtime, model_path, port, probes, text, var};
+use trainyard_api::scalar::Bytes;
+
+use super::{GRACE, Request, Runtime, model_path, port, probes, scratch, text, user, var};
 use crate::compile::PlanError;
 use crate::facts::Target;
 use crate::workload::{Check, PortNumber, Program, Value, Workload};
@@ -13,6 +15,10 @@ pub(super) struct Custom;
 const PORT: u16 = 8080;
 /// Interpreters that import a framework and load a model take minutes.
 const START: Duration = Duration::from_secs(600);
+/// Caches and temporary files of a server that nobody knows.
+const SCRATCH: Bytes = Bytes(10 << 30);
+/// Workers of PyTorch and of many others exchange tensors through it.
+const SHARED_MEMORY: Bytes = Bytes(1 << 30);
 
 impl Runtime for Custom {
     fn workload(&self, request: &Request<'_>) -> Result<Workload, PlanError> {
@@ -32,22 +38,42 @@ impl Runtime for Custom {
                 (Program::Image { image, command }, PortNumber::Fixed(PORT))
             }
         };
-        let env = [
+        let (resources, part) = request.resources()?;
+        let (model, inside) = request.model_volume()?;
+        let mut volumes = vec![model];
+        let mut env = Vec::new();
+        if !request.is_local() {
+            volumes.extend([scratch(SCRATCH), request.shared_memory(SHARED_MEMORY)]);
+            env.extend(user());
+        }
+        env.extend([
             // Cloud Run's and Knative's name for it.
             var("PORT", Value::Port("http".to_owned())),
-            var("MODEL_PATH", model_path()),
+            var("MODEL_PATH", model_path(&inside)),
             var("MODEL_NAME", Value::literal(request.model)),
-        ];
+        ]);
+        if let Some(part) = part {
+            // What the frameworks read by themselves; each is ignored by the others.
+            let fraction = part.fraction();
+            env.extend(
+                fraction.map(|it| var("XLA_PYTHON_CLIENT_MEM_FRACTION", text(it.to_string()))),
+            );
+            env.push(var("TF_FORCE_GPU_ALLOW_GROWTH", text("true")));
+        }
         // Nothing is known of its protocol but that it accepts connections once it is up.
         let connects = || Check::Tcp { port: "http".to_owned() };
         Ok(Workload {
             program,
             args: request.args().collect(),
-            env: request.env(env),
+            env: request.env(env, part),
+            working_dir: None,
             ports: vec![port("http", number)],
-            probes: probes(connects(), connects(), START),
-            resources: request.resources(),
-            volumes: vec![request.model_volume()?],
+            grpc: None,
+            metrics: None,
+            probes: probes(connects(), connects(), request.start(START)),
+            resources,
+            volumes,
+            drain: request.foreign(),
             grace: GRACE,
         })
     }

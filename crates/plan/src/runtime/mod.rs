@@ -10,13 +10,14 @@ mod vllm;
 use std::time::Duration;
 
 use trainyard_api::defaults::Complete;
-use trainyard_api::model_service::{self, RuntimeName};
-use trainyard_api::scalar::Bytes;
+use trainyard_api::model_service::RuntimeName;
+use trainyard_api::scalar::{Bytes, ModelUri};
 
 use crate::compile::PlanError;
 use crate::facts::{Facts, Target};
+use crate::gpu::{self, Part};
 use crate::workload::{
-    Check, EnvVar, Gpu, GpuAmount, Mount, Port, PortNumber, Probe, Probes, Resources, Value,
+    Check, Drain, EnvVar, Metrics, Mount, Port, PortNumber, Probe, Probes, Resources, Value,
     Volume, VolumeSource, Workload,
 };
 
@@ -51,48 +52,112 @@ pub(crate) fn preset(name: RuntimeName) -> &'static dyn Runtime {
 const MODEL: &str = "model";
 /// Where a container sees it.
 const MODEL_MOUNT: &str = "/mnt/models";
+/// Where a container sees its configuration files.
+const CONFIG_MOUNT: &str = "/etc/trainyard";
 /// A model server finishes what is in flight; the slowest answers we plan for take half a minute.
 const GRACE: Duration = Duration::from_secs(30);
+/// EndpointSlices, kube-proxy and gateways follow within about 2 s; clusters with thousands of
+/// endpoints need a few more.
+const DRAIN: Duration = Duration::from_secs(10);
 
 impl Request<'_> {
     fn is_local(&self) -> bool {
         matches!(self.facts.target, Target::Local { .. })
     }
 
-    /// The model as a volume.
-    fn model_volume(&self) -> Result<Volume, PlanError> {
+    /// The model as a volume, and the path in it at which the model itself lies.
+    fn model_volume(&self) -> Result<(Volume, String), PlanError> {
         let model = &self.spec.model;
-        let source = match (&self.facts.model, &self.facts.target) {
-            (Some(fetched), _) => VolumeSource::Host(fetched.path.clone()),
-            (None, Target::Kubernetes { .. }) => VolumeSource::Model {
-                uri: model.uri.clone(),
-                sha256: model.sha256.clone(),
-                credentials_secret: model.credentials_secret.clone(),
-            },
-            (None, Target::Local { .. }) => {
+        let refuse = |help| {
+            let (service, uri) = (self.service.to_owned(), model.uri.to_string());
+            Err(PlanError::NotInACluster { service, uri, help })
+        };
+        let mut inside = String::new();
+        let source = match (&self.facts.model, &self.facts.target, &model.uri) {
+            (Some(fetched), _, _) => VolumeSource::Host(fetched.path.clone()),
+            (None, Target::Local { .. }, _) => {
                 return Err(PlanError::NoModel {
                     service: self.service.to_owned(),
                     uri: model.uri.to_string(),
                 });
             }
+            (None, Target::Kubernetes { .. }, ModelUri::File(_)) => {
+                return refuse(
+                    "a file of one machine is on no node; copy it to a store (`s3://`, `gs://`, `az://`, `https://`) or a volume claim (`pvc://CLAIM/PATH`)",
+                );
+            }
+            (None, Target::Kubernetes { .. }, ModelUri::Oci(_)) => {
+                return refuse(
+                    "images as volumes are not in Kubernetes 1.29; unpack the image to a store or a volume claim (`pvc://CLAIM/PATH`)",
+                );
+            }
+            (None, Target::Kubernetes { .. }, ModelUri::Mlflow { .. }) => {
+                return refuse(
+                    "the registry is not asked yet; name the artifact's own place, such as `s3://BUCKET/PATH`",
+                );
+            }
+            (None, Target::Kubernetes { .. }, ModelUri::Pvc { claim, path }) => {
+                let path = path.trim_matches('/');
+                // A file is mounted with its folder, so that it keeps its name.
+                let (folder, file) = match path.rsplit_once('/') {
+                    Some((folder, file)) if is_file(file) => (folder, file),
+                    None if is_file(path) => ("", path),
+                    _ => (path, ""),
+                };
+                inside = file.to_owned();
+                VolumeSource::Claim { name: claim.clone(), path: folder.to_owned() }
+            }
+            (None, Target::Kubernetes { .. }, uri) => {
+                inside = file_name(uri);
+                VolumeSource::Model {
+                    uri: uri.clone(),
+                    sha256: model.sha256.clone(),
+                    credentials_secret: model.credentials_secret.clone(),
+                }
+            }
         };
         let mount = Mount { path: MODEL_MOUNT.to_owned(), read_only: true };
-        Ok(Volume { name: MODEL.to_owned(), source, mount })
+        Ok((Volume { name: MODEL.to_owned(), source, mount }, inside))
     }
 
-    fn resources(&self) -> Resources {
+    fn resources(&self) -> Result<(Resources, Option<Part>), PlanError> {
         let spec = self.spec;
-        let gpu = spec.asked.gpu.as_ref().and_then(gpu);
+        let (gpu, part) = gpu::gpu(self.service, spec, self.facts)?;
         if self.is_local() {
             // A machine is its user's own: only what was asked for is a limit.
-            return Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu };
+            return Ok((Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu }, part));
         }
-        Resources { cpu: Some(spec.cpu), memory: Some(spec.memory), gpu }
+        Ok((Resources { cpu: Some(spec.cpu), memory: Some(spec.memory), gpu }, part))
     }
 
-    /// The user's variables, after those of the preset.
-    fn env(&self, preset: impl IntoIterator<Item = EnvVar>) -> Vec<EnvVar> {
+    /// The fraction of the GPU's memory that a part is.
+    fn fraction(&self, part: Part) -> Result<f64, PlanError> {
+        part.fraction().ok_or_else(|| self.unknown_gpu_memory())
+    }
+
+    /// The bytes of the GPU's memory that a part is.
+    fn bytes(&self, part: Part) -> Result<Bytes, PlanError> {
+        part.bytes().ok_or_else(|| self.unknown_gpu_memory())
+    }
+
+    fn unknown_gpu_memory(&self) -> PlanError {
+        let gpu = self.spec.asked.gpu.as_ref();
+        let share = gpu.and_then(|gpu| gpu.share).map(|share| format!("`share: {share}`"));
+        let memory = gpu.and_then(|gpu| gpu.memory).map(|memory| format!("`memory: {memory}`"));
+        PlanError::UnknownGpuMemory {
+            service: self.service.to_owned(),
+            runtime: self.spec.runtime.name.as_str(),
+            asked: share.or(memory).unwrap_or_default(),
+        }
+    }
+
+    /// The preset's variables, and after them the user's.
+    fn env(&self, preset: impl IntoIterator<Item = EnvVar>, part: Option<Part>) -> Vec<EnvVar> {
         let mut env: Vec<EnvVar> = preset.into_iter().collect();
+        // Obeyed where MPS shares the GPU, and read by nobody elsewhere.
+        env.extend(part.and_then(Part::bytes).map(|bytes| {
+            var("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", text(format!("0={}M", bytes.0 >> 20)))
+        }));
         env.extend(self.spec.runtime.env.iter().map(|var| EnvVar {
             name: var.name.clone(),
             value: match (&var.value_from, &var.value) {
@@ -103,6 +168,13 @@ impl Request<'_> {
                 (None, text) => Value::Text(text.clone().unwrap_or_default()),
             },
         }));
+        // The last one of a name wins, here as in a process: Kubernetes would take both and warn.
+        let names: Vec<String> = env.iter().map(|var| var.name.clone()).collect();
+        let mut at = 0_usize;
+        env.retain(|var| {
+            at = at.saturating_add(1);
+            !names.iter().skip(at).any(|later| *later == var.name)
+        });
         env
     }
 
@@ -126,17 +198,115 @@ impl Request<'_> {
     fn image(&self, preset: &str) -> String {
         self.spec.runtime.image.clone().unwrap_or_else(|| preset.to_owned())
     }
+
+    /// How long a server may take to start: `base` for the program, and in a cluster the time to
+    /// read a model that fills its memory from a slow network volume, 25 MiB/s.
+    ///
+    /// Too short a time restarts a server for ever; too long a one only delays the restart of one
+    /// that hangs.
+    fn start(&self, base: Duration) -> Duration {
+        const BYTES_PER_SECOND: u64 = 25 << 20;
+        if self.is_local() {
+            return base;
+        }
+        base + Duration::from_secs(self.spec.memory.0 / BYTES_PER_SECOND)
+    }
+
+    /// `/dev/shm` for servers whose workers exchange tensors through it; a container has 64 MiB.
+    ///
+    /// What lies in it counts as the replica's memory, so it gets at most half.
+    fn shared_memory(&self, most: Bytes) -> Volume {
+        Volume {
+            name: "shared-memory".to_owned(),
+            source: VolumeSource::Memory { limit: most.min(Bytes(self.spec.memory.0 / 2)) },
+            mount: Mount { path: "/dev/shm".to_owned(), read_only: false },
+        }
+    }
+
+    /// What a foreign server runs with: it closes its port as soon as it is told to end.
+    fn foreign(&self) -> Drain {
+        if self.is_local() { Drain::None } else { Drain::BackEnd(DRAIN) }
+    }
+
+    /// Settings that the preset has no use for.
+    fn unused_version(&self) -> Option<String> {
+        let runtime = self.spec.runtime.name.as_str();
+        let version = self.spec.model.version?;
+        Some(format!(
+            "`spec.model.version: {version}` has no effect on the runtime `{runtime}`: let `spec.model.uri` name the version's own folder"
+        ))
+    }
 }
 
-fn gpu(gpu: &model_service::Gpu) -> Option<Gpu> {
-    let amount = match (gpu.count, gpu.memory, gpu.share) {
-        (Some(count), _, _) => GpuAmount::Count(count),
-        (None, Some(memory), _) => GpuAmount::Memory(memory),
-        (None, None, Some(share)) => GpuAmount::Share(share),
-        // The API's rules do not let this through; asking for nothing gives nothing.
-        (None, None, None) => return None,
+/// What a person should know of a service that a preset cannot do.
+pub(crate) fn notes(spec: &Complete, facts: &Facts) -> Vec<String> {
+    let request = Request { service: "", model: "", spec, facts };
+    let mut notes = Vec::new();
+    let shares = spec.asked.gpu.as_ref().is_some_and(|gpu| gpu.count.is_none());
+    match spec.runtime.name {
+        RuntimeName::Onnx | RuntimeName::TensorFlow => {}
+        RuntimeName::Triton | RuntimeName::Vllm | RuntimeName::TorchServe | RuntimeName::Custom => {
+            notes.extend(request.unused_version());
+        }
+    }
+    let unbounded = match spec.runtime.name {
+        RuntimeName::Triton => Some(
+            "give ONNX models `gpu_mem_limit` in their config.pbtxt; other back ends have none",
+        ),
+        RuntimeName::TorchServe | RuntimeName::Custom => {
+            Some("call `torch.cuda.set_per_process_memory_fraction` where the model is loaded")
+        }
+        RuntimeName::Onnx | RuntimeName::TensorFlow | RuntimeName::Vllm => None,
     };
-    Some(Gpu { amount, pool: gpu.pool.clone(), product: gpu.product.clone() })
+    if let (Some(cure), true, false) = (unbounded, shares, request.is_local()) {
+        notes.push(format!(
+            "`spec.resources.gpu` shares a GPU, and `{}` cannot bound all that a model takes of it: {cure}",
+            spec.runtime.name.as_str()
+        ));
+    }
+    notes
+}
+
+/// Whether a name's ending says that it is one file. Folders have dots in their names too
+/// (`llama-3.1`), so only endings of model files count.
+fn is_file(name: &str) -> bool {
+    const ENDINGS: [&str; 18] = [
+        "bin",
+        "bst",
+        "cbm",
+        "gguf",
+        "h5",
+        "joblib",
+        "json",
+        "keras",
+        "mar",
+        "onnx",
+        "pkl",
+        "pmml",
+        "pt",
+        "pth",
+        "safetensors",
+        "tflite",
+        "txt",
+        "ubj",
+    ];
+    name.rsplit_once('.').is_some_and(|(stem, ending)| {
+        !stem.is_empty() && ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
+    })
+}
+
+/// The name under which a fetched model is one file; empty where it is a folder.
+fn file_name(uri: &ModelUri) -> String {
+    let key = match uri {
+        ModelUri::S3 { key, .. } | ModelUri::Gs { key, .. } => key,
+        ModelUri::Az { blob, .. } => blob,
+        ModelUri::Https(url) => url.split(['?', '#']).next().unwrap_or_default(),
+        ModelUri::File(_) | ModelUri::Pvc { .. } | ModelUri::Oci(_) | ModelUri::Mlflow { .. } => "",
+    };
+    let last = key.rsplit('/').next().unwrap_or_default();
+    // A name with `%` would be decoded on its way; the folder is right for every server but one
+    // that wants the very file.
+    if is_file(last) && !last.contains('%') { last.to_owned() } else { String::new() }
 }
 
 fn text(text: impl Into<String>) -> Value {
@@ -152,8 +322,46 @@ fn port(name: &str, number: PortNumber) -> Port {
 }
 
 /// The model's folder or file itself.
-fn model_path() -> Value {
-    Value::Volume { name: MODEL.to_owned(), path: String::new() }
+fn model_path(inside: &str) -> Value {
+    Value::Volume { name: MODEL.to_owned(), path: inside.to_owned() }
+}
+
+/// A file of the configuration volume.
+fn config_file(name: &str) -> String {
+    format!("{CONFIG_MOUNT}/{name}")
+}
+
+/// Files that the server reads at start.
+fn config(files: impl IntoIterator<Item = (&'static str, String)>) -> Volume {
+    let files = files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    Volume {
+        name: "config".to_owned(),
+        source: VolumeSource::Config(files),
+        mount: Mount { path: CONFIG_MOUNT.to_owned(), read_only: true },
+    }
+}
+
+/// Where a server writes that has nothing of its own to write to: its image is read-only, and its
+/// user has no home.
+fn scratch(limit: Bytes) -> Volume {
+    Volume {
+        name: "scratch".to_owned(),
+        source: VolumeSource::Scratch { limit },
+        mount: Mount { path: SCRATCH.to_owned(), read_only: false },
+    }
+}
+
+/// Where [`scratch`] is seen.
+const SCRATCH: &str = "/tmp";
+
+/// What programs ask for who look for their user: it has a number and no name. `getpass` of Python,
+/// which PyTorch calls at import, would fail otherwise.
+fn user() -> [EnvVar; 2] {
+    [var("HOME", text(SCRATCH)), var("USER", text("trainyard"))]
+}
+
+fn metrics(port: &str, path: &str) -> Option<Metrics> {
+    Some(Metrics { port: port.to_owned(), path: path.to_owned() })
 }
 
 /// Probes by HTTP: a model may load for `start`; ready is asked every second, so that traffic
@@ -173,11 +381,19 @@ fn probes(ready: Check, live: Check, start: Duration) -> Probes {
     }
 }
 
-/// `/dev/shm` for servers whose workers exchange tensors through it; a container has 64 MiB.
-fn shared_memory(limit: Bytes) -> Volume {
-    Volume {
-        name: "shared-memory".to_owned(),
-        source: VolumeSource::Memory { limit },
-        mount: Mount { path: "/dev/shm".to_owned(), read_only: false },
-    }
+#[test]
+fn names_of_files() {
+    let check = |uri: &str, expected: &str| {
+        let uri = uri.parse().expect("a uri");
+        assert_eq!(file_name(&uri), expected, "{uri}");
+    };
+    check("s3://models/iris/model.onnx", "model.onnx");
+    check("s3://models/iris/MODEL.ONNX", "MODEL.ONNX");
+    check("s3://models/llama-3.1", "");
+    check("s3://models/iris", "");
+    check("s3://models/a.onnx/", "");
+    check("gs://models/m.joblib", "m.joblib");
+    check("az://models/.json", "");
+    check("https://example.com/a/m.bin?v=1.onnx", "m.bin");
+    check("https://example.com/my%20model.bin", "");
 }

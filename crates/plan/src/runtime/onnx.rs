@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::{GRACE, Request, Runtime, http_probes, model_path, port, text};
+use trainyard_api::scalar::Bytes;
+
+use super::{
+    DRAIN, GRACE, Request, Runtime, http_probes, metrics, model_path, port, scratch, text, user,
+};
 use crate::compile::PlanError;
 use crate::facts::Target;
-use crate::workload::{PortNumber, Program, Value, Workload};
+use crate::workload::{Drain, PortNumber, Program, Value, Workload};
 
 pub(super) struct Onnx;
 
@@ -13,12 +17,16 @@ pub(super) struct Onnx;
 const START: Duration = Duration::from_secs(600);
 /// The port in a pod: Kubernetes' usual one for HTTP without privileges.
 const PORT: u16 = 8080;
+/// Temporary files of the engine.
+const SCRATCH: Bytes = Bytes(1 << 30);
 
 impl Runtime for Onnx {
     fn workload(&self, request: &Request<'_>) -> Result<Workload, PlanError> {
         let batching = &request.spec.batching;
+        let (resources, part) = request.resources()?;
+        let (model, inside) = request.model_volume()?;
         let mut args =
-            vec![text("serve"), model_path(), text("--name"), Value::literal(request.model)];
+            vec![text("serve"), model_path(&inside), text("--name"), Value::literal(request.model)];
         let mut flag = |name: &str, value: Option<String>| {
             args.extend(value.into_iter().flat_map(|value| [text(name), text(value)]));
         };
@@ -28,7 +36,12 @@ impl Runtime for Onnx {
         flag("--max-queue", batching.max_queue.map(|queue| queue.to_string()));
         flag("--version", request.spec.model.version.map(|version| version.to_string()));
 
-        let (program, number) = match &request.facts.target {
+        if let Some(part) = part {
+            flag("--gpu-memory", Some(request.bytes(part)?.to_string()));
+        }
+
+        let mut volumes = vec![model];
+        let (program, number, drain, env) = match &request.facts.target {
             Target::Local { .. } => {
                 flag("--threads", request.spec.asked.cpu.map(|cpu| threads(cpu.0).to_string()));
                 // The server chooses its port and tells it, so that no other program can take a
@@ -36,14 +49,18 @@ impl Runtime for Onnx {
                 flag("--host", Some("127.0.0.1".to_owned()));
                 flag("--port", Some("0".to_owned()));
                 args.extend([text("--address-file"), Value::AddressFile]);
-                (Program::Trainyard { image: None }, PortNumber::Reported)
+                let program = Program::Trainyard { image: None };
+                (program, PortNumber::Reported, Drain::None, request.env([], part))
             }
-            Target::Kubernetes { image } => {
+            Target::Kubernetes { image, .. } => {
                 // The server reads its CPU limit from its cgroup.
                 flag("--host", Some("0.0.0.0".to_owned()));
                 flag("--port", Some(PORT.to_string()));
-                let image = Some(request.image(image));
-                (Program::Trainyard { image }, PortNumber::Fixed(PORT))
+                flag("--shutdown-delay", Some(format!("{}s", DRAIN.as_secs())));
+                volumes.push(scratch(SCRATCH));
+                let program = Program::Trainyard { image: Some(request.image(image)) };
+                let env = request.env(user(), part);
+                (program, PortNumber::Fixed(PORT), Drain::Program(DRAIN), env)
             }
         };
         args.extend(request.args());
@@ -51,11 +68,16 @@ impl Runtime for Onnx {
         Ok(Workload {
             program,
             args,
-            env: request.env([]),
+            env,
+            working_dir: None,
             ports: vec![port("http", number)],
-            probes: http_probes("/v2/health/ready", "/v2/health/live", START),
-            resources: request.resources(),
-            volumes: vec![request.model_volume()?],
+            // REST and gRPC on one port.
+            grpc: Some("http".to_owned()),
+            metrics: metrics("http", "/metrics"),
+            probes: http_probes("/v2/health/ready", "/v2/health/live", request.start(START)),
+            resources,
+            volumes,
+            drain,
             grace: GRACE,
         })
     }

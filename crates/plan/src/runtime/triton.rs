@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use trainyard_api::scalar::Bytes;
 
-use super::{GRACE, MODEL_MOUNT, Request, Runtime, http_probes, port, shared_memory, text};
+use super::{
+    GRACE, MODEL_MOUNT, Request, Runtime, http_probes, metrics, port, scratch, text, user,
+};
 use crate::compile::PlanError;
 use crate::workload::{PortNumber, Program, Workload};
 
@@ -15,11 +17,15 @@ const IMAGE: &str = "nvcr.io/nvidia/tritonserver:25.01-py3";
 const START: Duration = Duration::from_secs(1200);
 /// Python back ends take 1 MiB a process and 64 KiB a growing step; 1 GiB is NVIDIA's usual advice.
 const SHARED_MEMORY: Bytes = Bytes(1 << 30);
+/// Environments of Python back ends are unpacked there.
+const SCRATCH: Bytes = Bytes(10 << 30);
 
 impl Runtime for Triton {
     fn workload(&self, request: &Request<'_>) -> Result<Workload, PlanError> {
         let image = request.image(IMAGE);
         request.needs_containers(&image)?;
+        let (resources, part) = request.resources()?;
+        let (model, _) = request.model_volume()?;
         let mut args = vec![
             text(format!("--model-repository={MODEL_MOUNT}")),
             text("--http-port=8000"),
@@ -27,21 +33,42 @@ impl Runtime for Triton {
             text("--metrics-port=8002"),
             // A repository where one model is broken should not look ready.
             text("--strict-readiness=true"),
+            text(format!("--exit-timeout-secs={}", GRACE.as_secs())),
         ];
+        if let Some(part) = part {
+            let bytes = request.bytes(part)?;
+            args.push(text(format!("--cuda-memory-pool-byte-size=0:{}", pool(bytes))));
+            if let Some(fraction) = part.fraction() {
+                // Only this back end takes a bound of its own from the command line.
+                args.push(text(format!(
+                    "--backend-config=tensorflow,gpu-memory-fraction={fraction}"
+                )));
+            }
+        }
         args.extend(request.args());
         Ok(Workload {
             program: Program::Image { image, command: vec![text("tritonserver")] },
             args,
-            env: request.env([]),
+            env: request.env(user(), part),
+            working_dir: None,
             ports: vec![
                 port("http", PortNumber::Fixed(8000)),
                 port("grpc", PortNumber::Fixed(8001)),
                 port("metrics", PortNumber::Fixed(8002)),
             ],
-            probes: http_probes("/v2/health/ready", "/v2/health/live", START),
-            resources: request.resources(),
-            volumes: vec![request.model_volume()?, shared_memory(SHARED_MEMORY)],
+            grpc: Some("grpc".to_owned()),
+            metrics: metrics("metrics", "/metrics"),
+            probes: http_probes("/v2/health/ready", "/v2/health/live", request.start(START)),
+            resources,
+            volumes: vec![model, scratch(SCRATCH), request.shared_memory(SHARED_MEMORY)],
+            drain: request.foreign(),
             grace: GRACE,
         })
     }
+}
+
+/// The pool for tensors of a part of a GPU: Triton's 64 MiB, and less where that were more than a
+/// sixteenth of the part.
+fn pool(part: Bytes) -> u64 {
+    (part.0 / 16).min(64 << 20)
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use trainyard_api::scalar::Bytes;
 
-use super::{GRACE, MODEL_MOUNT, Request, Runtime, http_probes, port, shared_memory, text};
+use super::{
+    GRACE, MODEL_MOUNT, Request, Runtime, http_probes, metrics, port, scratch, text, user, var,
+};
 use crate::compile::PlanError;
 use crate::workload::{GpuAmount, PortNumber, Program, Value, Workload};
 
@@ -15,12 +17,18 @@ const IMAGE: &str = "docker.io/vllm/vllm-openai:v0.10.0";
 const START: Duration = Duration::from_secs(1800);
 /// NCCL and the workers of tensor parallelism talk through it.
 const SHARED_MEMORY: Bytes = Bytes(8 << 30);
+/// Compiled kernels and graphs.
+const SCRATCH: Bytes = Bytes(20 << 30);
+/// vLLM's own default for a whole GPU: CUDA's context and captured graphs lie outside of what it
+/// counts. Of a part it takes as much.
+const UTILIZATION: f64 = 0.9;
 
 impl Runtime for Vllm {
     fn workload(&self, request: &Request<'_>) -> Result<Workload, PlanError> {
         let image = request.image(IMAGE);
         request.needs_containers(&image)?;
-        let resources = request.resources();
+        let (resources, part) = request.resources()?;
+        let (model, _) = request.model_volume()?;
         let mut args = vec![
             text("--model"),
             text(MODEL_MOUNT),
@@ -33,7 +41,20 @@ impl Runtime for Vllm {
         if let Some(GpuAmount::Count(count @ 2..)) = resources.gpu.as_ref().map(|gpu| gpu.amount) {
             args.extend([text("--tensor-parallel-size"), text(count.to_string())]);
         }
+        if let Some(part) = part {
+            let utilization = (request.fraction(part)? * UTILIZATION * 1000.0).floor() / 1000.0;
+            args.extend([text("--gpu-memory-utilization"), text(utilization.to_string())]);
+        }
+        if let Some(size) = request.spec.batching.max_size {
+            args.extend([text("--max-num-seqs"), text(size.to_string())]);
+        }
         args.extend(request.args());
+        let mut env = Vec::from(user());
+        env.extend([
+            // The model is there; a look-up elsewhere would wait for a network that is closed.
+            var("HF_HUB_OFFLINE", text("1")),
+            var("VLLM_NO_USAGE_STATS", text("1")),
+        ]);
         Ok(Workload {
             program: Program::Image {
                 image,
@@ -44,11 +65,15 @@ impl Runtime for Vllm {
                 ],
             },
             args,
-            env: request.env([]),
+            env: request.env(env, part),
+            working_dir: None,
             ports: vec![port("http", PortNumber::Fixed(8000))],
-            probes: http_probes("/health", "/health", START),
+            grpc: None,
+            metrics: metrics("http", "/metrics"),
+            probes: http_probes("/health", "/health", request.start(START)),
             resources,
-            volumes: vec![request.model_volume()?, shared_memory(SHARED_MEMORY)],
+            volumes: vec![model, scratch(SCRATCH), request.shared_memory(SHARED_MEMORY)],
+            drain: request.foreign(),
             grace: GRACE,
         })
     }

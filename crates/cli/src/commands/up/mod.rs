@@ -3,7 +3,7 @@
 mod engine;
 mod fetch;
 mod live;
-mod problems;
+pub(super) mod problems;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

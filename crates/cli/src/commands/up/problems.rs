@@ -7,7 +7,7 @@ use trainyard_api::manifest::{ManifestErrors, Problem};
 use trainyard_local::target::TargetError;
 
 /// One report for all; the last is given back, so that `main` prints it.
-pub(super) fn report(errors: Vec<TargetError>) -> Report {
+pub(in crate::commands) fn report(errors: Vec<TargetError>) -> Report {
     let mut reports: Vec<Report> = errors.into_iter().flat_map(reports).collect();
     let last = reports.pop().unwrap_or_else(|| miette!("the targets cannot be read"));
     for report in reports {

@@ -1,0 +1,153 @@
+//! `trainyard operator`.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use trainyard_operator::{Cluster, Election, RequestRate, Scope, Settings, client, rbac};
+
+use super::log_format::Format;
+use crate::print::print;
+use crate::yaml::documents;
+
+/// Run models in the cluster: watch ModelServices, and make the cluster as they say
+///
+/// Of several operators one acts; the others wait with all they need to go on at once.
+#[derive(Args)]
+pub(crate) struct Operator {
+    /// Namespace of the operator itself, where its Lease is
+    #[arg(
+        short,
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "trainyard",
+        value_name = "NAMESPACE"
+    )]
+    namespace: String,
+    /// A namespace to work in; may be repeated [default: all]
+    #[arg(
+        long = "watch-namespace",
+        env = "WATCH_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAMESPACE"
+    )]
+    watch_namespaces: Vec<String>,
+    #[command(flatten)]
+    objects: super::render::ClusterArgs,
+    /// Address of metrics and health: /metrics, /healthz, /readyz
+    #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
+    address: SocketAddr,
+    /// Services that are reconciled at once
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    workers: usize,
+    /// Requests per second to the API server, watches not counted
+    #[arg(long, default_value_t = RequestRate::default().per_second, value_name = "N")]
+    qps: f64,
+    /// Requests at once after a quiet time
+    #[arg(long, default_value_t = RequestRate::default().burst, value_name = "N")]
+    burst: u32,
+    /// Context of the kubeconfig [default: the current one, or the pod's service account]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Name of this operator among those that want the Lease
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    identity: Option<String>,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = Format::Auto, env = "TRAINYARD_LOG_FORMAT")]
+    log_format: Format,
+    /// Print the RBAC objects that let it do its work, and end
+    #[arg(long)]
+    print_rbac: bool,
+    /// The service account in them
+    #[arg(
+        long,
+        default_value = "trainyard-operator",
+        value_name = "NAME",
+        requires = "print_rbac"
+    )]
+    service_account: String,
+}
+
+impl Operator {
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let settings = self.settings()?;
+        if self.print_rbac {
+            let lease = &settings.election.lease;
+            let objects =
+                rbac::manifests(&settings.scope, &self.namespace, &self.service_account, lease);
+            print(documents(objects)?.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let _telemetry = trainyard_telemetry::init(&trainyard_telemetry::Settings {
+            service_name: "trainyard-operator".to_owned(),
+            service_version: env!("CARGO_PKG_VERSION").to_owned(),
+            format: self.log_format.into(),
+            default_filter: "info,tower_http=off,kube_client=warn",
+        })
+        .into_diagnostic()?;
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .into_diagnostic()
+            .wrap_err("cannot start the runtime")?
+            .block_on(self.operate(settings))
+    }
+
+    async fn operate(self, settings: Settings) -> miette::Result<ExitCode> {
+        let mut terminate = signal(SignalKind::terminate()).into_diagnostic()?;
+        let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic()?;
+        let rate = RequestRate { per_second: self.qps, burst: self.burst };
+        let client = client(self.context.as_deref(), rate).await.into_diagnostic()?;
+        let stop = CancellationToken::new();
+        let operating = trainyard_operator::run(settings, client, stop.clone());
+        let signals = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            eprintln!("stopping: what was begun is finished first");
+            stop.cancel();
+            // A person in a hurry asks twice.
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::select! {
+            result = operating => result.into_diagnostic()?,
+            () = signals => return Ok(ExitCode::from(2)),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn settings(&self) -> miette::Result<Settings> {
+        if !(self.qps.is_finite() && self.qps > 0.0) {
+            return Err(miette!("--qps is {}; it must be above 0", self.qps));
+        }
+        let scope = match self.watch_namespaces.as_slice() {
+            [] => Scope::Cluster,
+            names => Scope::Namespaces(names.to_vec()),
+        };
+        let (objects, gpu_pools) = self.objects.clone().into_parts();
+        Ok(Settings {
+            scope,
+            cluster: Cluster { objects, gpu_pools },
+            address: self.address,
+            workers: self.workers,
+            election: Election::new(self.namespace.clone(), self.identity()),
+        })
+    }
+
+    /// Unique for each process: one that was killed and starts again waits for its own Lease to
+    /// run out, as anybody would.
+    fn identity(&self) -> String {
+        let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+        let name = self.identity.clone().unwrap_or_else(host);
+        let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let nanos = started.map_or(0, |since| since.as_nanos());
+        format!("{name}_{:x}-{:x}", std::process::id(), nanos & 0xFFFF_FFFF)
+    }
+}

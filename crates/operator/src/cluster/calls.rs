@@ -1,0 +1,280 @@
+//! The requests that reconciles make, each with a deadline.
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube_client::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube_client::{Api, Client, Resource as _};
+use serde_json::{Value, json};
+use trainyard_api::ModelService;
+
+use super::CallError;
+use crate::key::ServiceKey;
+use crate::kinds::{self, KindIndex};
+use crate::names::{FIELD_MANAGER, HANDOVER_MANAGER};
+
+/// The API server ends its own requests after a minute; a write of ours takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Typed access to the objects of one service.
+#[derive(Clone)]
+pub(crate) struct Calls {
+    client: Client,
+}
+
+impl Calls {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The metadata of an object; none if there is no such object.
+    pub(crate) async fn look_up(
+        &self,
+        key: &ServiceKey,
+        kind: KindIndex,
+        name: &str,
+    ) -> Result<Option<ObjectMeta>, CallError> {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(
+            self.client.clone(),
+            &key.namespace,
+            &kinds::owned(kind).resource(),
+        );
+        let found = within(what("look up", key, kind, name), api.get_opt(name)).await?;
+        Ok(found.map(|found| found.metadata))
+    }
+
+    /// Applies an object as ours, whoever owned its fields before. Returns it as it is now.
+    pub(crate) async fn apply(
+        &self,
+        key: &ServiceKey,
+        kind: KindIndex,
+        name: &str,
+        body: &Value,
+    ) -> Result<Value, CallError> {
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.patch(what("apply", key, kind, name), (key, kind, name), &params, body).await
+    }
+
+    /// Lets an autoscaler have a Deployment's `replicas`: a second owner keeps them as they are
+    /// when we stop to apply them. Fails with a conflict if somebody has changed them already.
+    pub(crate) async fn hand_over_replicas(
+        &self,
+        key: &ServiceKey,
+        kind: KindIndex,
+        name: &str,
+        replicas: u32,
+    ) -> Result<(), CallError> {
+        let owned = kinds::owned(kind);
+        let body = json!({
+            "apiVersion": owned.api_version(), "kind": owned.kind,
+            "metadata": {"name": name, "namespace": &*key.namespace},
+            "spec": {"replicas": replicas},
+        });
+        let params = PatchParams::apply(HANDOVER_MANAGER);
+        let what = what("hand over the replicas of", key, kind, name);
+        self.patch(what, (key, kind, name), &params, &body).await.map(|_| ())
+    }
+
+    async fn patch(
+        &self,
+        what: String,
+        (key, kind, name): (&ServiceKey, KindIndex, &str),
+        params: &PatchParams,
+        body: &Value,
+    ) -> Result<Value, CallError> {
+        let api = self.owned(key, kind);
+        let applied = within(what, api.patch(name, params, &Patch::Apply(body))).await?;
+        Ok(serde_json::to_value(applied).unwrap_or_default())
+    }
+
+    /// Deletes this very object; one of the same name that came since stays.
+    pub(crate) async fn delete(
+        &self,
+        key: &ServiceKey,
+        kind: KindIndex,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), CallError> {
+        let params = delete_params(uid);
+        match within(what("delete", key, kind, name), self.owned(key, kind).delete(name, &params))
+            .await
+        {
+            Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Applies a service's status. Conditions of others stay.
+    pub(crate) async fn apply_status(
+        &self,
+        key: &ServiceKey,
+        uid: &str,
+        status: &impl serde::Serialize,
+    ) -> Result<ModelService, CallError> {
+        let api: Api<ModelService> = Api::namespaced(self.client.clone(), &key.namespace);
+        let body = json!({
+            "apiVersion": ModelService::api_version(&()), "kind": ModelService::kind(&()),
+            // Another service of that name is not what the status is about.
+            "metadata": {"name": &*key.name, "namespace": &*key.namespace, "uid": uid},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let what = format!("write the status of the ModelService {key}");
+        within(what, api.patch_status(&key.name, &params, &Patch::Apply(&body))).await
+    }
+
+    /// A service whose content cannot be read, as plain JSON.
+    pub(crate) async fn raw_service(&self, key: &ServiceKey) -> Result<DynamicObject, CallError> {
+        let what = format!("read the ModelService {key}");
+        within(what, self.raw(key).get(&key.name)).await
+    }
+
+    /// Sets the conditions of a service whose content cannot be read. By merge patch, since an
+    /// apply would have to read the content too.
+    pub(crate) async fn set_raw_conditions(
+        &self,
+        key: &ServiceKey,
+        version: Option<String>,
+        conditions: &Value,
+        generation: Option<i64>,
+    ) -> Result<(), CallError> {
+        let body = json!({
+            "metadata": {"resourceVersion": version},
+            "status": {"conditions": conditions, "observedGeneration": generation},
+        });
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let what = format!("write the conditions of the ModelService {key}");
+        let api = self.raw(key);
+        within(what, api.patch_status(&key.name, &params, &Patch::Merge(&body))).await.map(|_| ())
+    }
+
+    /// Keeps a revision; none if one of that name is there.
+    pub(crate) async fn create_release(
+        &self,
+        key: &ServiceKey,
+        kept: &ControllerRevision,
+    ) -> Result<Option<ControllerRevision>, CallError> {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let what = format!("keep a revision of the ModelService {key}");
+        match within(what, self.releases(key).create(&params, kept)).await {
+            Ok(kept) => Ok(Some(kept)),
+            Err(CallError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a kept revision the newest.
+    pub(crate) async fn renumber_release(
+        &self,
+        key: &ServiceKey,
+        name: &str,
+        number: i64,
+    ) -> Result<ControllerRevision, CallError> {
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let what = format!("renumber the revision {name} of the ModelService {key}");
+        let body = Patch::Merge(json!({"revision": number}));
+        within(what, self.releases(key).patch(name, &params, &body)).await
+    }
+
+    pub(crate) async fn delete_release(
+        &self,
+        key: &ServiceKey,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), CallError> {
+        let what = format!("delete the revision {name} of the ModelService {key}");
+        match within(what, self.releases(key).delete(name, &delete_params(uid))).await {
+            Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The warnings about a pod, the newest first.
+    pub(crate) async fn warnings(
+        &self,
+        key: &ServiceKey,
+        pod: &str,
+    ) -> Result<Vec<(String, String)>, CallError> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
+        let fields = format!("regarding.kind=Pod,regarding.name={pod},type=Warning");
+        let params = ListParams::default().fields(&fields).limit(50);
+        let mut events =
+            within(format!("list the events of the pod {pod}"), api.list(&params)).await?.items;
+        events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
+        let told = events.into_iter();
+        Ok(told.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect())
+    }
+
+    /// Publishes an event, or counts up one that was published before.
+    pub(crate) async fn publish(&self, event: &Event) -> Result<(), CallError> {
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let name = event.metadata.name.clone().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let what = format!("publish the event {namespace}/{name}");
+        if event.series.is_some() {
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+            match within(
+                what.clone(),
+                api.patch(&name, &params, &Patch::Merge(json!({"series": event.series}))),
+            )
+            .await
+            {
+                // It has lived its hour: a new one starts.
+                Err(CallError::Gone { .. }) => {}
+                result => return result.map(|_| ()),
+            }
+        }
+        let fresh = Event { series: None, ..event.clone() };
+        match within(what, api.create(&PostParams::default(), &fresh)).await {
+            Ok(_) | Err(CallError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn owned(&self, key: &ServiceKey, kind: KindIndex) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &kinds::owned(kind).resource())
+    }
+
+    fn raw(&self, key: &ServiceKey) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<ModelService>(&());
+        Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+    }
+
+    fn releases(&self, key: &ServiceKey) -> Api<ControllerRevision> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+fn last_seen(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {
+    let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+    let old = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
+    series.or(old).or(event.event_time.as_ref().map(|time| time.0))
+}
+
+fn delete_params(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    DeleteParams::background().preconditions(preconditions)
+}
+
+fn what(verb: &str, key: &ServiceKey, kind: KindIndex, name: &str) -> String {
+    format!("{verb} the {} {}/{name}", kinds::owned(kind).kind, key.namespace)
+}
+
+/// Runs a request to its end or the deadline.
+async fn within<T>(
+    what: String,
+    request: impl Future<Output = kube_client::Result<T>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(CallError::of(what, error)),
+        Err(_) => Err(CallError::timeout(what)),
+    }
+}

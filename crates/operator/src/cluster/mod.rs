@@ -1,0 +1,13 @@
+//! Talking to the API server: how fast, with which deadline, and what its answers mean.
+
+mod calls;
+mod client;
+mod discover;
+mod failure;
+mod throttle;
+
+pub(crate) use calls::Calls;
+pub use client::{ClientError, CountedClient, client};
+pub(crate) use discover::custom_apis;
+pub(crate) use failure::CallError;
+pub(crate) use throttle::RequestCounts;

@@ -1,0 +1,264 @@
+//! What a service should be made of in this cluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube_client::Resource as _;
+use serde_json::{Value, json};
+use trainyard_api::{ModelService, manifest};
+use trainyard_plan::kubernetes::{Track, objects};
+use trainyard_plan::{Facts, Plan, Strategy, Target, compile};
+
+use crate::compare::{Leaves, digest};
+use crate::key::ServiceKey;
+use crate::kinds::{self, KindIndex};
+use crate::names::{APPLIED_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
+use crate::pods::Reason;
+use crate::settings::Cluster;
+use crate::status::Problem;
+
+/// Everything that one service asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Desired {
+    pub(crate) revision: String,
+    /// Replica by replica; the other strategies need a candidate beside the Deployment.
+    pub(crate) is_rolling: bool,
+    pub(crate) objects: Vec<Wanted>,
+    pub(crate) url: Option<String>,
+    /// Fields that nothing in this cluster acts on.
+    pub(crate) not_in_effect: Vec<String>,
+    /// Label selector of the replicas.
+    pub(crate) selector: Option<String>,
+}
+
+/// One object as it is applied.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) kind: KindIndex,
+    pub(crate) name: String,
+    pub(crate) body: Value,
+    pub(crate) leaves: Leaves,
+    pub(crate) digest: u64,
+}
+
+/// Compiles and renders a service.
+///
+/// The API server has checked the spec by the schema that it had at the time; it is checked again
+/// by today's, since a stored object may be older.
+pub(crate) fn desire(
+    key: &ServiceKey,
+    service: &ModelService,
+    cluster: &Cluster,
+) -> Result<Desired, Problem> {
+    check(key, service)?;
+    let target = Target::Kubernetes {
+        image: cluster.objects.image.clone(),
+        gpu_pools: cluster.gpu_pools.clone(),
+    };
+    let plan = compile(service, &Facts { target, model: None })
+        .map_err(|error| Problem { reason: Reason::InvalidSpec, message: error.to_string() })?;
+    let not_supported = |message| Problem { reason: Reason::NotSupported, message };
+    let rendered = objects(&plan, Track::Stable { replicas: None }, &cluster.objects)
+        .map_err(|error| not_supported(error.to_string()))?;
+    let owner = owner(service);
+    let objects: Result<Vec<Wanted>, Problem> = rendered
+        .into_iter()
+        .map(|object| wanted(key, &owner, object.into_value()).map_err(not_supported))
+        .collect();
+    let objects = objects?;
+    Ok(Desired {
+        revision: plan.revision.as_str().to_owned(),
+        is_rolling: matches!(plan.rollout.strategy, Strategy::Rolling { .. }),
+        not_in_effect: not_in_effect(&plan),
+        url: url(key, &objects),
+        selector: selector(&objects),
+        objects,
+    })
+}
+
+/// What a person asked for and nothing in a cluster brings about, so that nobody relies on it.
+fn not_in_effect(plan: &Plan) -> Vec<String> {
+    let (scaling, access) = (&plan.scaling, &plan.access);
+    let written = [
+        ("spec.scaling.min: 0", scaling.min == 0 && scaling.max > 0),
+        ("spec.scaling.concurrency", scaling.concurrency.is_some()),
+        ("spec.scaling.maxConcurrency", scaling.max_concurrency.is_some()),
+        ("spec.scaling.rps", scaling.rps.is_some()),
+        ("spec.scaling.gpu", scaling.gpu.is_some()),
+        ("spec.access.apiKeysSecret", access.api_keys_secret.is_some()),
+        ("spec.access.rateLimit", access.rate_limit.is_some()),
+        ("spec.rollout.mirror", plan.rollout.mirror.is_some()),
+    ];
+    let fields = written.into_iter().filter(|(_, is_written)| *is_written);
+    fields
+        .map(|(field, _)| {
+            format!("`{field}` is not in effect: this cluster has no gateway of Trainyard")
+        })
+        .collect()
+}
+
+fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
+    let invalid = |message| Problem { reason: Reason::InvalidSpec, message };
+    let document = json!({
+        "apiVersion": ModelService::api_version(&()),
+        "kind": ModelService::kind(&()),
+        "metadata": {"name": &*key.name, "namespace": &*key.namespace},
+        "spec": &service.spec,
+    });
+    let errors = match manifest::read("the resource", &document.to_string()) {
+        Ok(_) => return Ok(()),
+        Err(errors) => errors,
+    };
+    let told = errors.problems.iter().map(|problem| {
+        let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        match problem.path.as_str() {
+            "" => format!("{}{help}", problem.message),
+            path => format!("`{path}`: {}{help}", problem.message),
+        }
+    });
+    Err(invalid(told.collect::<Vec<_>>().join("; ")))
+}
+
+/// The service as the controller of its objects: they go when it goes.
+pub(crate) fn owner(service: &ModelService) -> OwnerReference {
+    OwnerReference {
+        api_version: ModelService::api_version(&()).into_owned(),
+        kind: ModelService::kind(&()).into_owned(),
+        name: service.metadata.name.clone().unwrap_or_default(),
+        uid: service.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Makes a rendered object the service's own.
+fn wanted(key: &ServiceKey, owner: &OwnerReference, mut object: Value) -> Result<Wanted, String> {
+    let text = |object: &Value, pointer: &str| {
+        object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let (api_version, kind) = (text(&object, "/apiVersion"), text(&object, "/kind"));
+    let name = text(&object, "/metadata/name");
+    let index = kinds::index_of(&api_version, &kind).ok_or_else(|| {
+        format!("the plan has a `{kind}` of `{api_version}`, which the operator does not know")
+    })?;
+    if name.is_empty() {
+        return Err(format!("the plan has a {kind} without a name"));
+    }
+    let metadata = &mut object["metadata"];
+    metadata["namespace"] = json!(&*key.namespace);
+    metadata["labels"][MANAGED_BY_LABEL] = json!(MANAGED_BY);
+    metadata["labels"][SERVICE_LABEL] = json!(&*key.name);
+    metadata["ownerReferences"] = json!([owner]);
+    remove_nulls(&mut object);
+    let digest = digest(&object);
+    object["metadata"]["annotations"][APPLIED_ANNOTATION] = json!(applied_text(digest));
+    Ok(Wanted { kind: index, name, leaves: Leaves::of(&object), body: object, digest })
+}
+
+/// The digest as the annotation has it.
+fn applied_text(digest: u64) -> String {
+    format!("{digest:016x}")
+}
+
+/// A null in an apply is a field that is owned and absent; we mean no field.
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn find<'a>(objects: &'a [Wanted], kind: &str) -> Option<&'a Wanted> {
+    objects.iter().find(|object| kinds::owned(object.kind).kind == kind)
+}
+
+/// The service's address inside the cluster.
+fn url(key: &ServiceKey, objects: &[Wanted]) -> Option<String> {
+    let service = find(objects, "Service")?;
+    let port = service.body.pointer("/spec/ports/0/port")?.as_u64()?;
+    let host = format!("http://{}.{}.svc", service.name, key.namespace);
+    Some(if port == 80 { host } else { format!("{host}:{port}") })
+}
+
+fn selector(objects: &[Wanted]) -> Option<String> {
+    let deployment = find(objects, "Deployment")?;
+    let labels = deployment.body.pointer("/spec/selector/matchLabels")?.as_object()?;
+    let mut pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    pairs.sort();
+    Some(pairs.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(spec: Value) -> ModelService {
+        let service = json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService",
+            "metadata": {"name": "iris", "namespace": "default", "uid": "u"}, "spec": spec,
+        });
+        serde_json::from_value(service).expect("a service")
+    }
+
+    fn desired(spec: Value) -> Result<Desired, Problem> {
+        let cluster = Cluster {
+            objects: trainyard_plan::kubernetes::Settings::new("registry.example/trainyard:1"),
+            gpu_pools: std::collections::BTreeMap::new(),
+        };
+        desire(&ServiceKey::new("default", "iris"), &service(spec), &cluster)
+    }
+
+    #[test]
+    fn objects_become_the_services_own() {
+        let desired = desired(json!({"model": {"uri": "s3://m/iris"}})).expect("valid");
+        assert_eq!(desired.url.as_deref(), Some("http://iris.default.svc"));
+        let selector = "trainyard.dev/service=iris,trainyard.dev/track=stable";
+        assert_eq!(desired.selector.as_deref(), Some(selector));
+        assert!(desired.is_rolling && desired.not_in_effect.is_empty());
+        assert!(desired.objects.len() > 3);
+        for object in &desired.objects {
+            let metadata = &object.body["metadata"];
+            assert_eq!(metadata["ownerReferences"][0]["uid"], "u");
+            assert_eq!(metadata["ownerReferences"][0]["controller"], true);
+            assert_eq!(metadata["labels"][MANAGED_BY_LABEL], MANAGED_BY);
+            assert_eq!(metadata["labels"][SERVICE_LABEL], "iris");
+            assert_eq!(metadata["namespace"], "default");
+            assert_eq!(
+                metadata["annotations"][APPLIED_ANNOTATION].as_str().map(str::len),
+                Some(16)
+            );
+            assert!(!object.body.to_string().contains(":null"));
+        }
+    }
+
+    #[test]
+    fn the_same_service_gives_the_same_digests() {
+        let digests = |spec| -> Vec<u64> {
+            desired(spec).expect("valid").objects.iter().map(|object| object.digest).collect()
+        };
+        let spec = || json!({"model": {"uri": "s3://m/iris"}});
+        assert_eq!(digests(spec()), digests(spec()));
+        assert_ne!(digests(spec()), digests(json!({"model": {"uri": "s3://m/other"}})));
+    }
+
+    #[test]
+    fn a_spec_that_breaks_a_rule_names_the_field() {
+        let spec = json!({"model": {"uri": "s3://m/iris"}, "scaling": {"min": 4, "max": 2}});
+        let problem = desired(spec).expect_err("invalid");
+        assert_eq!(problem.reason, Reason::InvalidSpec);
+        assert!(problem.message.starts_with("`spec.scaling.max`: "), "{}", problem.message);
+    }
+
+    #[test]
+    fn what_only_a_gateway_does_is_said() {
+        let access = json!({"apiKeysSecret": "keys"});
+        let spec = json!({"model": {"uri": "s3://m/iris"}, "access": access});
+        let desired = desired(spec).expect("valid");
+        assert!(desired.not_in_effect[0].starts_with("`spec.access.apiKeysSecret`"));
+    }
+}

@@ -1,0 +1,66 @@
+//! What is kept of a pod: a hundred bytes while all is well.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::trouble::{self, Trouble};
+use crate::names::REVISION_LABEL;
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PodFacts {
+    pub(crate) name: Box<str>,
+    pub(crate) resource_version: u64,
+    /// The revision that it runs; none if its label is gone.
+    pub(crate) revision: Option<Box<str>>,
+    /// It passes its readiness probe and gets requests.
+    pub(crate) ready: bool,
+    /// It was told to end.
+    pub(crate) ending: bool,
+    /// It has ended and will not start again.
+    pub(crate) ended: bool,
+    /// Creation, in seconds since the epoch.
+    pub(crate) created: i64,
+    pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+impl PodFacts {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let metadata = &pod.metadata;
+        let status = pod.status.as_ref();
+        let ready = status
+            .and_then(|status| status.conditions.as_ref())
+            .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+        let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        let ending = metadata.deletion_timestamp.is_some();
+        let label = metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
+        Self {
+            name: metadata.name.as_deref().unwrap_or_default().into(),
+            resource_version: crate::world::resource_version(metadata),
+            revision: label.map(|revision| revision.as_str().into()),
+            ready: ready && !ending,
+            ending,
+            ended: matches!(phase, "Succeeded" | "Failed"),
+            created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            trouble: if ending { None } else { trouble::of_pod(pod).map(Box::new) },
+        }
+    }
+
+    /// Keeps what was known of the same trouble: a container that waits for its next start says
+    /// less than the one that has just failed, and a text that changes is a write each time.
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        if let (Some(now), Some(then)) = (&mut self.trouble, &before.trouble)
+            && now.reason == then.reason
+            && now.container == then.container
+            && now.exit_code == then.exit_code
+            && !then.detail.is_empty()
+        {
+            now.detail.clone_from(&then.detail);
+        }
+        self
+    }
+
+    /// It counts as a replica.
+    pub(crate) fn is_replica(&self) -> bool {
+        !self.ending && !self.ended
+    }
+}

@@ -1,0 +1,186 @@
+//! What the operator must be allowed to do, and nothing beyond: made from what the code declares
+//! that it uses.
+
+use serde_json::{Value, json};
+
+use crate::kinds::OWNED;
+use crate::settings::Scope;
+
+/// One rule, with why it is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub group: &'static str,
+    pub resource: &'static str,
+    pub verbs: &'static [&'static str],
+    pub why: &'static str,
+    /// Only objects of these names; empty for all.
+    pub names: Vec<String>,
+}
+
+/// Verbs for what is watched, applied and deleted. An apply needs `create` and `patch`; `get` tells
+/// whether an object of that name is somebody else's.
+const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+
+/// What is needed in each namespace with services.
+pub fn rules() -> Vec<Rule> {
+    let rule =
+        |group, resource, verbs, why| Rule { group, resource, verbs, why, names: Vec::new() };
+    let ours = "trainyard.dev";
+    let mut rules = vec![
+        rule(ours, "modelservices", &["get", "list", "watch"], "what is asked for"),
+        rule(ours, "modelservices/status", &["patch"], "what came of it"),
+        rule(
+            ours,
+            "modelservices/finalizers",
+            &["update"],
+            "owner references that block a deletion in the foreground",
+        ),
+        rule("", "pods", &["list", "watch"], "why a replica does not serve"),
+        rule(
+            "apps",
+            "controllerrevisions",
+            &["list", "watch", "create", "patch", "delete"],
+            "revisions to roll back to",
+        ),
+        rule(
+            "events.k8s.io",
+            "events",
+            &["list", "create", "patch"],
+            "warnings about pods, and our own events",
+        ),
+    ];
+    rules.extend(
+        OWNED.iter().map(|kind| rule(kind.group, kind.plural, OWN, "what a service is made of")),
+    );
+    rules
+}
+
+/// What is needed in the operator's own namespace.
+pub fn own_rules(lease: &str) -> Vec<Rule> {
+    let group = "coordination.k8s.io";
+    let names = vec![lease.to_owned()];
+    let why = "which operator acts";
+    vec![
+        Rule { group, resource: "leases", verbs: &["get", "update"], why, names },
+        // A name cannot be demanded of what is not there yet.
+        Rule { group, resource: "leases", verbs: &["create"], why, names: Vec::new() },
+    ]
+}
+
+/// The objects that give these rights to a service account of `namespace`.
+pub fn manifests(scope: &Scope, namespace: &str, account: &str, lease: &str) -> Vec<Value> {
+    let name = "trainyard-operator";
+    let mut objects = match scope {
+        Scope::Cluster => vec![
+            role("ClusterRole", name, None, &rules()),
+            binding("ClusterRole", name, None, (namespace, account)),
+        ],
+        Scope::Namespaces(names) => names
+            .iter()
+            .flat_map(|watched| {
+                let watched = Some(watched.as_str());
+                [
+                    role("Role", name, watched, &rules()),
+                    binding("Role", name, watched, (namespace, account)),
+                ]
+            })
+            .collect(),
+    };
+    let own = "trainyard-operator-election";
+    objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
+    objects.push(binding("Role", own, Some(namespace), (namespace, account)));
+    objects
+}
+
+fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &[Rule]) -> Value {
+    let rules: Vec<Value> = rules
+        .iter()
+        .map(|rule| {
+            let mut shown = json!({
+                "apiGroups": [rule.group], "resources": [rule.resource], "verbs": rule.verbs,
+            });
+            if !rule.names.is_empty() {
+                shown["resourceNames"] = json!(rule.names);
+            }
+            shown
+        })
+        .collect();
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+        "metadata": metadata(name, namespace), "rules": rules,
+    })
+}
+
+fn binding(
+    role: &str,
+    name: &str,
+    namespace: Option<&str>,
+    (home, account): (&str, &str),
+) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" },
+        "metadata": metadata(name, namespace),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": home}],
+    })
+}
+
+fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let labels = json!({"app.kubernetes.io/name": "trainyard-operator", "app.kubernetes.io/part-of": "trainyard"});
+    match namespace {
+        Some(namespace) => json!({"name": name, "namespace": namespace, "labels": labels}),
+        None => json!({"name": name, "labels": labels}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wildcards_no_secrets_and_no_rights_over_rights() {
+        for rule in rules().into_iter().chain(own_rules("l")) {
+            let words = [&[rule.group, rule.resource], rule.verbs].concat();
+            assert!(!words.contains(&"*"), "{rule:?}");
+            assert!(
+                !["secrets", "roles", "clusterroles", "nodes"].contains(&rule.resource),
+                "{rule:?}"
+            );
+            assert!(
+                !["escalate", "bind", "impersonate"].iter().any(|verb| rule.verbs.contains(verb))
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_of_namespaces_needs_nothing_in_the_cluster() {
+        let scope = Scope::Namespaces(vec!["a".into(), "b".into()]);
+        let kinds = |scope: &Scope| -> Vec<String> {
+            let all = manifests(scope, "trainyard", "operator", "l");
+            let show = |o: &Value| {
+                format!(
+                    "{} {}",
+                    o["kind"].as_str().unwrap_or_default(),
+                    o["metadata"]["namespace"].as_str().unwrap_or("-")
+                )
+            };
+            all.iter().map(show).collect()
+        };
+        assert_eq!(
+            kinds(&scope),
+            [
+                "Role a",
+                "RoleBinding a",
+                "Role b",
+                "RoleBinding b",
+                "Role trainyard",
+                "RoleBinding trainyard"
+            ]
+        );
+        assert_eq!(
+            kinds(&Scope::Cluster),
+            ["ClusterRole -", "ClusterRoleBinding -", "Role trainyard", "RoleBinding trainyard"]
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! One service brought to what its spec asks for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+use trainyard_api::ModelService;
+use trainyard_api::model_service::ModelServiceStatus;
+
+use crate::announce::Announcer;
+use crate::cluster::{CallError, Calls};
+use crate::desired::{Desired, Wanted, desire};
+use crate::history;
+use crate::key::ServiceKey;
+use crate::kinds;
+use crate::metrics::Metrics;
+use crate::names::MANAGED_BY_LABEL;
+use crate::pods::{PodFacts, Reason, Trouble, of_event};
+use crate::queue::Ended;
+use crate::settings::Cluster;
+use crate::status::{News, Problem, Seen, decide, news, stalled_only};
+use crate::world::{Child, Entry, Resource, Source, Standing, World, owner_uid};
+
+/// When warnings about a pod that is not ready are read for the first time; then after twice as
+/// long each time, since a large model may load for an hour.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+const LONGEST_LOOK: Duration = Duration::from_secs(300);
+
+/// What every reconcile works with.
+pub(crate) struct Ctx {
+    pub(crate) world: Arc<World>,
+    pub(crate) calls: Calls,
+    pub(crate) cluster: Cluster,
+    pub(crate) announcer: Announcer,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) looks: Looks,
+}
+
+/// What warnings said about pods that are not ready, and when to read them again.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(Mutex<HashMap<ServiceKey, Look>>);
+
+#[derive(Debug, Clone)]
+struct Look {
+    pod: Box<str>,
+    /// Age of the pod at which warnings are read again.
+    next_at: Duration,
+    said: Option<Trouble>,
+}
+
+/// Brings one service to what its spec asks for, and writes what came of it into its status.
+///
+/// Safe to stop at any await and to run again: each write is a whole object or guarded by a version
+/// or uid, and nothing is remembered that cannot be seen again.
+pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, CallError> {
+    let Some(entry) = ctx.world.entry(key) else {
+        ctx.looks.forget(key);
+        return Ok(Ended::Settled);
+    };
+    let Some(Resource { content, .. }) = &entry.resource else {
+        // Its objects go with it: the cluster's garbage collector follows their owner references.
+        ctx.looks.forget(key);
+        return Ok(Ended::Settled);
+    };
+    match content {
+        Ok(service) if service.metadata.deletion_timestamp.is_some() => Ok(Ended::Settled),
+        Ok(service) => bring_about(ctx, key, service, &entry).await,
+        Err(invalid) => tell_unreadable(ctx, key, &invalid.error).await,
+    }
+}
+
+async fn bring_about(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    service: &Arc<ModelService>,
+    entry: &Entry,
+) -> Result<Ended, CallError> {
+    let desired = desire(key, service, &ctx.cluster);
+    let (problem, applied) = match &desired {
+        Ok(desired) => match apply_all(ctx, key, (service, entry), desired).await {
+            Ok(found) => (found, Ok(())),
+            Err(CallError::Gone { what }) => {
+                tracing::debug!(what, "nothing to reconcile any more");
+                return Ok(Ended::Settled);
+            }
+            Err(CallError::Rejected { what, reason }) => {
+                let message = format!("the API server refuses to {what}: {reason}");
+                let problem = Problem { reason: Reason::ApplyRejected, message };
+                (Some(problem), Err(CallError::Rejected { what, reason }))
+            }
+            // Nobody could be told now; the next try tells what there is to tell.
+            Err(error) => return Err(error),
+        },
+        Err(found) => (Some(found.clone()), Ok(())),
+    };
+    // What was applied just now is seen already.
+    let entry = ctx.world.entry(key).unwrap_or_default();
+    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await?;
+    let status = status(service, &entry, desired.as_ref().ok(), problem, &look, key);
+    tell(ctx, key, service, status).await?;
+    applied?;
+    Ok(match look.again_in {
+        Some(delay) => Ended::LookAgain(delay),
+        None => Ended::Settled,
+    })
+}
+
+fn status(
+    service: &ModelService,
+    entry: &Entry,
+    desired: Option<&Desired>,
+    problem: Option<Problem>,
+    look: &Looked,
+    key: &ServiceKey,
+) -> ModelServiceStatus {
+    let deployment = kinds::index_of("apps/v1", "Deployment")
+        .and_then(|kind| entry.child(kind, &key.name))
+        .and_then(|child| child.deployment.as_deref());
+    decide(&Seen {
+        generation: service.metadata.generation,
+        target: desired.map(|desired| desired.revision.as_str()),
+        problem,
+        deployment,
+        pods: entry.pods().collect(),
+        from_events: look.said.as_ref(),
+        not_in_effect: desired.map(|desired| desired.not_in_effect.clone()).unwrap_or_default(),
+        url: desired.and_then(|desired| desired.url.clone()),
+        selector: desired.and_then(|desired| desired.selector.clone()),
+        before: service.status.as_ref(),
+        now: Timestamp::now(),
+    })
+}
+
+/// Applies what is not as wanted and deletes what is not wanted any more. Returns what a person has
+/// to mend although all requests went well.
+async fn apply_all(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    (service, entry): (&ModelService, &Entry),
+    desired: &Desired,
+) -> Result<Option<Problem>, CallError> {
+    let held_back = held_back(entry, desired, key);
+    if held_back.is_none() {
+        let of = (service, entry);
+        history::keep(&ctx.calls, &ctx.world, &ctx.metrics, key, of, &desired.revision).await?;
+    }
+    let uid = service.metadata.uid.as_deref().unwrap_or_default();
+    let mut problem = held_back.clone();
+    for wanted in &desired.objects {
+        let is_deployment = kinds::owned(wanted.kind).kind == "Deployment";
+        if held_back.is_some() && is_deployment {
+            continue;
+        }
+        if let Some(conflict) = ensure(ctx, key, uid, wanted).await? {
+            problem.get_or_insert(conflict);
+        }
+    }
+    for child in &entry.children {
+        let is_wanted =
+            desired.objects.iter().any(|w| w.kind == child.kind && w.name == *child.name);
+        // Only what is ours: another owner's object with our label is its own affair.
+        if is_wanted || child.is_ending || child.owner.as_deref() != Some(uid) {
+            continue;
+        }
+        ctx.calls.delete(key, child.kind, &child.name, &child.uid).await?;
+        let kind = kinds::owned(child.kind).kind;
+        ctx.metrics.wrote(kind, "delete");
+        tracing::info!(kind, name = &*child.name, "deleted what is not wanted any more");
+        ctx.world.remove(key, Source::Children(child.kind), &child.name);
+    }
+    Ok(problem)
+}
+
+/// A change of revision that this operator must not roll out: nobody would judge the candidate.
+fn held_back(entry: &Entry, desired: &Desired, key: &ServiceKey) -> Option<Problem> {
+    if desired.is_rolling {
+        return None;
+    }
+    let kind = kinds::index_of("apps/v1", "Deployment")?;
+    let deployment = entry.child(kind, &key.name)?.deployment.as_deref()?;
+    if deployment.revision.is_empty() || *deployment.revision == *desired.revision {
+        return None;
+    }
+    let message = format!(
+        "`spec.rollout.strategy` is not rolled out in clusters yet, so that revision `{}` stays; set it to `rolling` to replace it by `{}` replica by replica",
+        deployment.revision, desired.revision
+    );
+    Some(Problem { reason: Reason::StrategyNotSupported, message })
+}
+
+/// Applies an object if it is not as wanted. A problem means that it is somebody else's.
+async fn ensure(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    uid: &str,
+    wanted: &Wanted,
+) -> Result<Option<Problem>, CallError> {
+    let content = (&wanted.body, &wanted.leaves, wanted.digest);
+    let owned = kinds::owned(wanted.kind);
+    let known = ctx.world.compare(key, (wanted.kind, &wanted.name), content);
+    match &known {
+        Some((_, child)) if !may_be_ours(child.owner.as_deref(), uid) => {
+            return Ok(Some(name_conflict(wanted)));
+        }
+        // It is on its way out, such as by a deletion in the foreground: its end wakes us.
+        Some((_, child)) if child.is_ending => return Ok(None),
+        Some((Standing::AsWanted, _)) => return Ok(None),
+        Some((Standing::Drifted(paths), _)) => {
+            tracing::info!(
+                kind = owned.kind,
+                name = wanted.name,
+                ?paths,
+                "repairs what was changed"
+            );
+            ctx.metrics.repaired(owned.plural);
+            let paths = paths.iter().take(3).map(|path| format!("`{path}`")).collect::<Vec<_>>();
+            let note = format!(
+                "{} `{}` was changed at {}, and is as wanted again",
+                owned.kind,
+                wanted.name,
+                paths.join(", ")
+            );
+            let news = News { is_warning: false, reason: "DriftRepaired".into(), note };
+            ctx.announcer.announce(key, uid, news);
+        }
+        Some((Standing::Outdated, _)) => {}
+        None => {
+            // Not of ours as far as we can see. An apply would make it so, and delete it one day.
+            if let Some(there) = ctx.calls.look_up(key, wanted.kind, &wanted.name).await? {
+                let is_labelled =
+                    there.labels.as_ref().is_some_and(|l| l.contains_key(MANAGED_BY_LABEL));
+                let owner = owner_uid(&there);
+                let is_ours = owner.as_deref() == Some(uid) || (owner.is_none() && is_labelled);
+                if !is_ours {
+                    return Ok(Some(name_conflict(wanted)));
+                }
+            }
+        }
+    }
+    hand_over_replicas(ctx, key, wanted, known.as_ref().map(|(_, child)| child)).await?;
+    let object = ctx.calls.apply(key, wanted.kind, &wanted.name, &wanted.body).await?;
+    ctx.metrics.wrote(owned.kind, "apply");
+    tracing::debug!(kind = owned.kind, name = wanted.name, "applied");
+    let Some(child) = Child::of(wanted.kind, &object) else {
+        return Ok(None);
+    };
+    let odd = ctx.world.settle(key, child, content);
+    if !odd.is_empty() {
+        tracing::debug!(kind = owned.kind, name = wanted.name, paths = ?odd, "the API server writes it differently");
+    }
+    Ok(None)
+}
+
+fn may_be_ours(owner: Option<&str>, uid: &str) -> bool {
+    // Orphans with our label were ours, before a deletion that left them.
+    owner.is_none_or(|owner| owner == uid)
+}
+
+fn name_conflict(wanted: &Wanted) -> Problem {
+    let (kind, name) = (kinds::owned(wanted.kind).kind, &wanted.name);
+    let message = format!(
+        "a {kind} `{name}` exists that is not of this service; delete or rename it, or give the service another name"
+    );
+    Problem { reason: Reason::NameConflict, message }
+}
+
+/// Before an apply that leaves `replicas` to an autoscaler: somebody must own them, or the API
+/// server resets them to one.
+async fn hand_over_replicas(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    wanted: &Wanted,
+    known: Option<&Child>,
+) -> Result<(), CallError> {
+    let Some(deployment) = known.and_then(|child| child.deployment.as_deref()) else {
+        return Ok(());
+    };
+    let leaves_them = wanted.body.pointer("/spec/replicas").is_none_or(Value::is_null);
+    if !deployment.replicas_are_ours || !leaves_them || deployment.wanted == 0 {
+        return Ok(());
+    }
+    ctx.calls.hand_over_replicas(key, wanted.kind, &wanted.name, deployment.wanted).await?;
+    ctx.metrics.wrote(kinds::owned(wanted.kind).kind, "apply");
+    Ok(())
+}
+
+/// Writes the status if it says something new, and announces what is news.
+async fn tell(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    service: &ModelService,
+    status: ModelServiceStatus,
+) -> Result<(), CallError> {
+    let uid = service.metadata.uid.as_deref().unwrap_or_default();
+    let before = service.status.as_ref();
+    // Conditions of others are theirs.
+    let is_same = before.is_some_and(|before| {
+        let ours = before
+            .conditions
+            .iter()
+            .filter(|c| status.conditions.iter().any(|o| o.type_ == c.type_));
+        let others = ModelServiceStatus { conditions: status.conditions.clone(), ..before.clone() };
+        others == status && ours.eq(status.conditions.iter())
+    });
+    if is_same {
+        return Ok(());
+    }
+    match ctx.calls.apply_status(key, uid, &status).await {
+        Ok(written) => {
+            ctx.metrics.wrote("ModelService", "status");
+            for news in news(before, &status) {
+                ctx.announcer.announce(key, uid, news);
+            }
+            let mut written = written;
+            written.metadata.managed_fields = None;
+            written.metadata.annotations = None;
+            let guarded = kube_client::core::DeserializeGuard(Ok(written));
+            ctx.world.put_service(key.clone(), guarded, 0);
+            Ok(())
+        }
+        Err(CallError::Gone { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says of a resource that cannot be read that it cannot be read.
+async fn tell_unreadable(ctx: &Ctx, key: &ServiceKey, error: &str) -> Result<Ended, CallError> {
+    let raw = match ctx.calls.raw_service(key).await {
+        Ok(raw) => raw,
+        Err(CallError::Gone { .. }) => return Ok(Ended::Settled),
+        Err(error) => return Err(error),
+    };
+    let message = format!("the resource cannot be read: {error}; correct it with `kubectl edit`");
+    let problem = Problem { reason: Reason::InvalidSpec, message };
+    let before: Vec<_> = raw.data["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|condition| serde_json::from_value(condition.clone()).ok())
+        .collect();
+    let conditions = stalled_only(&before, &problem, raw.metadata.generation, Timestamp::now());
+    if conditions == before {
+        return Ok(Ended::Settled);
+    }
+    let conditions = serde_json::to_value(&conditions).unwrap_or_default();
+    let (version, generation) = (raw.metadata.resource_version, raw.metadata.generation);
+    ctx.calls.set_raw_conditions(key, version, &conditions, generation).await?;
+    ctx.metrics.wrote("ModelService", "status");
+    let news =
+        News { is_warning: true, reason: problem.reason.as_str().into(), note: problem.message };
+    ctx.announcer.announce(key, raw.metadata.uid.as_deref().unwrap_or_default(), news);
+    Ok(Ended::Settled)
+}
+
+/// What warnings say now, and when to look again.
+#[derive(Debug, Default)]
+struct Looked {
+    said: Option<Trouble>,
+    again_in: Option<Duration>,
+}
+
+impl Looks {
+    fn forget(&self, key: &ServiceKey) {
+        self.lock().remove(key);
+    }
+
+    /// Reads the warnings about the oldest pod that is not ready and does not say why, if it is
+    /// time to.
+    async fn look(
+        &self,
+        ctx: &Ctx,
+        key: &ServiceKey,
+        entry: &Entry,
+        desired: Option<&Desired>,
+    ) -> Result<Looked, CallError> {
+        let target = desired.map(|desired| desired.revision.as_str());
+        let silent = |pod: &&PodFacts| {
+            pod.is_replica()
+                && !pod.ready
+                && pod.trouble.is_none()
+                && pod.revision.as_deref() == target
+        };
+        let Some(pod) = entry.pods().filter(silent).min_by_key(|pod| (pod.created, &pod.name))
+        else {
+            self.forget(key);
+            return Ok(Looked::default());
+        };
+        let age = Timestamp::now().as_second().saturating_sub(pod.created);
+        let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        let before = self.lock().get(key).filter(|look| look.pod == pod.name).cloned();
+        let mut look = before.unwrap_or_else(|| Look {
+            pod: pod.name.clone(),
+            next_at: FIRST_LOOK,
+            said: None,
+        });
+        if age >= look.next_at {
+            let warnings = ctx.calls.warnings(key, &pod.name).await?;
+            look.said =
+                warnings.iter().find_map(|(reason, note)| of_event(&pod.name, reason, note));
+            look.next_at = age + age.clamp(FIRST_LOOK, LONGEST_LOOK);
+        }
+        let looked = Looked {
+            said: look.said.clone(),
+            again_in: Some(look.next_at.saturating_sub(age).max(Duration::from_secs(1))),
+        };
+        self.lock().insert(key.clone(), look);
+        Ok(looked)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceKey, Look>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,218 @@
+//! The operator from its start to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube_client::Client;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::announce::Announcer;
+use crate::cluster::{CallError, Calls, CountedClient, custom_apis};
+use crate::election::Candidate;
+use crate::endpoints;
+use crate::feed::{Feed, Sync};
+use crate::key::ServiceKey;
+use crate::metrics::Metrics;
+use crate::queue::{Ended, Queue};
+use crate::reconcile::{Ctx, Looks, reconcile};
+use crate::settings::Settings;
+use crate::world::World;
+
+/// How long reconciles may take to end once the operator is told to stop. A pod has 30 s, and the
+/// Lease is to be given back after them.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Why an operator cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    #[error("cannot listen on {address} for metrics and health")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+}
+
+/// Runs an operator until `stop` is cancelled: watches, and reconciles while it leads.
+///
+/// On its way out it finishes what it has begun and gives its Lease back, so that another operator
+/// goes on at once.
+pub async fn run(
+    mut settings: Settings,
+    client: CountedClient,
+    stop: CancellationToken,
+) -> Result<(), OperatorError> {
+    let address = settings.address;
+    let listen = |source| OperatorError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    tracing::info!(address = %listener.local_addr().map_err(listen)?, "serves metrics and health");
+
+    let CountedClient { client, counts } = client;
+    let (world, queue) = (Arc::new(World::default()), Arc::new(Queue::default()));
+    let (metrics, sync) = (Arc::new(Metrics::default()), Arc::new(Sync::default()));
+    let registry = metrics.registry(queue.clone(), world.clone(), counts, settings.workers);
+
+    let mut tasks = JoinSet::new();
+    let ended = CancellationToken::new();
+    tasks.spawn(endpoints::answer(listener, registry, sync.clone(), ended.clone()));
+    let feed = Feed {
+        client: client.clone(),
+        world: world.clone(),
+        queue: queue.clone(),
+        metrics: metrics.clone(),
+        sync: sync.clone(),
+    };
+    let apis = tokio::select! {
+        apis = custom_apis(&client) => apis,
+        () = stop.cancelled() => return Ok(()),
+    };
+    settings.cluster.objects.apis.extend(apis);
+    feed.start(&settings.scope, &settings.cluster.objects.apis, &mut tasks);
+    let calls = Calls::new(client.clone());
+    let instance = settings.election.identity.clone();
+    let (announcer, announcing) = Announcer::new(calls.clone(), instance, metrics.clone());
+    tasks.spawn(announcing);
+
+    let ctx = Arc::new(Ctx {
+        world,
+        calls,
+        cluster: settings.cluster.clone(),
+        announcer,
+        metrics,
+        looks: Looks::default(),
+    });
+    let acting = Acting { ctx, queue, sync, workers: settings.workers };
+    elect_and_act(&settings, client, &acting, &stop).await;
+    ended.cancel();
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Acts whenever this operator leads, until it is told to stop.
+async fn elect_and_act(
+    settings: &Settings,
+    client: Client,
+    acting: &Acting,
+    stop: &CancellationToken,
+) {
+    let lease = &settings.election.lease;
+    let metrics = &acting.ctx.metrics;
+    metrics.leads(lease, false);
+    let (mut candidate, mut leads) = Candidate::new(client, settings.election.clone());
+    let mut watched = leads.clone();
+    let acts = async {
+        loop {
+            // The candidate lives as long as this.
+            if leads.wait_for(|leads| *leads).await.is_err() {
+                return;
+            }
+            metrics.leads(lease, true);
+            acting.act(&mut leads, stop).await;
+            metrics.leads(lease, false);
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    };
+    // Told to stop while somebody else leads: there is nothing to end.
+    let idle = async {
+        stop.cancelled().await;
+        let _ = watched.wait_for(|leads| !*leads).await;
+    };
+    tokio::select! {
+        // Renewing goes on while reconciles end: nobody else may begin before they have.
+        () = candidate.campaign() => {}
+        () = acts => {}
+        () = idle => {}
+    }
+    candidate.release().await;
+}
+
+/// What acts, while this operator leads.
+struct Acting {
+    ctx: Arc<Ctx>,
+    queue: Arc<Queue>,
+    sync: Arc<Sync>,
+    workers: usize,
+}
+
+impl Acting {
+    /// Reconciles until the Lease is lost, when everything stops at once, or until the operator is
+    /// told to stop, when everything ends in order.
+    async fn act(&self, leads: &mut watch::Receiver<bool>, stop: &CancellationToken) {
+        let mut running = JoinSet::new();
+        let is_lost = tokio::select! {
+            _ = leads.wait_for(|leads| !*leads) => true,
+            () = stop.cancelled() => false,
+            () = self.give_out(&mut running) => true,
+        };
+        if is_lost {
+            running.shutdown().await;
+            self.queue.clear();
+            return;
+        }
+        let ending = async { while running.join_next().await.is_some() {} };
+        tokio::select! {
+            ended = timeout(DRAIN, ending) => {
+                if ended.is_err() {
+                    tracing::warn!("reconciles did not end in time and are broken off");
+                }
+            }
+            _ = leads.wait_for(|leads| !*leads) => {}
+        }
+        running.shutdown().await;
+    }
+
+    /// Gives services to workers, for ever.
+    async fn give_out(&self, running: &mut JoinSet<()>) {
+        self.sync.reached().await;
+        self.queue.clear();
+        for key in self.ctx.world.services() {
+            self.queue.add(key);
+        }
+        let workers = Arc::new(Semaphore::new(self.workers.max(1)));
+        loop {
+            let Ok(permit) = workers.clone().acquire_owned().await else {
+                return;
+            };
+            let key = self.queue.next().await;
+            while running.try_join_next().is_some() {}
+            let (ctx, queue) = (self.ctx.clone(), self.queue.clone());
+            running.spawn(async move {
+                let _permit = permit;
+                let ended = reconcile_once(&ctx, &key).await;
+                queue.done(&key, ended);
+            });
+        }
+    }
+}
+
+/// One reconcile, in a span of its own, with its figures.
+async fn reconcile_once(ctx: &Ctx, key: &ServiceKey) -> Ended {
+    let span = tracing::info_span!("reconcile", namespace = &*key.namespace, name = &*key.name);
+    let started = Instant::now();
+    let result = reconcile(ctx, key).instrument(span.clone()).await;
+    let (label, ended) = match result {
+        Ok(Ended::LookAgain(delay)) => ("requeue_after", Ended::LookAgain(delay)),
+        Ok(ended) => ("success", ended),
+        Err(error) => {
+            let not_before = error.not_before();
+            span.in_scope(|| complain(&error));
+            ("error", Ended::Failed { not_before })
+        }
+    };
+    ctx.metrics.reconciled(label, started.elapsed());
+    ended
+}
+
+fn complain(error: &CallError) {
+    let shown = error as &dyn std::error::Error;
+    match error {
+        CallError::Rejected { .. } => tracing::error!(error = shown, "the API server refuses"),
+        CallError::Conflict { .. } | CallError::Gone { .. } => {
+            tracing::debug!(error = shown, "tries again");
+        }
+        CallError::Passing { .. } => tracing::warn!(error = shown, "tries again"),
+    }
+}

@@ -1,0 +1,71 @@
+//! The four conditions of a service, as kstatus has them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// Types of conditions, in the order in which they are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ready,
+    Progressing,
+    Degraded,
+    Stalled,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Ready, Self::Progressing, Self::Degraded, Self::Stalled];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+/// What a condition says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) holds: bool,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+impl Verdict {
+    pub(crate) fn yes(reason: &str, message: impl Into<String>) -> Self {
+        Self { holds: true, reason: reason.to_owned(), message: message.into() }
+    }
+
+    pub(crate) fn no(reason: &str, message: impl Into<String>) -> Self {
+        Self { holds: false, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// The conditions of these verdicts. A condition whose status is as before keeps its time, and one
+/// that says the very same stays as it is, so that a repeated verdict is no change.
+pub(crate) fn merge(
+    before: &[Condition],
+    verdicts: [Verdict; 4],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let conditions = Kind::ALL.into_iter().zip(verdicts).map(|(kind, verdict)| {
+        let status = if verdict.holds { "True" } else { "False" };
+        let same = before.iter().find(|c| c.type_ == kind.as_str() && c.status == status);
+        // Conditions have seconds: what is written and read again must be the same.
+        let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Condition {
+            type_: kind.as_str().to_owned(),
+            status: status.to_owned(),
+            observed_generation: generation,
+            last_transition_time: same
+                .map_or(Time(second), |condition| condition.last_transition_time.clone()),
+            reason: verdict.reason,
+            message: verdict.message,
+        }
+    });
+    conditions.collect()
+}

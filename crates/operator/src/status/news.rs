@@ -1,0 +1,43 @@
+//! Which change of a status is worth an event.
+
+use trainyard_api::model_service::ModelServiceStatus;
+
+use super::conditions::Kind;
+
+/// An event about a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) is_warning: bool,
+    pub(crate) reason: String,
+    pub(crate) note: String,
+}
+
+/// The events that go with a change from one status to the next. Since they are told from what was
+/// written before, a restart repeats none.
+pub(crate) fn news(before: Option<&ModelServiceStatus>, after: &ModelServiceStatus) -> Vec<News> {
+    let mut news: Vec<News> = Vec::new();
+    for kind in [Kind::Stalled, Kind::Degraded, Kind::Progressing, Kind::Ready] {
+        let find = |status: &ModelServiceStatus| {
+            status.conditions.iter().find(|c| c.type_ == kind.as_str()).cloned()
+        };
+        let Some(now) = find(after).filter(|condition| condition.status == "True") else {
+            continue;
+        };
+        let then = before.and_then(find).filter(|condition| condition.status == "True");
+        if then.is_some_and(|then| then.reason == now.reason) {
+            continue;
+        }
+        let is_warning = match kind {
+            Kind::Stalled | Kind::Degraded => true,
+            // A cause that may pass is a warning too; that objects are applied is no news.
+            Kind::Progressing if now.reason == "Applying" || now.reason == "Scaling" => continue,
+            Kind::Progressing => now.reason != "RollingOut",
+            Kind::Ready => false,
+        };
+        // One cause shows in several conditions.
+        if news.iter().all(|told| told.reason != now.reason) {
+            news.push(News { is_warning, reason: now.reason, note: now.message });
+        }
+    }
+    news
+}

@@ -1,0 +1,109 @@
+//! One object that belongs to a service, and whether it is as wanted.
+
+use serde_json::Value;
+
+use super::deployment::DeploymentFacts;
+use crate::compare::Leaves;
+use crate::kinds::{self, KindIndex};
+use crate::names::APPLIED_ANNOTATION;
+
+/// An object that the operator made, or that carries its label.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Child {
+    pub(crate) kind: KindIndex,
+    pub(crate) name: Box<str>,
+    pub(crate) uid: Box<str>,
+    pub(crate) resource_version: u64,
+    /// The uid of the service that controls it; none if nothing does, empty if something else does.
+    pub(crate) owner: Option<Box<str>>,
+    pub(crate) is_ending: bool,
+    /// The digest of what was applied last, as the object itself tells it.
+    pub(crate) applied: Option<u64>,
+    content: Content,
+    /// Leaves that the API server did not give back as we applied them, though it took them.
+    tolerated: Leaves,
+    pub(crate) deployment: Option<Box<DeploymentFacts>>,
+    pub(super) epoch: u32,
+}
+
+/// What is known of the object's content.
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    /// Not compared yet.
+    Leaves(Leaves),
+    /// It was seen to have all of the wanted object of this digest.
+    Has(u64),
+}
+
+/// How an object stands to what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    AsWanted,
+    /// Something else is wanted than before.
+    Outdated,
+    /// It was as wanted, and somebody changed these fields.
+    Drifted(Vec<String>),
+}
+
+impl Child {
+    /// Reads an object; none if it has no name or uid.
+    pub(crate) fn of(kind: KindIndex, object: &Value) -> Option<Self> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let metadata =
+            serde_json::from_value(object.get("metadata").cloned().unwrap_or_default()).ok()?;
+        let annotations = object.pointer("/metadata/annotations");
+        let applied = annotations.and_then(|all| all[APPLIED_ANNOTATION].as_str());
+        let is_deployment = kinds::owned(kind).kind == "Deployment";
+        Some(Self {
+            kind,
+            name: text("/metadata/name")?.into(),
+            uid: text("/metadata/uid")?.into(),
+            resource_version: super::resource_version(&metadata),
+            owner: super::owner_uid(&metadata),
+            is_ending: metadata.deletion_timestamp.is_some(),
+            applied: applied.and_then(|digest| u64::from_str_radix(digest, 16).ok()),
+            content: Content::Leaves(Leaves::of(object)),
+            tolerated: Leaves::default(),
+            deployment: is_deployment.then(|| Box::new(DeploymentFacts::of(object))),
+            epoch: 0,
+        })
+    }
+
+    /// Takes over from what was known of the same object before.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        if self.uid == before.uid {
+            self.tolerated = before.tolerated.clone();
+        }
+    }
+
+    /// Compares with the wanted object of this digest. Afterwards the content is forgotten if
+    /// it is as wanted.
+    pub(crate) fn compare(&mut self, wanted: &Value, leaves: &Leaves, digest: u64) -> Standing {
+        let missing = match &self.content {
+            Content::Has(had) if *had == digest => return Standing::AsWanted,
+            Content::Has(_) => return Standing::Outdated,
+            Content::Leaves(live) => leaves.missing_from(live, &self.tolerated),
+        };
+        if missing.is_empty() {
+            self.content = Content::Has(digest);
+            return Standing::AsWanted;
+        }
+        if self.applied == Some(digest) {
+            return Standing::Drifted(missing.paths_in(wanted));
+        }
+        Standing::Outdated
+    }
+
+    /// Notes that this is what the API server made of the wanted object. Returns the paths that it
+    /// gave back in another form: they are not compared any more, lest they are applied for ever.
+    pub(crate) fn settle(&mut self, wanted: &Value, leaves: &Leaves, digest: u64) -> Vec<String> {
+        let Content::Leaves(live) = &self.content else {
+            return Vec::new();
+        };
+        let missing = leaves.missing_from(live, &Leaves::default());
+        let paths = missing.paths_in(wanted);
+        self.tolerated = missing;
+        self.content = Content::Has(digest);
+        paths
+    }
+}

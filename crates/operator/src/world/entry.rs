@@ -1,0 +1,63 @@
+//! All that is known of one service.
+
+use std::sync::Arc;
+
+use kube_client::core::error_boundary::InvalidObject;
+use trainyard_api::ModelService;
+
+use super::child::Child;
+use crate::kinds::KindIndex;
+use crate::pods::PodFacts;
+
+/// A service with what belongs to it. Parts may be there before the resource itself, or after it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) resource: Option<Resource>,
+    pub(crate) children: Vec<Child>,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) releases: Vec<Release>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Pod {
+    pub(crate) facts: PodFacts,
+    pub(super) epoch: u32,
+}
+
+/// The resource as the cluster has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    pub(crate) content: Result<Arc<ModelService>, Arc<InvalidObject>>,
+    pub(crate) resource_version: u64,
+    pub(super) epoch: u32,
+}
+
+/// A revision of the past or present, kept in a ControllerRevision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Release {
+    pub(crate) name: Box<str>,
+    pub(crate) uid: Box<str>,
+    pub(crate) resource_version: u64,
+    /// Grows with each release; the highest is the newest.
+    pub(crate) number: i64,
+    /// The uid of the service that controls it.
+    pub(crate) owner: Option<Box<str>>,
+    pub(super) epoch: u32,
+}
+
+impl Entry {
+    pub(super) fn is_empty(&self) -> bool {
+        self.resource.is_none()
+            && self.children.is_empty()
+            && self.pods.is_empty()
+            && self.releases.is_empty()
+    }
+
+    pub(crate) fn child(&self, kind: KindIndex, name: &str) -> Option<&Child> {
+        self.children.iter().find(|child| child.kind == kind && *child.name == *name)
+    }
+
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &PodFacts> {
+        self.pods.iter().map(|pod| &pod.facts)
+    }
+}

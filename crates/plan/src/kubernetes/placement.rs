@@ -1,0 +1,167 @@
+//! Where pods may run: affinity, tolerations and spread.
+
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
+    PreferredSchedulingTerm, Toleration as PodToleration, TopologySpreadConstraint,
+};
+use trainyard_api::model_service::{Spot, Spread, TaintEffect, Toleration, TolerationOperator};
+
+use super::Context;
+use super::labels::selector;
+use crate::gpu::PRODUCTS;
+use crate::workload::Gpu;
+
+/// Requirements that a node meets all of.
+type Term = Vec<NodeSelectorRequirement>;
+
+/// Adds all of it to a pod.
+pub(super) fn place(ctx: &Context<'_>, pod: &mut PodSpec) {
+    let placement = &ctx.plan.placement;
+    let gpu = ctx.plan.workload.resources.gpu.as_ref();
+    let facts = ctx.settings.profile.facts();
+
+    let mut node_selector = placement.node_selector.clone();
+    let mut tolerations = placement.tolerations.clone();
+    if let Some(gpu) = gpu {
+        tolerations.extend(facts.gpu_tolerations.iter().cloned());
+        if let Some(device) = &gpu.device {
+            tolerations.extend(device.tolerations.iter().cloned());
+            for (key, value) in &device.node_selector {
+                // What the manifest says of a node wins over what the pool does.
+                node_selector.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    if placement.spot != Spot::Never {
+        tolerations.extend(facts.spot_tolerations.iter().cloned());
+    }
+    let mut seen = Vec::new();
+    tolerations.retain(|it| {
+        !seen.contains(it) && {
+            seen.push(it.clone());
+            true
+        }
+    });
+
+    pod.node_selector = (!node_selector.is_empty()).then_some(node_selector);
+    pod.tolerations =
+        (!tolerations.is_empty()).then(|| tolerations.iter().map(toleration).collect());
+    pod.affinity = affinity(ctx, gpu);
+    pod.topology_spread_constraints = spread(ctx);
+}
+
+fn affinity(ctx: &Context<'_>, gpu: Option<&Gpu>) -> Option<Affinity> {
+    let facts = ctx.settings.profile.facts();
+    let is_spot = || -> Vec<Term> {
+        let labels = facts.spot_labels.iter();
+        labels.map(|label| vec![requirement(&label.key, "In", &label.value)]).collect()
+    };
+    // Each alternative of one thing with each of the next: terms are alternatives of a node.
+    let mut terms: Vec<Term> = vec![Vec::new()];
+    let mut need = |alternatives: Vec<Term>| {
+        terms = terms
+            .iter()
+            .flat_map(|term| alternatives.iter().map(|more| [term.as_slice(), more].concat()))
+            .collect();
+    };
+    if let Some(product) = gpu.and_then(|gpu| gpu.product.as_deref()) {
+        let labels = facts.product_labels.iter();
+        let known = labels.filter_map(|label| {
+            let value = match &label.alias {
+                None => product,
+                Some(alias) => PRODUCTS.get(product)?.aliases.get(alias)?,
+            };
+            Some(vec![requirement(&label.key, "In", value)])
+        });
+        need(known.collect());
+    }
+    let mut preferred = None;
+    match ctx.plan.placement.spot {
+        // A node without the label passes too.
+        Spot::Never => need(vec![
+            facts.spot_labels.iter().map(|it| requirement(&it.key, "NotIn", &it.value)).collect(),
+        ]),
+        Spot::Only => need(is_spot()),
+        Spot::Prefer => {
+            let terms = is_spot().into_iter();
+            preferred = Some(
+                terms
+                    .map(|term| PreferredSchedulingTerm {
+                        weight: 100,
+                        preference: node_term(term),
+                    })
+                    .collect(),
+            );
+        }
+    }
+    terms.retain(|term| !term.is_empty());
+    let required = (!terms.is_empty())
+        .then(|| NodeSelector { node_selector_terms: terms.into_iter().map(node_term).collect() });
+    if required.is_none() && preferred.is_none() {
+        return None;
+    }
+    Some(Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: required,
+            preferred_during_scheduling_ignored_during_execution: preferred,
+        }),
+        ..Affinity::default()
+    })
+}
+
+fn requirement(key: &str, operator: &str, value: &str) -> NodeSelectorRequirement {
+    NodeSelectorRequirement {
+        key: key.to_owned(),
+        operator: operator.to_owned(),
+        values: Some(vec![value.to_owned()]),
+    }
+}
+
+fn node_term(term: Term) -> NodeSelectorTerm {
+    NodeSelectorTerm { match_expressions: Some(term), match_fields: None }
+}
+
+fn toleration(toleration: &Toleration) -> PodToleration {
+    PodToleration {
+        key: toleration.key.clone(),
+        operator: Some(
+            match (toleration.operator, &toleration.key) {
+                // Without a key there is nothing to equal.
+                (Some(TolerationOperator::Exists), _) | (None, None) => "Exists",
+                (Some(TolerationOperator::Equal) | None, _) => "Equal",
+            }
+            .to_owned(),
+        ),
+        value: toleration.value.clone(),
+        effect: toleration.effect.map(|effect| {
+            match effect {
+                TaintEffect::NoSchedule => "NoSchedule",
+                TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+                TaintEffect::NoExecute => "NoExecute",
+            }
+            .to_owned()
+        }),
+        toleration_seconds: toleration.toleration_seconds,
+    }
+}
+
+/// Keeps pods of one revision apart where that can be had: a pod that waits serves nobody.
+fn spread(ctx: &Context<'_>) -> Option<Vec<TopologySpreadConstraint>> {
+    const NODE: &str = "kubernetes.io/hostname";
+    const ZONE: &str = "topology.kubernetes.io/zone";
+    let over: &[&str] = match ctx.plan.placement.spread {
+        Spread::Nodes => &[NODE],
+        Spread::Zones => &[ZONE, NODE],
+        Spread::None => return None,
+    };
+    let constraint = |key: &&str| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: (*key).to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(selector(ctx.track_selector())),
+        // Pods of the revision before do not count; they go.
+        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        ..TopologySpreadConstraint::default()
+    };
+    Some(over.iter().map(constraint).collect())
+}
