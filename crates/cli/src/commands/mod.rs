@@ -47,7 +47,11 @@ impl Command {
     /// written: a client's closed connection must not end it.
     pub(crate) fn only_prints(&self) -> bool {
         match self {
-            Self::Operator(_) | Self::Up(_) | Self::Serve(_) | Self::Predict(_) | Self::Fetch(_) => false,
+            Self::Operator(_)
+            | Self::Up(_)
+            | Self::Serve(_)
+            | Self::Predict(_)
+            | Self::Fetch(_) => false,
             Self::Status(_)
             | Self::Logs(_)
             | Self::Events(_)

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use trainyard_operator::{Cluster, Election, RequestRate, Scope, Settings, client, rbac};
 use trainyard_telemetry::LogFormat;
 
+use super::cluster_args::ClusterArgs;
 use crate::print::print;
 use crate::yaml::documents;
 
@@ -36,7 +37,7 @@ pub(crate) struct Operator {
     )]
     watch_namespaces: Vec<String>,
     #[command(flatten)]
-    objects: super::render::ClusterArgs,
+    objects: ClusterArgs,
     /// Address of metrics and health: /metrics, /healthz, /readyz
     #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     address: SocketAddr,
