@@ -28,6 +28,9 @@ use crate::world::{Child, Entry, Resource, Source, Standing, World, owner_uid};
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 const LONGEST_LOOK: Duration = Duration::from_secs(300);
 
+/// Between two looks at an object that has a name of ours and is somebody else's.
+const NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(30);
+
 /// What every reconcile works with.
 pub(crate) struct Ctx {
     pub(crate) world: Arc<World>,
@@ -98,10 +101,13 @@ async fn bring_about(
     // What was applied just now is seen already.
     let entry = ctx.world.entry(key).unwrap_or_default();
     let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await?;
+    let is_taken = problem.as_ref().is_some_and(|found| found.reason == Reason::NameConflict);
     let status = status(service, &entry, desired.as_ref().ok(), problem, &look, key);
     tell(ctx, key, service, status).await?;
     applied?;
-    Ok(match look.again_in {
+    // No watch tells what happens to objects of others.
+    let again_in = if is_taken { Some(NAME_CONFLICT_PAUSE) } else { look.again_in };
+    Ok(match again_in {
         Some(delay) => Ended::LookAgain(delay),
         None => Ended::Settled,
     })

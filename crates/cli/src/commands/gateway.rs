@@ -71,17 +71,21 @@ impl Gateway {
         let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic()?;
         let listener = self.listen()?;
         let address = listener.local_addr().into_diagnostic()?;
-        let cluster = client(self.context.as_deref(), RequestRate::default()).await.into_diagnostic()?;
+        let cluster =
+            client(self.context.as_deref(), RequestRate::default()).await.into_diagnostic()?;
 
         let gateway = Proxy::new(self.settings());
         gateway.with_registry(|registry| registry.register_collector(Box::new(ProcessMetrics)));
         tracing::info!(%address, namespaces = ?self.namespace, "the gateway listens");
         let stop = CancellationToken::new();
         let serving = gateway.serve(listener, stop.clone());
-        let served =
-            Served { namespaces: self.namespace, slices: trainyard_plan::kubernetes::SERVICE.to_owned() };
+        let served = Served {
+            namespaces: self.namespace,
+            slices: trainyard_plan::kubernetes::SERVICE.to_owned(),
+        };
         // Routes are kept up to date until the last request has gone.
-        let feeding = tokio::spawn(feed(cluster.client, gateway.clone(), served, CancellationToken::new()));
+        let feeding =
+            tokio::spawn(feed(cluster.client, gateway.clone(), served, CancellationToken::new()));
         let leave = self.leave_delay.0;
         let signals = async {
             let delay = tokio::select! {

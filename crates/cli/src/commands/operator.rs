@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_operator::{Cluster, Election, RequestRate, Scope, Settings, client, rbac};
 
+use super::cluster_args::ClusterArgs;
 use super::log_format::Format;
 use crate::print::print;
 use crate::yaml::documents;
@@ -36,7 +37,7 @@ pub(crate) struct Operator {
     )]
     watch_namespaces: Vec<String>,
     #[command(flatten)]
-    objects: super::render::ClusterArgs,
+    objects: ClusterArgs,
     /// Address of metrics and health: /metrics, /healthz, /readyz
     #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     address: SocketAddr,
