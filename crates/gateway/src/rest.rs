@@ -153,7 +153,8 @@ impl Gateway {
             return Ok(json_response(StatusCode::OK, &serde_json::json!({ "ready": true })));
         }
         let mut unready = serde_json::Map::new();
-        for service in self.visible(&head.headers) {
+        let scope = self.scope(&head.headers, None);
+        for service in self.visible(&scope, &head.headers) {
             let config = service.config.load();
             if let Some(reason) = config.why_not().filter(|_| !config.is_ready()) {
                 unready.insert(service.name.to_string(), reason.into());

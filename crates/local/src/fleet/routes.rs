@@ -34,6 +34,7 @@ pub(crate) fn routes(
         .collect();
     Service {
         models: plan.service.models.clone(),
+        hosts: Vec::new(),
         revisions,
         limits: Limits {
             rate: plan

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 use trainyard_api::ModelService;
+use trainyard_api::defaults::complete;
 use trainyard_gateway::table::{
     Access, ApiKey, Endpoint, Limits, Rate, Revision, Service, Table, Unavailable,
 };
-use trainyard_plan::{Facts, Plan, Target, compile};
 
 /// Which Service an EndpointSlice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -64,40 +64,33 @@ fn entry(
 ) -> Service {
     let (namespace, name) = key;
     let hosts = vec![format!("{name}.{namespace}")];
-    // Which image replicas run is of no concern here.
-    let facts = Facts { target: Target::Kubernetes { image: String::new() }, model: None };
-    let plan = match compile(service, &facts) {
-        Ok(plan) => plan,
-        Err(error) => {
-            let models = vec![name.clone()];
-            return Service { hosts, models, ..closed(error.to_string()) };
-        }
-    };
-    let access = match access(&plan, namespace, keys) {
+    let models = vec![service.model_name().to_owned()];
+    // Not from the plan: replicas of a good revision go on serving when the newest has none.
+    let spec = complete(&service.spec);
+    let access = match access(spec.access.api_keys_secret.as_deref(), namespace, keys) {
         Ok(access) => access,
         // Nobody gets in by a fault of ours.
-        Err(reason) => {
-            return Service { hosts, models: plan.service.models, ..closed(reason) };
-        }
+        Err(reason) => return Service { hosts, models, ..closed(reason) },
     };
     Service {
+        models,
         hosts,
         revisions: vec![Revision {
-            name: plan.revision.to_string(),
+            name: "stable".to_owned(),
             weight: 1,
             endpoints: endpoints.cloned().unwrap_or_default(),
         }],
         limits: Limits {
-            rate: plan
+            rate: spec
                 .access
                 .rate_limit
-                .map(|limit| Rate { per_second: f64::from(limit.per_second), burst: limit.burst }),
-            concurrency_per_endpoint: plan.scaling.max_concurrency,
+                .map(|(per_second, burst)| Rate { per_second: f64::from(per_second), burst }),
+            concurrency_per_endpoint: spec.scaling.max_concurrency,
             ..Limits::default()
         },
         access,
-        scales_to_zero: plan.scaling.min == 0,
-        models: plan.service.models,
+        sticky_header: spec.rollout.sticky_header,
+        scales_to_zero: spec.scaling.min == 0,
         ..Service::default()
     }
 }
@@ -107,9 +100,9 @@ fn closed(reason: String) -> Service {
     Service { unavailable: Some(Unavailable { reason, until: None }), ..Service::default() }
 }
 
-fn access(plan: &Plan, namespace: &str, keys: &Keys) -> Result<Access, String> {
-    let Some(secret) = &plan.access.api_keys_secret else { return Ok(Access::default()) };
-    match keys.get(&(namespace.to_owned(), secret.clone())) {
+fn access(secret: Option<&str>, namespace: &str, keys: &Keys) -> Result<Access, String> {
+    let Some(secret) = secret else { return Ok(Access::default()) };
+    match keys.get(&(namespace.to_owned(), secret.to_owned())) {
         Some(Ok(keys)) if !keys.is_empty() => Ok(Access { api_keys: keys.clone() }),
         Some(Ok(_)) => Err(format!(
             "the secret `{secret}` of `spec.access.apiKeysSecret` has no keys; add an entry for each caller"
