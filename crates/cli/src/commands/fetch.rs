@@ -73,6 +73,7 @@ impl Reason {
             | StorageError::Deadline { .. }
             | StorageError::Cancelled { .. } => Self::Unavailable,
             StorageError::Uri { .. }
+            | StorageError::Rejected { .. }
             | StorageError::Unsupported { .. }
             | StorageError::InvalidDigest { .. }
             | StorageError::Settings { .. }

@@ -7,7 +7,7 @@ use trainyard_gateway::Table;
 use trainyard_gateway::table::{Limits, Service, Unavailable};
 
 use crate::replica::{Act, Replica, ok};
-use crate::support::{Client, INFER, eventually, iris, post, quick, service, start, table};
+use crate::support::{Client, INFER, eventually, get, iris, post, quick, service, start, table};
 
 fn at_zero(limits: Limits) -> Table {
     table([("iris", Service { limits, scales_to_zero: true, ..service("iris", &[]) })])

@@ -43,7 +43,7 @@ fn reads_everything_that_has_an_effect() {
     assert_eq!(config.version_policy, Some(VersionPolicy::Specific { versions: vec![1, 3] }));
     assert_eq!(config.input[0].tensor.dims, [-1, 4]);
     assert_eq!(config.input[1].tensor.name, "yé\n");
-    assert_eq!(config.input[1].tensor.reshape, Some(Reshape::default()));
+    assert_eq!(config.input[1].tensor.reshape, Some(model::Reshape::default()));
     assert_eq!(config.output[0].tensor.data_type, Some(crate::DataType::Int32));
     let batching = config.dynamic_batching.expect("given");
     assert_eq!(batching.preferred_batch_size, [4, 8]);
