@@ -17,32 +17,46 @@ use tar::{Builder, EntryType, Header};
 pub(crate) struct Entry {
     /// Without a slash at either end.
     path: String,
-    kind: Kind,
+    content: Content,
     mode: u32,
 }
 
-enum Kind {
+/// What is at a path.
+pub(crate) enum Content {
     File(Vec<u8>),
     Folder,
+    /// A symbolic link to this target.
     Link(String),
 }
 
 impl Entry {
     pub(crate) fn file(path: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.to_owned(), kind: Kind::File(content.into()), mode: 0o644 }
+        Self { path: path.to_owned(), content: Content::File(content.into()), mode: 0o644 }
     }
 
     pub(crate) fn program(path: &str, content: Vec<u8>) -> Self {
-        Self { path: path.to_owned(), kind: Kind::File(content), mode: 0o755 }
+        Self { path: path.to_owned(), content: Content::File(content), mode: 0o755 }
     }
 
     pub(crate) fn folder(path: &str, mode: u32) -> Self {
-        Self { path: path.to_owned(), kind: Kind::Folder, mode }
+        Self { path: path.to_owned(), content: Content::Folder, mode }
     }
 
     /// A symbolic link to `target`.
     pub(crate) fn link(path: &str, target: &str) -> Self {
-        Self { path: path.to_owned(), kind: Kind::Link(target.to_owned()), mode: 0o777 }
+        Self { path: path.to_owned(), content: Content::Link(target.to_owned()), mode: 0o777 }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    pub(crate) fn mode(&self) -> u32 {
+        self.mode
     }
 }
 
@@ -63,27 +77,35 @@ impl Layer {
         self.entries.insert(entry.path.clone(), entry);
     }
 
+    /// All entries, a folder before what is in it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
     fn archive(&self) -> io::Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
-        // Sorted by path, so a folder comes before what is in it.
-        for entry in self.entries.values() {
+        for entry in self.iter() {
             let mut header = Header::new_gnu();
             header.set_mode(entry.mode);
             header.set_uid(0);
             header.set_gid(0);
             header.set_mtime(0);
             header.set_size(0);
-            match &entry.kind {
-                Kind::File(content) => {
+            match &entry.content {
+                Content::File(content) => {
                     header.set_entry_type(EntryType::Regular);
                     header.set_size(content.len() as u64);
                     archive.append_data(&mut header, &entry.path, content.as_slice())?;
                 }
-                Kind::Folder => {
+                Content::Folder => {
                     header.set_entry_type(EntryType::Directory);
                     archive.append_data(&mut header, format!("{}/", entry.path), io::empty())?;
                 }
-                Kind::Link(target) => {
+                Content::Link(target) => {
                     header.set_entry_type(EntryType::Symlink);
                     archive.append_link(&mut header, &entry.path, target)?;
                 }

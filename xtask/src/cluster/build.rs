@@ -97,7 +97,7 @@ impl Build {
     }
 
     /// Upstream's test image: a server and a client of many protocols.
-    fn agnhost() -> anyhow::Result<Self> {
+    pub(crate) fn agnhost() -> anyhow::Result<Self> {
         let module = Version::MAIN.parse::<Version>()?.folder();
         let packages = vec!["k8s.io/kubernetes/test/images/agnhost".to_owned()];
         Ok(Self { name: "agnhost".to_owned(), module, packages })
@@ -105,7 +105,13 @@ impl Build {
 
     /// What every cluster needs.
     pub(crate) fn core(version: &Version) -> anyhow::Result<Vec<Self>> {
-        Ok(vec![Self::cni(), Self::pause(), Self::etcd(), Self::coredns(), Self::kubernetes(version)])
+        Ok(vec![
+            Self::cni(),
+            Self::pause(),
+            Self::etcd(),
+            Self::coredns(),
+            Self::kubernetes(version),
+        ])
     }
 
     /// A build by its name, for `cluster build` and for other chores.
@@ -202,7 +208,9 @@ impl Build {
             .collect();
         files.sort();
         for file in files {
-            hash.update(file.file_name().expect("an entry of a folder has a name").as_encoded_bytes());
+            hash.update(
+                file.file_name().expect("an entry of a folder has a name").as_encoded_bytes(),
+            );
             hash.update([0]);
             hash.update(Sha256::digest(fs::read(&file)?));
         }
@@ -218,8 +226,7 @@ impl Build {
                 .context("go.mod requires no k8s.io/kubernetes")?;
             let mut parts = version.trim_start_matches('v').split('.');
             let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
-            for (name, value) in
-                [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)]
+            for (name, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)]
             {
                 flags.push_str(&format!(" -X k8s.io/component-base/version.{name}={value}"));
             }
@@ -247,7 +254,8 @@ mod tests {
     #[test]
     fn the_version_is_read_from_either_form() {
         let single = "module x\n\nrequire k8s.io/kubernetes v1.34.4\n";
-        let block = "require (\n\tk8s.io/kubelet v0.34.4\n\tk8s.io/kubernetes v1.29.6 // indirect\n)";
+        let block =
+            "require (\n\tk8s.io/kubelet v0.34.4\n\tk8s.io/kubernetes v1.29.6 // indirect\n)";
         assert_eq!(required_version(single, "k8s.io/kubernetes"), Some("v1.34.4"));
         assert_eq!(required_version(block, "k8s.io/kubernetes"), Some("v1.29.6"));
         assert_eq!(required_version("module k8s.io/kubernetes", "k8s.io/kubernetes"), None);

@@ -112,7 +112,9 @@ pub(crate) fn kill(group: &str) -> anyhow::Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("processes {left:?} in control group {group} do not end; are they in a system call?");
+            bail!(
+                "processes {left:?} in control group {group} do not end; are they in a system call?"
+            );
         }
         for pid in left {
             if let Some(pid) = Pid::from_raw(pid) {

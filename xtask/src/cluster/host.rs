@@ -40,7 +40,9 @@ pub(crate) fn missing() -> Option<String> {
         return Some(format!("control groups cannot be made here: {error:#}"));
     }
     if !has("go") {
-        return Some("it needs Go 1.26 or newer to build Kubernetes, and `go` is missing".to_owned());
+        return Some(
+            "it needs Go 1.26 or newer to build Kubernetes, and `go` is missing".to_owned(),
+        );
     }
     let packages = missing_packages();
     if !packages.is_empty() && !has("apt-get") {
@@ -83,7 +85,14 @@ fn has(program: &str) -> bool {
 
 fn try_namespaces() -> anyhow::Result<()> {
     let output = Command::new("unshare")
-        .args(["--net", "--mount", "--", "sh", "-c", "ip link add type veth || true; mount -t tmpfs none /mnt"])
+        .args([
+            "--net",
+            "--mount",
+            "--",
+            "sh",
+            "-c",
+            "ip link add type veth || true; mount -t tmpfs none /mnt",
+        ])
         .stdin(Stdio::null())
         .output()
         .context("cannot start unshare")?;

@@ -29,7 +29,8 @@ pub(crate) fn import(nodes: &[NodeLayout], archive: &Path) -> anyhow::Result<()>
         bail!("there is no image archive {}", archive.display());
     }
     thread::scope(|scope| {
-        let imports: Vec<_> = nodes.iter().map(|node| scope.spawn(|| import_one(node, archive))).collect();
+        let imports: Vec<_> =
+            nodes.iter().map(|node| scope.spawn(|| import_one(node, archive))).collect();
         for import in imports {
             import.join().expect("importing does not panic")?;
         }
@@ -75,10 +76,13 @@ pub(crate) fn busybox() -> anyhow::Result<PathBuf> {
     let folder = crate::paths::cache().join("cluster");
     let path = folder.join("busybox.tar");
     let mut layer = Layer::default();
-    let source = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|it| it.exists());
-    let source = source.context("there is no busybox; on Debian: apt-get install busybox-static")?;
+    let source =
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|it| it.exists());
+    let source =
+        source.context("there is no busybox; on Debian: apt-get install busybox-static")?;
     layer.add(Entry::program("bin/busybox", fs::read(source)?));
-    for name in ["sh", "mkdir", "rm", "chmod", "sleep", "cat", "ls", "wget", "nslookup", "nc", "dd"] {
+    for name in ["sh", "mkdir", "rm", "chmod", "sleep", "cat", "ls", "wget", "nslookup", "nc", "dd"]
+    {
         layer.add(Entry::link(&format!("bin/{name}"), "busybox"));
     }
     let mut image = Image::new(BUSYBOX);

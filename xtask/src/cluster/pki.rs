@@ -63,8 +63,7 @@ pub(crate) fn create_node(ca: &Authority, node: &NodeLayout) -> anyhow::Result<(
     let (folder, name) = (node.cluster.pki(), node.name());
     let user = format!("system:node:{name}");
     let names = [name.as_str(), "localhost", "127.0.0.1", &node.address()];
-    let (certificate, key) =
-        certificate(&folder, ca, &name, &user, Some("system:nodes"), &names)?;
+    let (certificate, key) = certificate(&folder, ca, &name, &user, Some("system:nodes"), &names)?;
     kubeconfig(&folder, ca, &name, &certificate, &key)
 }
 

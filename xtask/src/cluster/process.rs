@@ -73,7 +73,8 @@ impl Daemon {
             .with_context(|| format!("cannot write {}", log.display()))?;
         // The shell joins the groups before there is anything that could start a child, then makes
         // way for the daemon: a session of its own keeps it from the terminal's signals.
-        let join = "while [ \"$1\" != -- ]; do echo $$ >\"$1\" || exit 1; shift; done; shift; exec \"$@\"";
+        let join =
+            "while [ \"$1\" != -- ]; do echo $$ >\"$1\" || exit 1; shift; done; shift; exec \"$@\"";
         let mut command = Command::new("setsid");
         command.args(["sh", "-c", join, "sh"]).args(cgroup::doors(&place.cgroup)?).arg("--");
         command.arg("nsenter").arg(format!("--net=/run/netns/{}", place.network));

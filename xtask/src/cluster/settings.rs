@@ -87,7 +87,10 @@ impl Settings {
     pub(crate) fn read(layout: &Layout) -> anyhow::Result<Self> {
         let path = layout.settings();
         let text = fs::read_to_string(&path).with_context(|| {
-            format!("there is no cluster `{0}`; start it: cargo xtask cluster up --name {0}", layout.name)
+            format!(
+                "there is no cluster `{0}`; start it: cargo xtask cluster up --name {0}",
+                layout.name
+            )
         })?;
         serde_json::from_str(&text).with_context(|| {
             format!("{} is of another version; run `cargo xtask cluster down`", path.display())

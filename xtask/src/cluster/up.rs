@@ -45,6 +45,9 @@ pub(crate) struct Up {
     /// Enforce NetworkPolicies
     #[arg(long)]
     netpol: bool,
+    /// Import upstream's image for tests as localhost/agnhost:1
+    #[arg(long)]
+    agnhost: bool,
     /// Log every write to the API server in log/audit.log
     #[arg(long)]
     audit: bool,
@@ -178,6 +181,12 @@ impl Built {
         }
         if up.minio {
             images.push(minio::image()?);
+        }
+        if up.agnhost {
+            let name = "localhost/agnhost:1";
+            let build = Build::agnhost()?;
+            images
+                .push(ProgramImage { build, program: "agnhost", name, arguments: &[] }.archive()?);
         }
         let when = |wanted: bool, build: Build, program: &str| {
             wanted.then(|| build.program(program)).transpose()

@@ -76,7 +76,9 @@ impl FromStr for GpuSpec {
                 .split_once('=')
                 .with_context(|| format!("`{part}` in `{text}` is not NAME=VALUE"))?;
             if ["shared", "mig"].contains(&name) && spec.sharing != Sharing::Whole {
-                bail!("a GPU is shared in one way: `{text}` has two; give the option twice instead");
+                bail!(
+                    "a GPU is shared in one way: `{text}` has two; give the option twice instead"
+                );
             }
             match name {
                 "product" => spec.product = value.to_owned(),
@@ -85,9 +87,9 @@ impl FromStr for GpuSpec {
                     spec.sharing = Sharing::Shared { replicas: number("shared", value, 2..=48)? };
                 }
                 "mig" => {
-                    let (profile, count) = value
-                        .split_once(':')
-                        .with_context(|| format!("`{value}` is not PROFILE:COUNT, such as 1g.5gb:7"))?;
+                    let (profile, count) = value.split_once(':').with_context(|| {
+                        format!("`{value}` is not PROFILE:COUNT, such as 1g.5gb:7")
+                    })?;
                     let count = number("instances a GPU", count, 1..=7)?;
                     spec.sharing = Sharing::Mig { profile: profile.to_owned(), count };
                 }
@@ -110,7 +112,8 @@ fn mebibytes(text: &str) -> anyhow::Result<u64> {
     let size = sizes.iter().find_map(|(unit, factor)| {
         text.strip_suffix(unit)?.parse::<u32>().ok().map(|number| u64::from(number) * factor)
     });
-    size.filter(|mib| *mib > 0).with_context(|| format!("`{text}` is no size such as 40Gi or 15360Mi"))
+    size.filter(|mib| *mib > 0)
+        .with_context(|| format!("`{text}` is no size such as 40Gi or 15360Mi"))
 }
 
 /// Starts the device plugin on a node that has GPUs.
