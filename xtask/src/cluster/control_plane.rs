@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::json;
 
 use super::kubectl::Kubectl;
 use super::layout::{CONTROL_PLANE, Layout, PODS, SERVICES};
@@ -58,7 +59,7 @@ pub(crate) fn start(
         format!("--kubelet-certificate-authority={pki}/ca.crt"),
         // Nodes' names are in no DNS.
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
-        // Webhooks and aggregated APIs are reached at pods' addresses: no kube-proxy runs here.
+        // Webhooks and aggregated APIs are reached at pods' addresses, without a detour.
         "--enable-aggregator-routing=true".to_owned(),
         format!("--requestheader-client-ca-file={pki}/front-proxy-ca.crt"),
         "--requestheader-allowed-names=front-proxy-client".to_owned(),
@@ -103,5 +104,33 @@ pub(crate) fn start(
         format!("--authorization-kubeconfig={pki}/scheduler.kubeconfig"),
         "--leader-elect=false".to_owned(),
     ];
-    Daemon::new("kube-scheduler", programs.join("kube-scheduler"), arguments).start(layout, &place)
+    Daemon::new("kube-scheduler", programs.join("kube-scheduler"), arguments)
+        .start(layout, &place)?;
+
+    // No node is here, but what runs beside the control plane (tests, clients, an operator out of
+    // the cluster) reaches Services as a pod does.
+    let config = layout.folder().join("proxy.json");
+    let text = proxy_config(layout, settings, "control-plane");
+    fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+    let arguments = [format!("--config={}", config.display())];
+    Daemon::new("kube-proxy", programs.join("kube-proxy"), arguments).start(layout, &place)
+}
+
+/// kube-proxy's configuration on a host of this name.
+pub(crate) fn proxy_config(layout: &Layout, settings: &Settings, host: &str) -> String {
+    let mut proxy = json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clusterCIDR": PODS,
+        "hostnameOverride": host,
+        "clientConnection": {"kubeconfig": layout.pki().join("proxy.kubeconfig")},
+        // Sizes of the host's tables, which are not this node's to change.
+        "conntrack": {"maxPerCore": 0, "min": 0},
+    });
+    // On by default from 1.31.
+    if settings.version.minor < 31 {
+        proxy["featureGates"] = json!({"NFTablesProxyMode": true});
+    }
+    format!("{proxy:#}")
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use super::layout::{CONTROL_PLANE, Layout, NodeLayout};
+use super::layout::{CONTROL_PLANE, Layout, NodeLayout, SERVICES};
 use super::process::search_path;
 
 /// The namespace of the control plane, with the bridge.
@@ -17,6 +17,8 @@ pub(crate) fn create(layout: &Layout) -> anyhow::Result<()> {
     ip(&["-n", &ns, "link", "add", "br0", "type", "bridge"])?;
     ip(&["-n", &ns, "addr", "add", &format!("{CONTROL_PLANE}/24"), "dev", "br0"])?;
     ip(&["-n", &ns, "link", "set", "br0", "up"])?;
+    // kube-proxy gives packets to a Service another destination, but only those that have a way.
+    ip(&["-n", &ns, "route", "add", SERVICES, "dev", "br0"])?;
     sysctl(&ns, "net.ipv4.ip_forward=1")?;
     // Nodes send all through the control plane, which must not tell them a shorter way: their
     // routes would then outlive a partition.

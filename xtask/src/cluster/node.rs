@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::addons::{gpus, netpol};
 use super::cgroup;
-use super::layout::{DNS, NodeLayout, PODS};
+use super::control_plane::proxy_config;
+use super::layout::{DNS, NodeLayout};
 use super::process::{Daemon, Place, search_path, wait_for};
 use super::settings::Settings;
 use crate::run::run;
@@ -197,21 +198,7 @@ fn configure(node: &NodeLayout, settings: &Settings) -> anyhow::Result<()> {
     }
     write("kubelet.json", format!("{kubelet:#}"))?;
 
-    let mut proxy = json!({
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "mode": "nftables",
-        "clusterCIDR": PODS,
-        "hostnameOverride": node.name(),
-        "clientConnection": {"kubeconfig": pki_file("proxy.kubeconfig".into())},
-        // Sizes of the host's tables, which are not this node's to change.
-        "conntrack": {"maxPerCore": 0, "min": 0},
-    });
-    // On by default from 1.31.
-    if settings.version.minor < 31 {
-        proxy["featureGates"] = json!({"NFTablesProxyMode": true});
-    }
-    write("proxy.json", format!("{proxy:#}"))
+    write("proxy.json", proxy_config(&node.cluster, settings, &node.name()))
 }
 
 fn containerd_config(cni: &PathBuf) -> String {
