@@ -88,10 +88,16 @@ def cluster():
         timeout=2700,
     )
     try:
-        cluster.xtask("load", IMAGE)
         yield cluster
     finally:
         cluster.xtask("down")
+
+
+@pytest.fixture(scope="session")
+def image(cluster):
+    """The product's image, on every node."""
+    cluster.xtask("load", IMAGE)
+    return IMAGE_NAME
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,6 @@ def client(namespace, name, resource, count=1):
     })
 
 
-def variables(cluster, namespace, name):
-    """The variables that the pod's process was given."""
-    pid = cluster.kubectl("exec", "-n", namespace, name, "--", "/agnhost", "--help", check=False)
-    assert pid.returncode == 0, pid
-    text = cluster.kubectl("-n", namespace, "logs", name).stdout
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
 def test_nodes_have_what_was_asked_for(cluster):
     cluster.until("the GPU", lambda: allocatable(cluster, "node-1", "nvidia.com/gpu") == 1)
     cluster.until("the shares", lambda: allocatable(cluster, "node-2", "nvidia.com/gpu.shared") == 4)

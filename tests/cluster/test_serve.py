@@ -4,20 +4,20 @@ import json
 
 import pytest
 
-from conftest import AGNHOST, IMAGE_NAME, ROOT, labelled
+from conftest import AGNHOST, ROOT, labelled
 
 REQUEST = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
 
 
 @pytest.fixture(scope="module")
-def iris(cluster, namespace):
+def iris(cluster, namespace, image):
     """One model server on each node, with the example model from a ConfigMap."""
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     model = ROOT / "examples/iris/model.onnx"
     cluster.kubectl("-n", namespace, "create", "configmap", "iris", f"--from-file={model}")
     container = {
         "name": "server",
-        "image": IMAGE_NAME,
+        "image": image,
         "imagePullPolicy": "Never",
         "args": ["serve", "--host", "0.0.0.0", "--name", "iris", "/models/iris/model.onnx"],
         "ports": [{"name": "http", "containerPort": 8080}],
