@@ -104,16 +104,24 @@ pub(crate) fn start(
         format!("--authorization-kubeconfig={pki}/scheduler.kubeconfig"),
         "--leader-elect=false".to_owned(),
     ];
-    Daemon::new("kube-scheduler", programs.join("kube-scheduler"), arguments)
-        .start(layout, &place)?;
+    Daemon::new("kube-scheduler", programs.join("kube-scheduler"), arguments).start(layout, &place)
+}
 
-    // No node is here, but what runs beside the control plane (tests, clients, an operator out of
-    // the cluster) reaches Services as a pod does.
+/// Starts kube-proxy beside the control plane, once there are nodes.
+///
+/// What runs there (tests, clients, an operator out of the cluster) then reaches Services as a pod
+/// does.
+pub(crate) fn start_proxy(layout: &Layout, settings: &Settings) -> anyhow::Result<()> {
     let config = layout.folder().join("proxy.json");
-    let text = proxy_config(layout, settings, "control-plane");
+    // No node is here, and kube-proxy would wait 30 s for one of a name that does not come; it
+    // ends when its node is deleted, and then has to start again.
+    let text = proxy_config(layout, settings, &layout.node(1).name());
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-    let arguments = [format!("--config={}", config.display())];
-    Daemon::new("kube-proxy", programs.join("kube-proxy"), arguments).start(layout, &place)
+    let keep_running = "while :; do \"$0\" \"$@\"; sleep 1; done";
+    let program = settings.kubernetes.join("kube-proxy");
+    let config = format!("--config={}", config.display());
+    let arguments = ["-c".into(), keep_running.into(), program.into_os_string(), config.into()];
+    Daemon::new("kube-proxy", "sh", arguments).start(layout, &Place::control_plane(layout))
 }
 
 /// kube-proxy's configuration on a host of this name.

@@ -119,6 +119,7 @@ impl Up {
             }
             anyhow::Ok(())
         })?;
+        control_plane::start_proxy(layout, &settings)?;
         for archive in &built.images {
             images::import(&nodes, archive)?;
         }
