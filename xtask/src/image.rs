@@ -66,11 +66,6 @@ impl ImageArgs {
 /// Builds the binary, writes the image and returns its digest.
 pub(crate) fn write(profile: Profile, name: &str, path: &Path) -> anyhow::Result<String> {
     let layers = layers(profile)?;
-    let library = layers
-        .iter()
-        .flat_map(Layer::paths)
-        .find(|path| path.starts_with(ONNXRUNTIME) && path.contains(".so"))
-        .context("ONNX Runtime's library is in no layer")?;
     let mut image = Image::new(name);
     image.entrypoint = vec!["/trainyard".to_owned()];
     image.environment = vec![
@@ -78,7 +73,7 @@ pub(crate) fn write(profile: Profile, name: &str, path: &Path) -> anyhow::Result
         // The one folder that can be written, where a pod mounts nothing else.
         "HOME=/tmp".to_owned(),
         format!("SSL_CERT_FILE=/{CERTIFICATES}"),
-        format!("ORT_DYLIB_PATH=/{library}"),
+        format!("ORT_DYLIB_PATH=/{ONNXRUNTIME}"),
     ];
     image.user = format!("{USER}:{USER}");
     image.labels = labels();
@@ -99,6 +94,7 @@ fn labels() -> BTreeMap<String, String> {
     .collect()
 }
 
+/// Folder of the engine's library.
 const ONNXRUNTIME: &str = "usr/lib/onnxruntime";
 
 /// What changes least comes first, so that an upgrade transfers only the binary.

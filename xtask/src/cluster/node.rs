@@ -5,7 +5,7 @@
 //! drivers and `hostPath` volumes find what they find on a real node.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -201,7 +201,7 @@ fn configure(node: &NodeLayout, settings: &Settings) -> anyhow::Result<()> {
     write("proxy.json", proxy_config(&node.cluster, settings, &node.name()))
 }
 
-fn containerd_config(cni: &PathBuf) -> String {
+fn containerd_config(cni: &Path) -> String {
     format!(
         r#"version = 2
 root = "/var/lib/containerd"

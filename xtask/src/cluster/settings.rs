@@ -36,7 +36,7 @@ impl Version {
         let folder = paths::root().join("tests/cluster/build");
         let entries =
             fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?));
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut versions: Vec<Self> = names.filter_map(|name| Self::of_folder(&name)).collect();
         versions.sort();
         Ok(versions)
