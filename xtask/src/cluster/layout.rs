@@ -47,6 +47,11 @@ impl Layout {
         self.folder().join("cluster.json")
     }
 
+    /// Written once all is up: without it, a cluster is what a killed run has left.
+    pub(crate) fn complete(&self) -> PathBuf {
+        self.folder().join("complete")
+    }
+
     pub(crate) fn pki(&self) -> PathBuf {
         self.folder().join("pki")
     }

@@ -14,7 +14,7 @@ use super::images::{self, PAUSE, ProgramImage};
 use super::kubectl::Kubectl;
 use super::layout::{Layout, MAX_NODES};
 use super::settings::{Settings, Version};
-use super::{cgroup, control_plane, down, host, network, node, pki};
+use super::{control_plane, down, host, network, node, pki};
 
 /// How long all nodes may take to be ready; seconds on an idle machine.
 const NODES_READY: Duration = Duration::from_secs(180);
@@ -63,7 +63,7 @@ impl Up {
         }
         host::install()?;
         let _lock = lock(layout)?;
-        if !self.replace && !cgroup::processes(&layout.cgroup())?.is_empty() && answers(layout) {
+        if !self.replace && layout.complete().exists() && answers(layout) {
             bail!(
                 "the cluster `{}` runs already; end it with `cargo xtask cluster down`, replace it \
                  with --replace, or start another with --name",
@@ -83,6 +83,7 @@ impl Up {
             down::stop(layout)?;
             return Err(error);
         }
+        fs::write(layout.complete(), "")?;
         eprintln!("the cluster `{}` is up, in {:.1} s", layout.name, start.elapsed().as_secs_f64());
         eprintln!("KUBECONFIG={}", layout.kubeconfig().display());
         Ok(())
