@@ -49,23 +49,23 @@ pub(crate) enum Profile {
 impl ImageArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if let Some(folder) = &self.rootfs {
-            for layer in layers(self.profile)? {
+            for layer in layers(&build(self.profile)?)? {
                 unpack(&layer, folder)?;
             }
             println!("{}", folder.display());
             return Ok(());
         }
         let path = self.output.unwrap_or_else(|| paths::target().join("image.tar"));
-        let digest = write(self.profile, &self.name, &path)?;
+        let digest = write(&build(self.profile)?, &self.name, &path)?;
         println!("{}", path.display());
         println!("{}@{digest}", self.name);
         Ok(())
     }
 }
 
-/// Builds the binary, writes the image and returns its digest.
-pub(crate) fn write(profile: Profile, name: &str, path: &Path) -> anyhow::Result<String> {
-    let layers = layers(profile)?;
+/// Writes the image with this binary and returns its digest.
+pub(crate) fn write(binary: &Path, name: &str, path: &Path) -> anyhow::Result<String> {
+    let layers = layers(binary)?;
     let mut image = Image::new(name);
     image.entrypoint = vec!["/trainyard".to_owned()];
     image.environment = vec![
@@ -98,12 +98,11 @@ fn labels() -> BTreeMap<String, String> {
 const ONNXRUNTIME: &str = "usr/lib/onnxruntime";
 
 /// What changes least comes first, so that an upgrade transfers only the binary.
-fn layers(profile: Profile) -> anyhow::Result<Vec<Layer>> {
-    let binary = build(profile)?;
-    let engine = onnxruntime(&binary)?;
+fn layers(binary: &Path) -> anyhow::Result<Vec<Layer>> {
+    let engine = onnxruntime(binary)?;
 
     let mut base = Layer::default();
-    for path in shared_libraries(&[&binary, &engine])? {
+    for path in shared_libraries(&[binary, &engine])? {
         let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         base.add(Entry::program(inside(&path)?, content));
     }
@@ -135,7 +134,7 @@ fn layers(profile: Profile) -> anyhow::Result<Vec<Layer>> {
     runtime.add(Entry::program(&format!("{ONNXRUNTIME}/{name}"), fs::read(&engine)?));
 
     let mut product = Layer::default();
-    product.add(Entry::program("trainyard", stripped(&binary)?));
+    product.add(Entry::program("trainyard", stripped(binary)?));
     Ok(vec![base, runtime, product])
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::cluster;
-use crate::image::{self, Profile};
+use crate::image;
 use crate::paths;
 use crate::python::{Environment, onnxruntime_library};
 use crate::run::{cargo, run, step};
@@ -76,20 +76,21 @@ impl Test {
             if wants(Part::Clients) {
                 step("clients", || self.pytest(&python, &library, "tests/clients"))?;
             }
+            if wants(Part::Local) {
+                step("local", || self.pytest(&python, &library, "tests/local"))?;
+            }
             if wants(Part::Cluster) {
                 match cluster::host_misses() {
                     Some(reason) => eprintln!("==> cluster: skipped, {reason}"),
                     None => {
                         let archive = paths::target().join("image-dev.tar");
                         step("image", || {
-                            image::write(Profile::Dev, CLUSTER_IMAGE, &archive).map(|_| ())
+                            let binary = paths::target().join("debug/trainyard");
+                            image::write(&binary, CLUSTER_IMAGE, &archive).map(|_| ())
                         })?;
                         step("cluster", || self.pytest(&python, &library, "tests/cluster"))?;
                     }
                 }
-            }
-            if wants(Part::Local) {
-                step("local", || self.pytest(&python, &library, "tests/local"))?;
             }
         }
         Ok(())
