@@ -78,6 +78,8 @@ pub(crate) fn gpu(
         tolerations: pool.map(|pool| pool.tolerations.clone()).unwrap_or_default(),
     };
     if let GpuAmount::Count(count) = amount {
+        // A default pool that shares its GPUs is for those who ask for a part.
+        let pool = pool.filter(|pool| asked.pool.is_some() || pool.units_per_gpu <= 1);
         let resource = match pool {
             Some(pool) if pool.units_per_gpu > 1 => {
                 let (service, pool_name) = (service.to_owned(), name.to_owned());

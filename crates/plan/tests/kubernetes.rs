@@ -18,7 +18,7 @@ const STABLE: Track = Track::Stable { replicas: None };
 
 fn service(name: &str, spec: &str) -> ModelService {
     let text = format!(
-        "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {{name: {name}, namespace: models}}\nspec:\n{spec}"
+        "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {{name: '{name}', namespace: models}}\nspec:\n{spec}"
     );
     let mut services =
         manifest::read("iris.yaml", &text).unwrap_or_else(|errors| panic!("{errors}"));

@@ -192,7 +192,7 @@ impl Values<'_> {
 mod tests {
     use std::time::Duration;
 
-    use trainyard_plan::{Check, EnvVar, Mount, Port, Probe, Probes, Resources, Volume};
+    use trainyard_plan::{Check, Drain, EnvVar, Mount, Port, Probe, Probes, Resources, Volume};
 
     use super::*;
 
@@ -219,7 +219,10 @@ mod tests {
                 var("LATER", text("x")),
                 var("KEY", Value::Secret { secret: "keys".to_owned(), key: "alice".to_owned() }),
             ],
+            working_dir: None,
             ports: vec![Port { name: "http".to_owned(), number: PortNumber::Assigned }],
+            grpc: None,
+            metrics: None,
             probes: Probes { startup: probe.clone(), readiness: probe.clone(), liveness: probe },
             resources: Resources { cpu: None, memory: None, gpu: None },
             volumes: vec![Volume {
@@ -227,6 +230,7 @@ mod tests {
                 source: VolumeSource::Host("/models/iris".into()),
                 mount: Mount { path: "/mnt".to_owned(), read_only: true },
             }],
+            drain: Drain::None,
             grace: Duration::from_secs(1),
         }
     }

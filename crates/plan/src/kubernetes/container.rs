@@ -59,7 +59,10 @@ pub(super) fn server(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         ports: Some(ports.collect::<Result<_, ObjectsError>>()?),
         startup_probe: Some(probe(&probes.startup)),
         readiness_probe: Some(probe(&probes.readiness)),
-        liveness_probe: Some(probe(&probes.liveness)),
+        // One that asks the same as readiness would only restart a server that is busy; a process
+        // that died is started again without a probe.
+        liveness_probe: (probes.liveness.check != probes.readiness.check)
+            .then(|| probe(&probes.liveness)),
         lifecycle: pause(workload.drain, ctx.settings.kubernetes_minor),
         resources: Some(resources(ctx, true)),
         security_context: Some(security_context()),

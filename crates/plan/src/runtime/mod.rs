@@ -369,6 +369,14 @@ fn http_probes(ready: &str, live: &str, start: Duration) -> Probes {
     probes(check(ready), check(live), start)
 }
 
+/// Probes of a server with one address for its health, which also tells of a model that is being
+/// changed or of a queue that is full: reasons to send nothing, not to restart.
+fn one_http_probe(ready: &str, start: Duration) -> Probes {
+    let port = || "http".to_owned();
+    let ready = Check::Http { port: port(), path: ready.to_owned() };
+    probes(ready, Check::Tcp { port: port() }, start)
+}
+
 fn probes(ready: Check, live: Check, start: Duration) -> Probes {
     const SECOND: Duration = Duration::from_secs(1);
     let failures = u32::try_from(start.as_secs()).unwrap_or(u32::MAX);

@@ -6,8 +6,8 @@ use trainyard_api::defaults::Complete;
 use trainyard_api::scalar::Bytes;
 
 use super::{
-    GRACE, MODEL_MOUNT, Request, Runtime, config, config_file, http_probes, metrics, port, scratch,
-    text, user,
+    GRACE, MODEL_MOUNT, Request, Runtime, config, config_file, metrics, one_http_probe, port,
+    scratch, text, user,
 };
 use crate::compile::PlanError;
 use crate::workload::{PortNumber, Program, Workload};
@@ -74,7 +74,7 @@ impl Runtime for TensorFlow {
             ],
             grpc: Some("grpc".to_owned()),
             metrics: metrics("http", METRICS),
-            probes: http_probes(&status, &status, request.start(START)),
+            probes: one_http_probe(&status, request.start(START)),
             resources,
             volumes: vec![model, config(files), scratch(SCRATCH)],
             drain: request.foreign(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use trainyard_api::scalar::Bytes;
 
 use super::{
-    GRACE, MODEL_MOUNT, Request, Runtime, SCRATCH, config, config_file, http_probes, metrics, port,
-    scratch, text, user, var,
+    GRACE, MODEL_MOUNT, Request, Runtime, SCRATCH, config, config_file, metrics, one_http_probe,
+    port, scratch, text, user, var,
 };
 use crate::compile::PlanError;
 use crate::workload::{PortNumber, Program, Workload};
@@ -62,7 +62,7 @@ impl Runtime for TorchServe {
             ],
             grpc: Some("grpc".to_owned()),
             metrics: metrics("metrics", "/metrics"),
-            probes: http_probes("/ping", "/ping", request.start(START)),
+            probes: one_http_probe("/ping", request.start(START)),
             resources,
             volumes: vec![
                 model,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trainyard_api::scalar::Bytes;
 
 use super::{
-    GRACE, MODEL_MOUNT, Request, Runtime, http_probes, metrics, port, scratch, text, user, var,
+    GRACE, MODEL_MOUNT, Request, Runtime, metrics, one_http_probe, port, scratch, text, user, var,
 };
 use crate::compile::PlanError;
 use crate::workload::{GpuAmount, PortNumber, Program, Workload};
@@ -70,7 +70,7 @@ impl Runtime for Vllm {
             ports: vec![port("http", PortNumber::Fixed(8000))],
             grpc: None,
             metrics: metrics("http", "/metrics"),
-            probes: http_probes("/health", "/health", request.start(START)),
+            probes: one_http_probe("/health", request.start(START)),
             resources,
             volumes: vec![model, scratch(SCRATCH), request.shared_memory(SHARED_MEMORY)],
             drain: request.foreign(),
