@@ -21,7 +21,7 @@ use crate::pods::{PodFacts, Reason, Trouble, of_event};
 use crate::queue::Ended;
 use crate::settings::Cluster;
 use crate::status::{News, Problem, Seen, decide, news, stalled_only};
-use crate::world::{Child, Entry, Resource, Source, Standing, World, owner_uid};
+use crate::world::{Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid};
 
 /// When warnings about a pod that is not ready are read for the first time; then after twice as
 /// long each time, since a large model may load for an hour.
@@ -207,7 +207,7 @@ async fn ensure(
     let owned = kinds::owned(wanted.kind);
     let known = ctx.world.compare(key, (wanted.kind, &wanted.name), content);
     match &known {
-        Some((_, child)) if !may_be_ours(child.owner.as_deref(), uid) => {
+        Some((_, child)) if !may_be_ours(child.owner.as_deref()) => {
             return Ok(Some(name_conflict(wanted)));
         }
         // It is on its way out, such as by a deletion in the foreground: its end wakes us.
@@ -237,8 +237,8 @@ async fn ensure(
             if let Some(there) = ctx.calls.look_up(key, wanted.kind, &wanted.name).await? {
                 let is_labelled =
                     there.labels.as_ref().is_some_and(|l| l.contains_key(MANAGED_BY_LABEL));
-                let owner = owner_uid(&there);
-                let is_ours = owner.as_deref() == Some(uid) || (owner.is_none() && is_labelled);
+                let owner = owner_uid(&there, &key.name);
+                let is_ours = may_be_ours(owner.as_deref()) && (owner.is_some() || is_labelled);
                 if !is_ours {
                     return Ok(Some(name_conflict(wanted)));
                 }
@@ -249,7 +249,7 @@ async fn ensure(
     let object = ctx.calls.apply(key, wanted.kind, &wanted.name, &wanted.body).await?;
     ctx.metrics.wrote(owned.kind, "apply");
     tracing::debug!(kind = owned.kind, name = wanted.name, "applied");
-    let Some(child) = Child::of(wanted.kind, &object) else {
+    let Some(child) = Child::of(wanted.kind, &key.name, &object) else {
         return Ok(None);
     };
     let odd = ctx.world.settle(key, child, content);
@@ -257,11 +257,6 @@ async fn ensure(
         tracing::debug!(kind = owned.kind, name = wanted.name, paths = ?odd, "the API server writes it differently");
     }
     Ok(None)
-}
-
-fn may_be_ours(owner: Option<&str>, uid: &str) -> bool {
-    // Orphans with our label were ours, before a deletion that left them.
-    owner.is_none_or(|owner| owner == uid)
 }
 
 fn name_conflict(wanted: &Wanted) -> Problem {

@@ -98,7 +98,8 @@ impl Operator {
                 Format::Text => LogFormat::Text,
                 Format::Json => LogFormat::Json,
             },
-            default_filter: "info,tower_http=off,kube_client=warn",
+            // What a request came to is told by who made it.
+            default_filter: "info,kube_client::client=error,kube_client::client::builder=off",
         })
         .into_diagnostic()?;
         tokio::runtime::Builder::new_multi_thread()

@@ -27,10 +27,38 @@ pub(crate) fn service_of(metadata: &ObjectMeta) -> Option<ServiceKey> {
     Some(ServiceKey::new(metadata.namespace.as_deref()?, labels.get(SERVICE_LABEL)?))
 }
 
-/// The uid of the `ModelService` that controls an object. `Some("")` if something else does.
-pub(crate) fn owner_uid(metadata: &ObjectMeta) -> Option<Box<str>> {
+/// The uid of the service of that name that controls an object. `Some("")` if something else does.
+///
+/// It may be another uid than that of the service which is there now: of one that was deleted, and
+/// whose objects the garbage collector did not come to yet.
+pub(crate) fn owner_uid(metadata: &ObjectMeta, service: &str) -> Option<Box<str>> {
     let owners = metadata.owner_references.as_ref()?;
     let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
-    let is_service = controller.kind == KIND && controller.api_version.starts_with(GROUP);
+    let is_service = controller.kind == KIND
+        && controller.api_version.starts_with(GROUP)
+        && controller.name == service;
     Some(if is_service { controller.uid.as_str().into() } else { "".into() })
+}
+
+/// Whether a service may have an object that this controls: an orphan (which was ours before a
+/// deletion that left it), its own, or one of a service of the same name that is no more.
+pub(crate) fn may_be_ours(owner: Option<&str>) -> bool {
+    owner.is_none_or(|uid| !uid.is_empty())
+}
+
+#[test]
+fn whose_an_object_is() {
+    let of = |api_version: &str, kind: &str, name: &str| {
+        let owner = serde_json::json!({
+            "apiVersion": api_version, "kind": kind, "name": name, "uid": "u", "controller": true,
+        });
+        let metadata = serde_json::json!({"ownerReferences": [owner]});
+        let metadata: ObjectMeta = serde_json::from_value(metadata).expect("metadata");
+        owner_uid(&metadata, "iris")
+    };
+    assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "iris").as_deref(), Some("u"));
+    assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "other").as_deref(), Some(""));
+    assert_eq!(of("apps/v1", "Deployment", "iris").as_deref(), Some(""));
+    assert_eq!(owner_uid(&ObjectMeta::default(), "iris"), None);
+    assert!(may_be_ours(None) && may_be_ours(Some("u")) && !may_be_ours(Some("")));
 }

@@ -151,7 +151,7 @@ impl World {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             resource_version: meta::resource_version(metadata),
             number: kept.revision,
-            owner: meta::owner_uid(metadata),
+            owner: meta::owner_uid(metadata, &key.name),
             epoch,
         };
         let mut entries = self.lock();
