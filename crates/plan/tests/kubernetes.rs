@@ -198,7 +198,7 @@ fn who_decides_on_the_count() {
     check("  scaling: {min: 2, max: 10, rps: 5}\n", Some(7), (Some(7), None));
     // The operator's metric raises the floor of the autoscaler.
     check("  scaling: {min: 2, max: 10, rps: 5, cpu: 70%}\n", Some(4), (None, Some((4, 10))));
-    check("  scaling: {min: 2, max: 10, rps: 5, cpu: 70%}\n", Some(10), (Some(10), None));
+    check("  scaling: {min: 2, max: 10, rps: 5, cpu: 70%}\n", Some(10), (None, Some((10, 10))));
     check("  scaling: {min: 0, max: 10, cpu: 70%}\n", None, (None, Some((1, 10))));
     check("  scaling: {min: 0, max: 10, cpu: 70%}\n", Some(0), (Some(0), Some((1, 10))));
     check("  scaling: {min: 0, max: 3, rps: 5}\n", None, (Some(1), None));
@@ -449,7 +449,7 @@ proptest! {
         let hpa = find(&rendered, "HorizontalPodAutoscaler");
         if !hpa.is_null() {
             let (least, most) = (&hpa["spec"]["minReplicas"], &hpa["spec"]["maxReplicas"]);
-            prop_assert!(least.as_u64() >= Some(1) && least.as_u64() < most.as_u64());
+            prop_assert!(least.as_u64() >= Some(1) && least.as_u64() <= most.as_u64());
             let replicas = &deployment["spec"]["replicas"];
             prop_assert!(replicas.is_null() || *replicas == 0);
         }

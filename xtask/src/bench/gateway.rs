@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::load::{Outcome, Request, drive};
+use super::load::{Outcome, Request, drive, median};
 use super::server::{Server, free_address};
 use crate::paths;
 use crate::run::run;
@@ -111,17 +111,11 @@ impl Gateway {
             }
         }
         Ok(runs.map(|runs| Way {
-            rate: median(runs.iter().map(|(many, _)| many.rate())),
-            p50: median(runs.iter().map(|(_, one)| one.p50)),
-            p99: median(runs.iter().map(|(many, _)| many.p99)),
+            rate: median(runs.iter().map(|(many, _)| many.rate()).collect()),
+            p50: median(runs.iter().map(|(_, one)| one.p50).collect()),
+            p99: median(runs.iter().map(|(many, _)| many.p99).collect()),
         }))
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// One nginx worker with everything in a folder of its own.

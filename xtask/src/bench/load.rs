@@ -59,6 +59,12 @@ pub(crate) fn drive(
     Ok(outcome)
 }
 
+/// The middle one of several runs' figures.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 fn write_script(scratch: &Path, request: &Request<'_>) -> anyhow::Result<PathBuf> {
     let body = scratch.join("body.bin");
     std::fs::write(&body, request.body)?;

@@ -56,7 +56,21 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // By TERM first, so that servers with worker processes end those too.
+        // Some Python servers leave their workers behind.
+        let workers = descendants(self.child.id());
+        self.end();
+        for worker in workers {
+            let _ = Command::new("kill")
+                .args(["-KILL", &worker.to_string()])
+                .stderr(Stdio::null())
+                .status();
+        }
+    }
+}
+
+impl Server {
+    fn end(&mut self) {
+        // By TERM first, so that a server can end what it started.
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -69,6 +83,23 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The processes that `pid` started, and those that they started.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let children: Vec<u32> = lists
+            .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+            .filter_map(|child| child.parse().ok())
+            .collect();
+        found.extend(children);
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// An address on loopback that was free a moment ago.

@@ -181,7 +181,7 @@ spec:
     concurency: 4
   resources: {cpu: 0.5, memory: 8GB}
   rollout: {strategy: cannary, pause: 120}
-  replicas: 3
+  instances: 3
 ---
 apiVersion: trainyard.dev/v1alpha1
 kind: ModelServce

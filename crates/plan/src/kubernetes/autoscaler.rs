@@ -19,7 +19,8 @@ const SCALE_DOWN_WINDOW_GPU: i32 = 600;
 pub(super) fn is_autoscaled(ctx: &Context<'_>) -> bool {
     let scaling = &ctx.plan.scaling;
     let has_metric = scaling.cpu.is_some() || scaling.memory.is_some();
-    matches!(ctx.track, Track::Stable { .. }) && has_metric && scaling.max > least(ctx)
+    // Of the plan alone, so that it does not come and go with the floor and forget what it saw.
+    matches!(ctx.track, Track::Stable { .. }) && has_metric && scaling.max > scaling.min.max(1)
 }
 
 /// The operator's own metrics (requests in flight, per second) raise the floor, so that of all

@@ -44,6 +44,24 @@ fn the_engine_runs_a_classifier() {
     assert_eq!(outputs[1].shape(), [2, 3]);
 }
 
+#[test]
+fn a_session_answers_the_same_after_it_has_settled() {
+    if !has_library() {
+        return;
+    }
+    let engine = choose(EnginePreference::OnnxRuntime).expect("starts").engine;
+    let model = examples().join("iris/model.onnx");
+    let session = engine.load(&model, &SessionOptions::default()).expect("loads");
+    let flowers = flowers();
+    let answer = || session.run(&[Some(&flowers)], &[1]).expect("runs").remove(0);
+    // An answer lies in memory of the engine, and must outlive that this is given back.
+    let before = answer();
+    session.settle(&[Some(&flowers)]);
+    // Inputs that the model refuses leave it as it was.
+    session.settle(&[None]);
+    assert_eq!(answer(), before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serves_the_example() {
     if !has_library() {

@@ -130,7 +130,6 @@ macro_rules! releases {
 }
 
 releases! {
-    OrtArenaCfg by ReleaseArenaCfg,
     OrtCUDAProviderOptionsV2 by ReleaseCUDAProviderOptions,
     OrtMemoryInfo by ReleaseMemoryInfo,
     OrtRunOptions by ReleaseRunOptions,
