@@ -15,7 +15,7 @@ import uuid
 
 import pytest
 
-from api import Api, ApiError, condition, path, until
+from api import Api, condition, path, until
 
 TRAINYARD = os.environ["TRAINYARD_BIN"]
 AGNHOST = "localhost/agnhost:1"

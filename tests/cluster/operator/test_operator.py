@@ -192,6 +192,20 @@ def test_an_invalid_spec_and_a_foreign_object(api, operator, services, namespace
     until("a ready service", lambda: services.is_ready("taken"), 120)
 
 
+def test_a_canary_is_not_rolled_out_unjudged(api, operator, services, namespace):
+    canary = {"strategy": "canary"}
+    services.server(rollout=canary)
+    first = until("a ready service", services.is_ready, 90)["status"]["revision"]
+    services.server(rollout=canary, arguments=["--delay-shutdown=1"])
+    until("StrategyNotSupported", lambda: condition(services.get(), "Stalled")["reason"] == "StrategyNotSupported")
+    time.sleep(3)
+    service = services.get()
+    assert service["status"]["revision"] == first and len(service["status"]["revisions"]) == 1
+    assert condition(service, "Degraded")["status"] == "True"
+    services.server(rollout={"strategy": "rolling"}, arguments=["--delay-shutdown=1"])
+    until("the new revision", lambda: services.is_ready() and services.get()["status"]["revision"] != first, 90)
+
+
 def test_deletion_leaves_nothing(api, operator, services, namespace):
     services.server(scaling={"min": 2})
     until("a ready service", lambda: services.is_ready(replicas=2), 90)

@@ -8,14 +8,18 @@ use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 const KIND: &str = "ModelService";
 const GROUP: &str = "trainyard.dev/";
 
-/// The version of an object, as a number. They are compared only to ignore what is older than what
-/// we know already; one that is no number counts as newest, so that nothing is missed.
+/// The version of an object, as a number. They are compared only to ignore what is not newer than
+/// what is known already. The API promises no numbers: another text counts as [`NEWEST`].
 pub(crate) fn resource_version(metadata: &ObjectMeta) -> u64 {
-    metadata
-        .resource_version
-        .as_deref()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(u64::MAX)
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(NEWEST)
+}
+
+/// A version that cannot be compared: always taken in, so that nothing is missed.
+const NEWEST: u64 = u64::MAX;
+
+/// Whether an object of this version tells more than one that is known.
+pub(crate) fn is_news(version: u64, known: u64) -> bool {
+    version > known || version == NEWEST
 }
 
 /// The service that an object belongs to, by its label.
@@ -47,7 +51,7 @@ pub(crate) fn may_be_ours(owner: Option<&str>) -> bool {
 }
 
 #[test]
-fn whose_an_object_is() {
+fn whose_an_object_is_and_how_new() {
     let of = |api_version: &str, kind: &str, name: &str| {
         let owner = serde_json::json!({
             "apiVersion": api_version, "kind": kind, "name": name, "uid": "u", "controller": true,
@@ -60,5 +64,6 @@ fn whose_an_object_is() {
     assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "other").as_deref(), Some(""));
     assert_eq!(of("apps/v1", "Deployment", "iris").as_deref(), Some(""));
     assert_eq!(owner_uid(&ObjectMeta::default(), "iris"), None);
+    assert!(is_news(2, 1) && !is_news(1, 1) && is_news(NEWEST, NEWEST));
     assert!(may_be_ours(None) && may_be_ours(Some("u")) && !may_be_ours(Some("")));
 }
