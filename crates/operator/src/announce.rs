@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use trainyard_api::ModelService;
 
-use crate::cluster::Calls;
+use crate::cluster::{Calls, Chain};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
@@ -79,7 +79,7 @@ async fn publish(calls: Calls, instance: String, mut rx: mpsc::Receiver<Announce
             None => first(&key, uid, news, &instance),
         };
         if let Err(error) = calls.publish(&event).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "an event was not published");
+            tracing::debug!(error = %Chain(&error), "an event was not published");
         }
         told.insert(name, (now, event));
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::backoff::jitter;
+use crate::cluster::Chain;
 use crate::settings::Election;
 
 /// Takes part in an election.
@@ -63,7 +64,7 @@ impl Candidate {
                     self.say(false);
                 }
                 Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = tracing::field::display(Chain(&error));
                     tracing::warn!(lease = self.election.lease, error, "no lease for now");
                 }
                 Err(_) => tracing::warn!(lease = self.election.lease, "no answer about the lease"),
@@ -107,7 +108,7 @@ impl Candidate {
         match released.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
+                let error = tracing::field::display(Chain(&error));
                 tracing::warn!(error, "the lease was not given back; it runs out by itself");
             }
             Err(_) => tracing::warn!("the lease was not given back in time; it runs out by itself"),

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trainyard_api::ModelService;
 
+use crate::cluster::Chain;
 use crate::key::ServiceKey;
 use crate::kinds::{KindIndex, OWNED, owned};
 use crate::metrics::Metrics;
@@ -187,7 +188,7 @@ impl Feed {
                         self.metrics.watch_failed(shelf.name());
                         tracing::warn!(
                             watch = name,
-                            error = &error as &dyn std::error::Error,
+                            error = %Chain(&error),
                             "a watch was interrupted"
                         );
                     }
@@ -324,7 +325,7 @@ impl Shelf<DynamicObject> for Children {
 
     fn put(&self, world: &World, object: DynamicObject, epoch: u32) -> Option<ServiceKey> {
         let key = self.key(&object)?;
-        let child = Child::of(self.0, &serde_json::to_value(object).ok()?)?;
+        let child = Child::of(self.0, &key.name, &serde_json::to_value(object).ok()?)?;
         world.put_child(key.clone(), child, epoch).then_some(key)
     }
 }

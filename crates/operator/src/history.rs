@@ -150,7 +150,9 @@ pub async fn rollback(
         let ours: Vec<ControllerRevision> = kept
             .items
             .into_iter()
-            .filter(|release| owner_uid(&release.metadata).as_deref() == Some(uid.as_str()))
+            .filter(|release| {
+                owner_uid(&release.metadata, service).as_deref() == Some(uid.as_str())
+            })
             .collect();
         let (name, content) = choose(service, &content(&found.data["spec"]), ours, to)?;
         for field in FIELDS {

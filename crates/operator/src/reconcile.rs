@@ -10,7 +10,7 @@ use trainyard_api::ModelService;
 use trainyard_api::model_service::ModelServiceStatus;
 
 use crate::announce::Announcer;
-use crate::cluster::{CallError, Calls};
+use crate::cluster::{CallError, Calls, Chain};
 use crate::desired::{Desired, Wanted, desire};
 use crate::history;
 use crate::key::ServiceKey;
@@ -21,7 +21,7 @@ use crate::pods::{PodFacts, Reason, Trouble, of_event};
 use crate::queue::Ended;
 use crate::settings::Cluster;
 use crate::status::{News, Problem, Seen, decide, news, stalled_only};
-use crate::world::{Child, Entry, Resource, Source, Standing, World, owner_uid};
+use crate::world::{Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid};
 
 /// When warnings about a pod that is not ready are read for the first time; then after twice as
 /// long each time, since a large model may load for an hour.
@@ -100,7 +100,7 @@ async fn bring_about(
     };
     // What was applied just now is seen already.
     let entry = ctx.world.entry(key).unwrap_or_default();
-    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await?;
+    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await;
     let is_taken = problem.as_ref().is_some_and(|found| found.reason == Reason::NameConflict);
     let status = status(service, &entry, desired.as_ref().ok(), problem, &look, key);
     tell(ctx, key, service, status).await?;
@@ -207,7 +207,7 @@ async fn ensure(
     let owned = kinds::owned(wanted.kind);
     let known = ctx.world.compare(key, (wanted.kind, &wanted.name), content);
     match &known {
-        Some((_, child)) if !may_be_ours(child.owner.as_deref(), uid) => {
+        Some((_, child)) if !may_be_ours(child.owner.as_deref()) => {
             return Ok(Some(name_conflict(wanted)));
         }
         // It is on its way out, such as by a deletion in the foreground: its end wakes us.
@@ -237,8 +237,8 @@ async fn ensure(
             if let Some(there) = ctx.calls.look_up(key, wanted.kind, &wanted.name).await? {
                 let is_labelled =
                     there.labels.as_ref().is_some_and(|l| l.contains_key(MANAGED_BY_LABEL));
-                let owner = owner_uid(&there);
-                let is_ours = owner.as_deref() == Some(uid) || (owner.is_none() && is_labelled);
+                let owner = owner_uid(&there, &key.name);
+                let is_ours = may_be_ours(owner.as_deref()) && (owner.is_some() || is_labelled);
                 if !is_ours {
                     return Ok(Some(name_conflict(wanted)));
                 }
@@ -246,10 +246,13 @@ async fn ensure(
         }
     }
     hand_over_replicas(ctx, key, wanted, known.as_ref().map(|(_, child)| child)).await?;
-    let object = ctx.calls.apply(key, wanted.kind, &wanted.name, &wanted.body).await?;
+    let object = match ctx.calls.apply(key, wanted.kind, &wanted.name, &wanted.body).await {
+        Err(CallError::Gone { .. }) if owned.is_custom => return Ok(Some(api_is_gone(wanted))),
+        applied => applied?,
+    };
     ctx.metrics.wrote(owned.kind, "apply");
     tracing::debug!(kind = owned.kind, name = wanted.name, "applied");
-    let Some(child) = Child::of(wanted.kind, &object) else {
+    let Some(child) = Child::of(wanted.kind, &key.name, &object) else {
         return Ok(None);
     };
     let odd = ctx.world.settle(key, child, content);
@@ -259,17 +262,24 @@ async fn ensure(
     Ok(None)
 }
 
-fn may_be_ours(owner: Option<&str>, uid: &str) -> bool {
-    // Orphans with our label were ours, before a deletion that left them.
-    owner.is_none_or(|owner| owner == uid)
-}
-
 fn name_conflict(wanted: &Wanted) -> Problem {
     let (kind, name) = (kinds::owned(wanted.kind).kind, &wanted.name);
     let message = format!(
         "a {kind} `{name}` exists that is not of this service; delete or rename it, or give the service another name"
     );
     Problem { reason: Reason::NameConflict, message }
+}
+
+/// The kind's definition was removed since the operator started.
+fn api_is_gone(wanted: &Wanted) -> Problem {
+    let owned = kinds::owned(wanted.kind);
+    let message = format!(
+        "the API `{}` of the {} `{}` is gone; install it again, or restart the operator to do without it",
+        owned.api_version(),
+        owned.kind,
+        wanted.name
+    );
+    Problem { reason: Reason::NotSupported, message }
 }
 
 /// Before an apply that leaves `replicas` to an autoscaler: somebody must own them, or the API
@@ -380,7 +390,7 @@ impl Looks {
         key: &ServiceKey,
         entry: &Entry,
         desired: Option<&Desired>,
-    ) -> Result<Looked, CallError> {
+    ) -> Looked {
         let target = desired.map(|desired| desired.revision.as_str());
         let silent = |pod: &&PodFacts| {
             pod.is_replica()
@@ -391,7 +401,7 @@ impl Looks {
         let Some(pod) = entry.pods().filter(silent).min_by_key(|pod| (pod.created, &pod.name))
         else {
             self.forget(key);
-            return Ok(Looked::default());
+            return Looked::default();
         };
         let age = Timestamp::now().as_second().saturating_sub(pod.created);
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
@@ -402,7 +412,11 @@ impl Looks {
             said: None,
         });
         if age >= look.next_at {
-            let warnings = ctx.calls.warnings(key, &pod.name).await?;
+            // The status must not wait for what only adds to it.
+            let warnings = ctx.calls.warnings(key, &pod.name).await.unwrap_or_else(|error| {
+                tracing::debug!(error = %Chain(&error), "no warnings about a pod that does not serve");
+                Vec::new()
+            });
             look.said =
                 warnings.iter().find_map(|(reason, note)| of_event(&pod.name, reason, note));
             look.next_at = age + age.clamp(FIRST_LOOK, LONGEST_LOOK);
@@ -412,7 +426,7 @@ impl Looks {
             again_in: Some(look.next_at.saturating_sub(age).max(Duration::from_secs(1))),
         };
         self.lock().insert(key.clone(), look);
-        Ok(looked)
+        looked
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceKey, Look>> {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::announce::Announcer;
-use crate::cluster::{CallError, Calls, CountedClient, custom_apis};
+use crate::cluster::{CallError, Calls, Chain, CountedClient, custom_apis};
 use crate::election::Candidate;
 use crate::endpoints;
 use crate::feed::{Feed, Sync};
@@ -207,12 +207,12 @@ async fn reconcile_once(ctx: &Ctx, key: &ServiceKey) -> Ended {
 }
 
 fn complain(error: &CallError) {
-    let shown = error as &dyn std::error::Error;
+    let shown = Chain(error);
     match error {
-        CallError::Rejected { .. } => tracing::error!(error = shown, "the API server refuses"),
+        CallError::Rejected { .. } => tracing::error!(error = %shown, "the API server refuses"),
         CallError::Conflict { .. } | CallError::Gone { .. } => {
-            tracing::debug!(error = shown, "tries again");
+            tracing::debug!(error = %shown, "tries again");
         }
-        CallError::Passing { .. } => tracing::warn!(error = shown, "tries again"),
+        CallError::Passing { .. } => tracing::warn!(error = %shown, "tries again"),
     }
 }

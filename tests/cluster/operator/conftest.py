@@ -15,7 +15,7 @@ import uuid
 
 import pytest
 
-from api import Api, ApiError, condition, path, until
+from api import Api, condition, path, until
 
 TRAINYARD = os.environ["TRAINYARD_BIN"]
 AGNHOST = "localhost/agnhost:1"
@@ -85,7 +85,7 @@ class Operator:
             "--watch-namespace", self.namespace, "--image", "localhost/trainyard:test",
             "--image-pull-policy", "IfNotPresent", *self.flags,
         ]
-        environment = {**os.environ, "RUST_LOG": "info,trainyard_operator=debug"}
+        environment = {**os.environ, "RUST_LOG": "info,kube_client=off,trainyard_operator=debug"}
         if self.kubeconfig is not None:
             environment["KUBECONFIG"] = str(self.kubeconfig)
         with open(self.log, "wb") as log:

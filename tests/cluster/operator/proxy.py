@@ -75,6 +75,9 @@ class Proxy:
             await self._forward(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:
+            # The proxy is closed.
+            pass
         finally:
             writer.close()
 

@@ -86,7 +86,8 @@ impl Operator {
             service_name: "trainyard-operator".to_owned(),
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
             format: self.log_format.into(),
-            default_filter: "info,tower_http=off,kube_client=warn",
+            // What a request came to is told by who made it.
+            default_filter: "info,kube_client::client=error,kube_client::client::builder=off",
         })
         .into_diagnostic()?;
         tokio::runtime::Builder::new_multi_thread()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube_client::Client;
 use tokio::time::{sleep, timeout};
 
+use super::Chain;
 use crate::backoff;
 use crate::kinds::OWNED;
 
@@ -28,7 +29,7 @@ pub(crate) async fn custom_apis(client: &Client) -> BTreeSet<String> {
                 return used.filter(|version| there.contains(version)).collect();
             }
             Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
+                let error = tracing::field::display(Chain(&error));
                 tracing::warn!(error, "the API server does not say which APIs it has");
             }
             Err(_) => tracing::warn!("the API server does not answer"),

@@ -1,8 +1,24 @@
 //! What a failed request means for who made it.
 
+use std::fmt;
 use std::time::Duration;
 
 use kube_client::Error;
+
+/// An error with its causes, in one line: a log's reader wants the cause above all.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(inner) = cause {
+            write!(f, ": {inner}")?;
+            cause = inner.source();
+        }
+        Ok(())
+    }
+}
 
 /// Why a request failed, by what can be done.
 #[derive(Debug, thiserror::Error)]

@@ -9,5 +9,5 @@ mod throttle;
 pub(crate) use calls::Calls;
 pub use client::{ClientError, CountedClient, client};
 pub(crate) use discover::custom_apis;
-pub(crate) use failure::CallError;
+pub(crate) use failure::{CallError, Chain};
 pub(crate) use throttle::RequestCounts;

@@ -125,7 +125,8 @@ fn walk(value: &Value, place: Place, visit: &mut impl FnMut(u64, &Place)) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let skipped = match place.path.as_str() {
-                    "" => name == "status",
+                    // Items of a list have no type.
+                    "" => matches!(name.as_str(), "status" | "apiVersion" | "kind"),
                     "metadata" => name == "managedFields",
                     _ => false,
                 };
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn what_the_api_server_and_others_add_does_not_matter() {
         check_covered(
-            json!({"metadata": {"name": "a", "annotations": null}, "spec": {"x": 1, "list": [], "map": {}}}),
+            json!({"apiVersion": "v1", "kind": "K", "metadata": {"name": "a", "annotations": null}, "spec": {"x": 1, "list": [], "map": {}}}),
             json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"x": 1, "y": "default"}, "status": {"x": 3}}),
         );
         check_covered(

@@ -26,6 +26,10 @@ pub(super) fn parse(text: &str) -> Option<i128> {
     };
     let negative = number.starts_with('-');
     let number = number.strip_prefix(['+', '-']).unwrap_or(number);
+    // A second sign is no number, though the standard library would read it as one.
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
         return None;

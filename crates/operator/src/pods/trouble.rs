@@ -187,9 +187,10 @@ pub(crate) fn of_pod(pod: &Pod) -> Option<Trouble> {
     found.min_by_key(|trouble| trouble.reason)
 }
 
-/// The scheduler appends what preemption could not do, which is noise to who reads the cause.
+/// The scheduler appends what claims and preemption could not do, which is noise to who reads the
+/// cause: `0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: …`.
 fn first_sentence(message: &str) -> &str {
-    message.split(" preemption:").next().unwrap_or(message).trim_end_matches(['.', ' '])
+    message.split(". ").next().unwrap_or(message).trim_end_matches(['.', ' '])
 }
 
 fn of_container(pod: &str, status: &ContainerStatus, is_init: bool) -> Option<Trouble> {

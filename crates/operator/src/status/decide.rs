@@ -190,7 +190,9 @@ fn in_numbers(
     trouble: Option<&Trouble>,
 ) -> [Verdict; 4] {
     let wanted = facts.wanted;
-    let is_whole = counts.ready_of_target >= wanted && counts.others == 0;
+    // A change of placement is a new template of the same revision: pods alone do not tell.
+    let is_of_one_template = facts.updated >= wanted && facts.replicas <= facts.updated;
+    let is_whole = counts.ready_of_target >= wanted && counts.others == 0 && is_of_one_template;
     let of_wanted = format!("{} of {wanted} replicas answer requests", counts.ready_of_target);
     if is_whole {
         return [

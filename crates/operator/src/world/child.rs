@@ -14,7 +14,8 @@ pub(crate) struct Child {
     pub(crate) name: Box<str>,
     pub(crate) uid: Box<str>,
     pub(crate) resource_version: u64,
-    /// The uid of the service that controls it; none if nothing does, empty if something else does.
+    /// The uid of the service that controls it; none if nothing does, empty if something else does
+    /// (see [`owner_uid`](super::owner_uid)).
     pub(crate) owner: Option<Box<str>>,
     pub(crate) is_ending: bool,
     /// The digest of what was applied last, as the object itself tells it.
@@ -46,8 +47,8 @@ pub(crate) enum Standing {
 }
 
 impl Child {
-    /// Reads an object; none if it has no name or uid.
-    pub(crate) fn of(kind: KindIndex, object: &Value) -> Option<Self> {
+    /// Reads an object that has the label of a service; none if it has no name or uid.
+    pub(crate) fn of(kind: KindIndex, service: &str, object: &Value) -> Option<Self> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
         let metadata =
             serde_json::from_value(object.get("metadata").cloned().unwrap_or_default()).ok()?;
@@ -59,7 +60,7 @@ impl Child {
             name: text("/metadata/name")?.into(),
             uid: text("/metadata/uid")?.into(),
             resource_version: super::resource_version(&metadata),
-            owner: super::owner_uid(&metadata),
+            owner: super::owner_uid(&metadata, service),
             is_ending: metadata.deletion_timestamp.is_some(),
             applied: applied.and_then(|digest| u64::from_str_radix(digest, 16).ok()),
             content: Content::Leaves(Leaves::of(object)),

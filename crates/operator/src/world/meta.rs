@@ -8,14 +8,18 @@ use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 const KIND: &str = "ModelService";
 const GROUP: &str = "trainyard.dev/";
 
-/// The version of an object, as a number. They are compared only to ignore what is older than what
-/// we know already; one that is no number counts as newest, so that nothing is missed.
+/// The version of an object, as a number. They are compared only to ignore what is not newer than
+/// what is known already. The API promises no numbers: another text counts as [`NEWEST`].
 pub(crate) fn resource_version(metadata: &ObjectMeta) -> u64 {
-    metadata
-        .resource_version
-        .as_deref()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(u64::MAX)
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(NEWEST)
+}
+
+/// A version that cannot be compared: always taken in, so that nothing is missed.
+const NEWEST: u64 = u64::MAX;
+
+/// Whether an object of this version tells more than one that is known.
+pub(crate) fn is_news(version: u64, known: u64) -> bool {
+    version > known || version == NEWEST
 }
 
 /// The service that an object belongs to, by its label.
@@ -27,10 +31,39 @@ pub(crate) fn service_of(metadata: &ObjectMeta) -> Option<ServiceKey> {
     Some(ServiceKey::new(metadata.namespace.as_deref()?, labels.get(SERVICE_LABEL)?))
 }
 
-/// The uid of the `ModelService` that controls an object. `Some("")` if something else does.
-pub(crate) fn owner_uid(metadata: &ObjectMeta) -> Option<Box<str>> {
+/// The uid of the service of that name that controls an object. `Some("")` if something else does.
+///
+/// It may be another uid than that of the service which is there now: of one that was deleted, and
+/// whose objects the garbage collector did not come to yet.
+pub(crate) fn owner_uid(metadata: &ObjectMeta, service: &str) -> Option<Box<str>> {
     let owners = metadata.owner_references.as_ref()?;
     let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
-    let is_service = controller.kind == KIND && controller.api_version.starts_with(GROUP);
+    let is_service = controller.kind == KIND
+        && controller.api_version.starts_with(GROUP)
+        && controller.name == service;
     Some(if is_service { controller.uid.as_str().into() } else { "".into() })
+}
+
+/// Whether a service may have an object that this controls: an orphan (which was ours before a
+/// deletion that left it), its own, or one of a service of the same name that is no more.
+pub(crate) fn may_be_ours(owner: Option<&str>) -> bool {
+    owner.is_none_or(|uid| !uid.is_empty())
+}
+
+#[test]
+fn whose_an_object_is_and_how_new() {
+    let of = |api_version: &str, kind: &str, name: &str| {
+        let owner = serde_json::json!({
+            "apiVersion": api_version, "kind": kind, "name": name, "uid": "u", "controller": true,
+        });
+        let metadata = serde_json::json!({"ownerReferences": [owner]});
+        let metadata: ObjectMeta = serde_json::from_value(metadata).expect("metadata");
+        owner_uid(&metadata, "iris")
+    };
+    assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "iris").as_deref(), Some("u"));
+    assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "other").as_deref(), Some(""));
+    assert_eq!(of("apps/v1", "Deployment", "iris").as_deref(), Some(""));
+    assert_eq!(owner_uid(&ObjectMeta::default(), "iris"), None);
+    assert!(is_news(2, 1) && !is_news(1, 1) && is_news(NEWEST, NEWEST));
+    assert!(may_be_ours(None) && may_be_ours(Some("u")) && !may_be_ours(Some("")));
 }

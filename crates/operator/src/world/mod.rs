@@ -14,5 +14,5 @@ pub(crate) use deployment::DeploymentFacts;
 #[cfg(test)]
 pub(crate) use deployment::Progress;
 pub(crate) use entry::{Entry, Release, Resource};
-pub(crate) use meta::{owner_uid, resource_version, service_of};
+pub(crate) use meta::{may_be_ours, owner_uid, resource_version, service_of};
 pub(crate) use store::{Source, World};

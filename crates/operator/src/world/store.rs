@@ -82,7 +82,7 @@ impl World {
         let mut entries = self.lock();
         let known = &mut entries.entry(key).or_default().resource;
         if let Some(known) =
-            known.as_mut().filter(|known| known.resource_version >= resource_version)
+            known.as_mut().filter(|known| !meta::is_news(resource_version, known.resource_version))
         {
             known.epoch = known.epoch.max(epoch);
             return false;
@@ -100,7 +100,7 @@ impl World {
         child.epoch = epoch;
         let known = children.iter_mut().find(|c| c.kind == child.kind && c.name == child.name);
         match known {
-            Some(known) if known.resource_version >= child.resource_version => {
+            Some(known) if !meta::is_news(child.resource_version, known.resource_version) => {
                 known.epoch = known.epoch.max(epoch);
                 false
             }
@@ -129,7 +129,7 @@ impl World {
             return true;
         };
         known.epoch = known.epoch.max(epoch);
-        if known.facts.resource_version >= facts.resource_version {
+        if !meta::is_news(facts.resource_version, known.facts.resource_version) {
             return false;
         }
         let facts = facts.after(&known.facts);
@@ -151,13 +151,13 @@ impl World {
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             resource_version: meta::resource_version(metadata),
             number: kept.revision,
-            owner: meta::owner_uid(metadata),
+            owner: meta::owner_uid(metadata, &key.name),
             epoch,
         };
         let mut entries = self.lock();
         let releases = &mut entries.entry(key).or_default().releases;
         match releases.iter_mut().find(|known| known.name == release.name) {
-            Some(known) if known.resource_version >= release.resource_version => {
+            Some(known) if !meta::is_news(release.resource_version, known.resource_version) => {
                 known.epoch = known.epoch.max(epoch);
                 false
             }

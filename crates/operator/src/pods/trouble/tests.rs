@@ -70,7 +70,7 @@ fn placement() {
     };
     check(
         unschedulable(
-            "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.",
+            "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.",
         ),
         Some(Reason::Unschedulable),
         &["0/2 nodes are available: 2 Insufficient cpu;", "`spec.resources`"],

@@ -42,6 +42,8 @@ fn facts(wanted: u32, progress: Progress) -> DeploymentFacts {
         revision: NEW.into(),
         is_observed: true,
         wanted,
+        replicas: wanted,
+        updated: wanted,
         progress,
         ..DeploymentFacts::default()
     }
@@ -173,6 +175,14 @@ fn table() {
         Some(stale),
         &[pod("a", OLD, true)],
         "!Ready=Applying Progressing=Applying !Degraded=AsAsked !Stalled=NotStalled",
+    );
+    let mut moving = facts(1, UnderWay);
+    moving.replicas = 2;
+    check(
+        "the same revision cannot move to where there is no room",
+        Some(moving),
+        &[pod("a", NEW, true), unschedulable("b", NEW)],
+        "Ready=Serving Progressing=Unschedulable Degraded=Unschedulable !Stalled=NotStalled",
     );
     let (mut ended, mut evicted) = (pod("a", NEW, false), crashing("b", NEW));
     (ended.ending, evicted.ended) = (true, true);

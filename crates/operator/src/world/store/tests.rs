@@ -23,7 +23,7 @@ fn live(version: u32, applied: u64, port: u32) -> Child {
         },
         "spec": {"ports": [{"port": port, "protocol": "TCP"}], "clusterIP": "10.0.0.1"},
     });
-    Child::of(service_kind(), &object).expect("an object")
+    Child::of(service_kind(), "iris", &object).expect("an object")
 }
 
 struct Wanted {
