@@ -1,5 +1,6 @@
 """Models that come from elsewhere: what is seen of it, and what happens while the store is down."""
 
+import contextlib
 import http.client
 import json
 
@@ -11,12 +12,23 @@ from store import Store
 MODEL = bytes(range(256)) * 4096
 
 
+MODEL_URI = "s3://models/m.onnx"
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A cache of the test's own, so that nothing is there yet."""
+    """A cache of the test's own, so that nothing is there yet. Gives what sets the environment."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def stands_at(cache, url):
+    """Lets whoever is started find the store there."""
+    environment = {"ENDPOINT_URL": url, "REGION": "eu-north-1", "ACCESS_KEY_ID": "AKID", "SECRET_ACCESS_KEY": "x"}
+    for name, value in environment.items():
+        cache.setenv(f"AWS_{name}", value)
 
 
 def from_store(custom, uri, model_more="", **write):
@@ -37,10 +49,11 @@ def get(custom, path):
 
 
 def test_a_store_that_is_down_is_asked_again(custom, cache):
-    store = Store({"/m.onnx": MODEL})
+    store = Store({"/models/m.onnx": MODEL})
     store.status = 503
     with store.serve() as url:
-        said = custom.up(from_store(custom, f"{url}/m.onnx"), code=1)
+        stands_at(cache, url)
+        said = custom.up(from_store(custom, MODEL_URI), code=1)
         assert "fetch failed" in said and "503" in said
         service = custom.service()
         assert (service["phase"], service["reason"]) == ("Stalled", "FetchFailed")
@@ -66,22 +79,25 @@ def test_a_store_that_is_down_is_asked_again(custom, cache):
 def test_what_a_store_refuses_is_not_asked_for_again(custom, cache):
     store = Store({})
     with store.serve() as url:
-        said = custom.up(from_store(custom, f"{url}/m.onnx"), code=1)
+        stands_at(cache, url)
+        said = custom.up(from_store(custom, MODEL_URI), code=1)
         assert "there is nothing at" in said
         service = custom.service()
         assert (service["phase"], service["reason"]) == ("Stalled", "NotPrepared")
         assert service["fetch"] is None
         assert get(custom, "/v2/models/echo")[0] == 503
         # A person says so.
-        store.objects["/m.onnx"] = MODEL
+        store.objects["/models/m.onnx"] = MODEL
         custom.up(custom.root / "echo.yaml")
         assert custom.says() == "one"
 
 
 def test_progress_is_shown(custom, cache):
-    store = Store({"/m.onnx": MODEL})
+    store = Store({"/models/m.onnx": MODEL})
     store.gate.clear()
-    with store.serve() as url, custom.foreground(from_store(custom, f"{url}/m.onnx")):
+    with store.serve() as url, contextlib.ExitStack() as stack:
+        stands_at(cache, url)
+        stack.enter_context(custom.foreground(from_store(custom, MODEL_URI)))
         fetch = eventually(lambda: (custom.service() or {}).get("fetch"))
         fetch = eventually(lambda: custom.service()["fetch"] if custom.service()["fetch"]["totalBytes"] else None)
         assert fetch["state"] == "transferring" and fetch["stage"] == "downloading"
@@ -107,7 +123,7 @@ def test_credentials_come_from_a_secret(custom, cache):
     with store.serve() as url:
         env = {"AWS_ENDPOINT_URL": url, "AWS_REGION": "eu-north-1", "AWS_SESSION_TOKEN": "of-someone-else"}
         with_secret = ", credentialsSecret: reader"
-        path = from_store(custom, "s3://models/m.onnx", with_secret, more=SECRET)
+        path = from_store(custom, MODEL_URI, with_secret, more=SECRET)
         said = custom.up(path, env=env)
         assert custom.says() == "one"
         signed = [authorization for path, authorization in store.requests if path == "/models/m.onnx"]
@@ -117,7 +133,7 @@ def test_credentials_come_from_a_secret(custom, cache):
 
         # A name that no store has is said, without what it holds.
         wrong = SECRET.replace("AWS_ACCESS_KEY_ID", "AWS_ACCES_KEY_ID")
-        from_store(custom, "s3://models/m.onnx", with_secret, says="two", more=wrong)
+        from_store(custom, MODEL_URI, with_secret, says="two", more=wrong)
         error = eventually(lambda: custom.service()["lastError"])
         assert "`AWS_ACCES_KEY_ID`" in error and "AKIDREADER" not in error
         assert custom.says() == "one"

@@ -69,6 +69,6 @@ def test_two_services_of_one_model_are_refused(yard):
     refused = yard.run("up", "-d", one, two, check=False)
     assert refused.returncode == 2 and "both have a model called `shared`" in refused.stderr
     refused = yard.run("up", "-d", manifest("three", "my_model"), check=False)
-    assert refused.returncode == 2 and "so has the service `my-model` that runs" in refused.stderr
+    assert refused.returncode == 2 and "so has the service `my-model`" in refused.stderr
     refused = yard.run("up", "-d", manifest("four", "a/b"), check=False)
     assert refused.returncode == 2 and "`a/b` is a path" in refused.stderr
