@@ -1,7 +1,10 @@
 //! Development chores: `cargo xtask --help`.
 
 mod bench;
+mod cluster;
 mod generate;
+mod image;
+mod oci;
 mod paths;
 mod python;
 mod run;
@@ -18,6 +21,10 @@ enum Xtask {
     /// Measure us beside our peers and print the ratios
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run a real Kubernetes on this machine, for development and tests
+    Cluster(cluster::Cluster),
+    /// Make the product's container image, without a container engine
+    Image(image::ImageArgs),
     /// Generate the Rust side of the .proto files anew
     Generate,
     /// Pin the Python packages of the test environments anew (needs `uv` on the path)
@@ -28,6 +35,8 @@ fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
         Xtask::Test(test) => test.run(),
         Xtask::Bench(bench) => bench.run(),
+        Xtask::Cluster(cluster) => cluster.run(),
+        Xtask::Image(image) => image.run(),
         Xtask::Generate => generate::run(),
         Xtask::Lock => python::lock(),
     }

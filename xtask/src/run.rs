@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+use crate::paths;
+
 /// Runs a command with its output shown; fails unless it exits with 0.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
@@ -16,6 +18,13 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("{shown} failed: {status}");
     }
     Ok(())
+}
+
+/// The cargo that runs this chore, in the repository's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(paths::root());
+    command
 }
 
 /// Runs one step of a longer job and says how long it took.

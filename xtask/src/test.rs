@@ -6,12 +6,17 @@ use std::process::Command;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use crate::cluster;
+use crate::image::{self, Profile};
 use crate::paths;
 use crate::python::{Environment, onnxruntime_library};
-use crate::run::{run, step};
+use crate::run::{cargo, run, step};
 
 /// Pytest's exit code when it has run no test.
 const NO_TESTS: i32 = 5;
+
+/// The image that the cluster's tests run.
+const CLUSTER_IMAGE: &str = "localhost/trainyard:test";
 
 #[derive(Args)]
 pub(crate) struct Test {
@@ -32,6 +37,8 @@ enum Part {
     Clients,
     /// `trainyard up` and its commands, under load
     Local,
+    /// The image on a real Kubernetes; skipped where no cluster can run
+    Cluster,
 }
 
 impl Test {
@@ -44,7 +51,7 @@ impl Test {
                 run(cargo().args(clippy).args(["--", "-D", "warnings"]))
             })?;
         }
-        if [Part::Rust, Part::Clients, Part::Local].into_iter().any(wants) {
+        if [Part::Rust, Part::Clients, Part::Local, Part::Cluster].into_iter().any(wants) {
             let mut python = None;
             step("Python environment", || {
                 python = Some(Environment::Clients.python()?);
@@ -69,6 +76,18 @@ impl Test {
             if wants(Part::Clients) {
                 step("clients", || self.pytest(&python, &library, "tests/clients"))?;
             }
+            if wants(Part::Cluster) {
+                match cluster::host_misses() {
+                    Some(reason) => eprintln!("==> cluster: skipped, {reason}"),
+                    None => {
+                        let archive = paths::target().join("image-dev.tar");
+                        step("image", || {
+                            image::write(Profile::Dev, CLUSTER_IMAGE, &archive).map(|_| ())
+                        })?;
+                        step("cluster", || self.pytest(&python, &library, "tests/cluster"))?;
+                    }
+                }
+            }
             if wants(Part::Local) {
                 step("local", || self.pytest(&python, &library, "tests/local"))?;
             }
@@ -87,6 +106,9 @@ impl Test {
         command.env("TRAINYARD_BIN", paths::target().join("debug/trainyard"));
         command.env("ORT_DYLIB_PATH", library);
         command.env("TRAINYARD_CACHE", paths::cache());
+        command.env("TRAINYARD_XTASK", std::env::current_exe()?);
+        command.env("TRAINYARD_IMAGE", paths::target().join("image-dev.tar"));
+        command.env("TRAINYARD_IMAGE_NAME", CLUSTER_IMAGE);
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         command.current_dir(paths::root());
         // A filter may leave none of one group's tests, which pytest takes for an error.
@@ -95,10 +117,4 @@ impl Test {
         anyhow::ensure!(status.success() || none_wanted, "{command:?} failed: {status}");
         Ok(())
     }
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(paths::root());
-    command
 }

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+func config(t *testing.T, groups string) Config {
+	t.Helper()
+	var config Config
+	if err := json.Unmarshal([]byte(`{"node": "node-1", "groups": [`+groups+`]}`), &config); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+const mixed = `{"count": 2, "product": "Tesla-T4", "memoryMiB": 15360, "sharing": "whole"},
+	{"count": 1, "product": "Tesla-T4", "memoryMiB": 15360, "sharing": {"shared": {"replicas": 4}}},
+	{"count": 1, "product": "A100", "memoryMiB": 40960, "sharing": {"mig": {"profile": "1g.5gb", "count": 7}}}`
+
+func TestResources(t *testing.T) {
+	resources := config(t, mixed).Resources()
+	names := []string{"nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb"}
+	counts := []int{2, 4, 7}
+	memory := []int{15360, 3840, 4864}
+	if len(resources) != len(names) {
+		t.Fatalf("%+v", resources)
+	}
+	seen := map[string]bool{}
+	for at, resource := range resources {
+		if resource.Name != names[at] || len(resource.Devices) != counts[at] {
+			t.Errorf("%s has %d devices", resource.Name, len(resource.Devices))
+		}
+		for _, device := range resource.Devices {
+			if device.MemoryMiB != memory[at] {
+				t.Errorf("%s has %d MiB", device.ID, device.MemoryMiB)
+			}
+			if seen[device.ID] {
+				t.Errorf("%s is there twice", device.ID)
+			}
+			seen[device.ID] = true
+		}
+	}
+	if last := resources[2].Devices[6].GPU; last != 3 {
+		t.Errorf("the MIG instances are parts of GPU %d", last)
+	}
+}
+
+func TestLabels(t *testing.T) {
+	labels := config(t, mixed).Labels()
+	for name, value := range map[string]string{
+		"nvidia.com/gpu.count":          "4",
+		"nvidia.com/gpu.product":        "Tesla-T4",
+		"nvidia.com/gpu.memory":         "15360",
+		"nvidia.com/mig.capable":        "true",
+		"nvidia.com/mig-1g.5gb.count":   "7",
+		"nvidia.com/mig-1g.5gb.product": "A100-MIG-1g.5gb",
+	} {
+		if labels[name] != value {
+			t.Errorf("%s is %q, not %q", name, labels[name], value)
+		}
+	}
+}
+
+func TestAllocation(t *testing.T) {
+	resources := config(t, mixed).Resources()
+	shared := Plugin{resource: resources[1]}
+	devices := resources[1].Devices
+	allocation, err := shared.allocation([]string{devices[0].ID, devices[1].ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"NVIDIA_VISIBLE_DEVICES":            devices[0].UUID,
+		"FAKE_GPU_MEMORY_MIB":               "7680",
+		"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "50",
+		"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT":  "0=7680M",
+	} {
+		if allocation.Envs[name] != value {
+			t.Errorf("%s is %q, not %q", name, allocation.Envs[name], value)
+		}
+	}
+	if _, err := shared.allocation([]string{"GPU-unknown"}); err == nil {
+		t.Error("a device that is not there was given")
+	}
+}

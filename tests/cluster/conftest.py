@@ -1,0 +1,118 @@
+"""A real Kubernetes for the suite: started once, in namespaces of its own, and ended whatever happens."""
+
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+XTASK = os.environ.get("TRAINYARD_XTASK", str(ROOT / "target/debug/xtask"))
+IMAGE = os.environ.get("TRAINYARD_IMAGE", str(ROOT / "target/image-dev.tar"))
+IMAGE_NAME = os.environ.get("TRAINYARD_IMAGE_NAME", "localhost/trainyard:test")
+
+# The image that upstream's own network tests use, made by `up --agnhost`.
+AGNHOST = "localhost/agnhost:1"
+
+
+class Cluster:
+    """`cargo xtask cluster`, for one cluster."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def xtask(self, *arguments, check=True, timeout=300, stdin=None):
+        done = subprocess.run(
+            [XTASK, "cluster", "--name", self.name, *map(str, arguments)],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def exec(self, *command, **options):
+        return self.xtask("exec", "--", *command, **options)
+
+    def kubectl(self, *arguments, **options):
+        return self.exec("kubectl", *arguments, **options)
+
+    def get(self, *arguments):
+        return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def apply(self, *objects):
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        return self.kubectl("apply", "-f", "-", stdin=body)
+
+    def until(self, what, holds, seconds=120):
+        deadline = time.monotonic() + seconds
+        while not (value := holds()):
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s\n{self.state()}"
+            time.sleep(0.3)
+        return value
+
+    def state(self):
+        """What a person would look at first."""
+        pods = self.kubectl("get", "pods", "-A", "-o", "wide", check=False).stdout
+        events = self.kubectl("get", "events", "-A", "--sort-by=.lastTimestamp", check=False).stdout
+        return pods + "\n".join(events.splitlines()[-25:])
+
+    def ready_pods(self, namespace, selector):
+        pods = self.get("-n", namespace, "pods", "-l", selector)["items"]
+        return [
+            pod
+            for pod in pods
+            if any(
+                condition["type"] == "Ready" and condition["status"] == "True"
+                for condition in pod["status"].get("conditions", [])
+            )
+        ]
+
+    def is_node_ready(self, node):
+        conditions = self.get("node", node)["status"]["conditions"]
+        return any(it["type"] == "Ready" and it["status"] == "True" for it in conditions)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    cluster = Cluster("tests")
+    # Building takes minutes where the cache is empty.
+    cluster.xtask(
+        "up", "--replace", "--netpol", "--agnhost",
+        "--gpus", "node-1=1", "--gpus", "node-2=1,shared=4",
+        timeout=2700,
+    )
+    try:
+        yield cluster
+    finally:
+        cluster.xtask("down")
+
+
+@pytest.fixture(scope="session")
+def image(cluster):
+    """The product's image, on every node."""
+    cluster.xtask("load", IMAGE)
+    return IMAGE_NAME
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster, request):
+    """A namespace for one file's tests."""
+    name = request.module.__name__.removeprefix("test_").replace("_", "-")
+    cluster.kubectl("create", "namespace", name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def labelled(kind, api, namespace, name, spec, **labels):
+    return {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "labels": labels or {"app": name}},
+        "spec": spec,
+    }
