@@ -13,6 +13,9 @@ XTASK = os.environ.get("TRAINYARD_XTASK", str(ROOT / "target/debug/xtask"))
 IMAGE = os.environ.get("TRAINYARD_IMAGE", str(ROOT / "target/image-dev.tar"))
 IMAGE_NAME = os.environ.get("TRAINYARD_IMAGE_NAME", "localhost/trainyard:test")
 
+# Runs inside the cluster's network, started by `test_operator_suite.py`.
+collect_ignore = ["operator"]
+
 # The image that upstream's own network tests use, made by `up --agnhost`.
 AGNHOST = "localhost/agnhost:1"
 
