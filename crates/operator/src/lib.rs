@@ -20,6 +20,7 @@ mod endpoints;
 mod feed;
 mod history;
 pub mod ingress;
+pub mod install;
 mod key;
 mod kinds;
 mod metrics;

@@ -28,3 +28,6 @@ pub(crate) const REVISION_LABEL: &str = "trainyard.dev/revision";
 pub(crate) fn managed_by_selector() -> String {
     format!("{MANAGED_BY_LABEL}={MANAGED_BY}")
 }
+
+/// The Lease that operators elect by.
+pub(crate) const LEASE: &str = "trainyard-operator";

@@ -69,27 +69,45 @@ pub fn own_rules(lease: &str) -> Vec<Rule> {
 
 /// The objects that give these rights to a service account of `namespace`.
 pub fn manifests(scope: &Scope, namespace: &str, account: &str, lease: &str) -> Vec<Value> {
-    let name = "trainyard-operator";
-    let mut objects = match scope {
+    let mut objects = scoped(scope, "trainyard-operator", &rules(), (namespace, account));
+    let own = "trainyard-operator-election";
+    objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
+    objects.push(binding("Role", own, Some(namespace), (namespace, account)));
+    objects
+}
+
+/// What a gateway needs to be fed.
+fn gateway_rules() -> Vec<Rule> {
+    let rule =
+        |group, resource, verbs, why| Rule { group, resource, verbs, why, names: Vec::new() };
+    vec![
+        rule("trainyard.dev", "modelservices", &["list", "watch"], "which services there are"),
+        rule("discovery.k8s.io", "endpointslices", &["list", "watch"], "their ready replicas"),
+        // By name, as services name them; listing would show all secrets.
+        rule("", "secrets", &["get"], "API keys"),
+    ]
+}
+
+/// The objects that give a gateway in `namespace` its rights.
+pub fn gateway_manifests(scope: &Scope, namespace: &str, account: &str) -> Vec<Value> {
+    scoped(scope, account, &gateway_rules(), (namespace, account))
+}
+
+/// A role of that name and its binding: one for the cluster, or one for each namespace.
+fn scoped(scope: &Scope, name: &str, rules: &[Rule], subject: (&str, &str)) -> Vec<Value> {
+    match scope {
         Scope::Cluster => vec![
-            role("ClusterRole", name, None, &rules()),
-            binding("ClusterRole", name, None, (namespace, account)),
+            role("ClusterRole", name, None, rules),
+            binding("ClusterRole", name, None, subject),
         ],
         Scope::Namespaces(names) => names
             .iter()
             .flat_map(|watched| {
                 let watched = Some(watched.as_str());
-                [
-                    role("Role", name, watched, &rules()),
-                    binding("Role", name, watched, (namespace, account)),
-                ]
+                [role("Role", name, watched, rules), binding("Role", name, watched, subject)]
             })
             .collect(),
-    };
-    let own = "trainyard-operator-election";
-    objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
-    objects.push(binding("Role", own, Some(namespace), (namespace, account)));
-    objects
+    }
 }
 
 fn role(kind: &str, name: &str, namespace: Option<&str>, rules: &[Rule]) -> Value {
@@ -127,7 +145,7 @@ fn binding(
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let labels = json!({"app.kubernetes.io/name": "trainyard-operator", "app.kubernetes.io/part-of": "trainyard"});
+    let labels = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "trainyard"});
     match namespace {
         Some(namespace) => json!({"name": name, "namespace": namespace, "labels": labels}),
         None => json!({"name": name, "labels": labels}),

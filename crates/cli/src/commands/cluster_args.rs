@@ -73,7 +73,7 @@ impl ClusterArgs {
 }
 
 /// The image of this very version.
-fn default_image() -> String {
+pub(super) fn default_image() -> String {
     concat!("ghcr.io/trainyard-dev/trainyard:", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
@@ -87,7 +87,7 @@ enum ProfileName {
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum PullPolicyName {
+pub(super) enum PullPolicyName {
     /// At each start; what is there is not pulled again
     #[default]
     #[value(name = "Always")]
@@ -95,6 +95,16 @@ enum PullPolicyName {
     /// Only where the image is not there
     #[value(name = "IfNotPresent")]
     IfNotPresent,
+}
+
+impl PullPolicyName {
+    /// As Kubernetes has it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+        }
+    }
 }
 
 /// The N of `1.N`.

@@ -9,6 +9,7 @@ mod fetch;
 mod fetching;
 mod gateway;
 mod inspect;
+mod install;
 mod log_format;
 mod logs;
 mod operator;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Rollback(rollback::Rollback),
     Restart(restart::Restart),
     Down(down::Down),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
     Render(render::Render),
     Crds(crds::Crds),
     Fetch(fetch::Fetch),
@@ -58,6 +61,8 @@ impl Command {
             Self::Rollback(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
+            Self::Install(command) => command.run(),
+            Self::Uninstall(command) => command.run(),
             Self::Render(command) => command.run(),
             Self::Crds(command) => command.run(),
             Self::Fetch(command) => command.run(),

@@ -1,0 +1,151 @@
+//! `trainyard install` and `trainyard uninstall`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use miette::IntoDiagnostic;
+use trainyard_api::scalar::Period;
+use trainyard_operator::install::{self, Change, Done, Installation};
+use trainyard_operator::{CountedClient, RequestRate, Scope};
+
+use super::supervisor::block_on;
+use crate::print::print;
+use crate::yaml::documents;
+
+/// Put Trainyard into a cluster, or upgrade it: definitions, rights, operator and gateway
+///
+/// Doing it again changes nothing.
+#[derive(Args)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    place: Place,
+    /// Trainyard's image
+    #[arg(long, env = "TRAINYARD_IMAGE", default_value_t = super::cluster_args::default_image())]
+    image: String,
+    /// When nodes ask the registry for the image
+    #[arg(long, value_enum, default_value_t)]
+    image_pull_policy: super::cluster_args::PullPolicyName,
+    /// Pods of the operator, of which one acts
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    operators: u32,
+    /// Pods of the gateway
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    gateways: u32,
+    /// A further argument of the operator, such as --operator-arg=--profile=eks; may be repeated
+    #[arg(long = "operator-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
+    operator_args: Vec<String>,
+    /// Print the objects, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long to wait for operator and gateway; 0s does not wait
+    #[arg(long, default_value = "5m", value_name = "TIME")]
+    timeout: Period,
+}
+
+/// Take operator, gateway and rights out of a cluster
+///
+/// Definitions, services and their replicas stay.
+#[derive(Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where Trainyard is installed
+#[derive(Args, Clone)]
+struct Place {
+    /// Namespace of operator and gateway
+    #[arg(short, long, default_value = "trainyard", value_name = "NAMESPACE")]
+    namespace: String,
+    /// A namespace with services; may be repeated [default: all]
+    #[arg(long = "watch-namespace", value_delimiter = ',', value_name = "NAMESPACE")]
+    watch_namespaces: Vec<String>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+impl Place {
+    fn scope(&self) -> Scope {
+        match self.watch_namespaces.as_slice() {
+            [] => Scope::Cluster,
+            names => Scope::Namespaces(names.to_vec()),
+        }
+    }
+
+    async fn client(&self) -> miette::Result<CountedClient> {
+        let context = self.context.as_deref();
+        trainyard_operator::client(context, RequestRate::default()).await.into_diagnostic()
+    }
+}
+
+impl Install {
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let installation = Installation {
+            namespace: self.place.namespace.clone(),
+            image: self.image.clone(),
+            image_pull_policy: self.image_pull_policy.as_str(),
+            scope: self.place.scope(),
+            operator_args: self.operator_args.clone(),
+            operators: self.operators,
+            gateways: self.gateways,
+        };
+        if self.dry_run {
+            let crd = serde_json::to_value(trainyard_api::crd()).into_diagnostic()?;
+            let mut objects = vec![installation.namespace(), crd];
+            objects.extend(installation.objects());
+            print(documents(objects)?.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        block_on(self.apply(&installation))??;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn apply(&self, installation: &Installation) -> miette::Result<()> {
+        let client = self.place.client().await?.client;
+        install::install(&client, installation, tell).await.into_diagnostic()?;
+        if self.timeout.0.is_zero() {
+            return Ok(());
+        }
+        let namespace = &installation.namespace;
+        install::available(&client, namespace, self.timeout.0).await.into_diagnostic()?;
+        println!(
+            "operator and gateway are ready; models answer at http://trainyard-gateway.{namespace}"
+        );
+        Ok(())
+    }
+}
+
+impl Uninstall {
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let installation = Installation {
+            namespace: self.place.namespace.clone(),
+            image: String::new(),
+            image_pull_policy: "",
+            scope: self.place.scope(),
+            operator_args: Vec::new(),
+            operators: 0,
+            gateways: 0,
+        };
+        let removed = async {
+            let client = self.place.client().await?.client;
+            install::uninstall(&client, &installation, tell).await.into_diagnostic()
+        };
+        block_on(removed)??;
+        println!(
+            "services, their replicas, the definition and the namespace `{}` stay",
+            self.place.namespace
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn tell(done: &Done) {
+    let change = match done.change {
+        Change::Created => "created",
+        Change::Changed => "changed",
+        Change::Unchanged => "unchanged",
+        Change::Deleted => "deleted",
+    };
+    println!("{} {change}", done.object);
+}

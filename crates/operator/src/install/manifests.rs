@@ -1,0 +1,281 @@
+//! What an installation consists of.
+
+use serde_json::{Value, json};
+
+use crate::names::LEASE;
+use crate::rbac;
+use crate::settings::Scope;
+
+/// What to install.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    pub namespace: String,
+    /// Trainyard's image, for the operator, the gateway and the services.
+    pub image: String,
+    /// Kubernetes' name of the pull policy.
+    pub image_pull_policy: &'static str,
+    pub scope: Scope,
+    /// Further arguments of the operator, such as `--profile=eks`.
+    pub operator_args: Vec<String>,
+    /// Pods of the operator and of the gateway; of the operators one acts.
+    pub operators: u32,
+    pub gateways: u32,
+}
+
+pub(super) const OPERATOR: &str = "trainyard-operator";
+pub(super) const GATEWAY: &str = "trainyard-gateway";
+/// The user that the image is made for.
+const USER: u32 = 65_532;
+const OPERATOR_PORT: u16 = 8081;
+const GATEWAY_PORT: u16 = 8080;
+/// New connections come for a while after a pod was told to end: five seconds of them, thirty for
+/// the requests in flight, and some to spare.
+const GATEWAY_GRACE_SECONDS: u32 = 45;
+/// The operator finishes what it has begun within 15 s.
+const OPERATOR_GRACE_SECONDS: u32 = 30;
+
+impl Installation {
+    /// All objects but the namespace and the resources' definitions, in the order in which they are
+    /// applied.
+    pub fn objects(&self) -> Vec<Value> {
+        let mut objects = vec![self.account(OPERATOR), self.account(GATEWAY)];
+        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, LEASE));
+        objects.extend(rbac::gateway_manifests(&self.scope, &self.namespace, GATEWAY));
+        objects.extend([
+            self.deployment(&self.operator()),
+            self.disruption_budget(OPERATOR),
+            self.deployment(&self.gateway()),
+            self.disruption_budget(GATEWAY),
+            self.gateway_service(),
+        ]);
+        objects
+    }
+
+    /// The namespace of the installation. Its pods keep to the restricted Pod Security Standard.
+    pub fn namespace(&self) -> Value {
+        let mut labels = labels("trainyard");
+        for mode in ["enforce", "warn", "audit"] {
+            labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
+        }
+        json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": self.namespace, "labels": labels},
+        })
+    }
+
+    fn metadata(&self, name: &str) -> Value {
+        json!({"name": name, "namespace": self.namespace, "labels": labels(name)})
+    }
+
+    fn account(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(name),
+            // The pods that need the token ask for it.
+            "automountServiceAccountToken": false,
+        })
+    }
+
+    fn operator(&self) -> Program {
+        let mut args = vec![
+            "operator".to_owned(),
+            format!("--namespace={}", self.namespace),
+            format!("--gateway={}", self.namespace),
+            format!("--address=0.0.0.0:{OPERATOR_PORT}"),
+            format!("--image={}", self.image),
+            format!("--image-pull-policy={}", self.image_pull_policy),
+        ];
+        args.extend(self.watched().map(|it| format!("--watch-namespace={it}")));
+        args.extend(self.operator_args.iter().cloned());
+        Program {
+            name: OPERATOR,
+            replicas: self.operators,
+            args,
+            port: OPERATOR_PORT,
+            grace: OPERATOR_GRACE_SECONDS,
+            requests: ("50m", "64Mi"),
+            memory_limit: "512Mi",
+        }
+    }
+
+    fn gateway(&self) -> Program {
+        let mut args = vec!["gateway".to_owned(), format!("--port={GATEWAY_PORT}")];
+        args.extend(self.watched().map(|it| format!("--namespace={it}")));
+        Program {
+            name: GATEWAY,
+            replicas: self.gateways,
+            args,
+            port: GATEWAY_PORT,
+            grace: GATEWAY_GRACE_SECONDS,
+            requests: ("100m", "64Mi"),
+            memory_limit: "1Gi",
+        }
+    }
+
+    fn watched(&self) -> impl Iterator<Item = &str> {
+        match &self.scope {
+            Scope::Cluster => [].iter(),
+            Scope::Namespaces(names) => names.iter(),
+        }
+        .map(String::as_str)
+    }
+
+    fn deployment(&self, program: &Program) -> Value {
+        let Program { name, replicas, port, .. } = program;
+        let selector = json!({"app.kubernetes.io/name": name});
+        let probe = |path: &str, failures: u32| {
+            json!({
+                "httpGet": {"path": path, "port": "http"},
+                "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": failures,
+            })
+        };
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": self.metadata(name),
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": selector},
+                "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                "template": {
+                    "metadata": {"labels": labels(name)},
+                    "spec": {
+                        "serviceAccountName": name,
+                        "automountServiceAccountToken": true,
+                        "terminationGracePeriodSeconds": program.grace,
+                        "securityContext": {
+                            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
+                        "topologySpreadConstraints": [{
+                            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                            "whenUnsatisfiable": "ScheduleAnyway",
+                            "labelSelector": {"matchLabels": selector},
+                        }],
+                        "containers": [{
+                            "name": name,
+                            "image": self.image,
+                            "imagePullPolicy": self.image_pull_policy,
+                            "args": program.args,
+                            "env": [{
+                                "name": "POD_NAME",
+                                "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+                            }],
+                            "ports": [{"name": "http", "containerPort": port}],
+                            "startupProbe": probe("/healthz", 24),
+                            "readinessProbe": probe("/readyz", 2),
+                            "livenessProbe": probe("/healthz", 6),
+                            "resources": {
+                                "requests": {
+                                    "cpu": program.requests.0, "memory": program.requests.1,
+                                },
+                                "limits": {"memory": program.memory_limit},
+                            },
+                            "securityContext": {
+                                "allowPrivilegeEscalation": false,
+                                "readOnlyRootFilesystem": true,
+                                "capabilities": {"drop": ["ALL"]},
+                            },
+                        }],
+                    },
+                },
+            },
+        })
+    }
+
+    fn disruption_budget(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": self.metadata(name),
+            "spec": {
+                "maxUnavailable": 1,
+                // Pods that are not ready anyway must not block a drain.
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+                "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
+            },
+        })
+    }
+
+    fn gateway_service(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(GATEWAY),
+            "spec": {
+                "selector": {"app.kubernetes.io/name": GATEWAY},
+                // One port of the gateway speaks both.
+                "ports": [
+                    {"name": "http", "port": 80, "targetPort": "http"},
+                    {"name": "grpc", "port": 8001, "targetPort": "http",
+                     "appProtocol": "kubernetes.io/h2c"},
+                ],
+            },
+        })
+    }
+}
+
+/// One of the two programs.
+struct Program {
+    name: &'static str,
+    replicas: u32,
+    args: Vec<String>,
+    port: u16,
+    grace: u32,
+    /// CPU and memory.
+    requests: (&'static str, &'static str),
+    memory_limit: &'static str,
+}
+
+fn labels(name: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/part-of": "trainyard",
+        "app.kubernetes.io/managed-by": "trainyard-install",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installation(scope: Scope) -> Installation {
+        Installation {
+            namespace: "trainyard".to_owned(),
+            image: "example.com/trainyard:1".to_owned(),
+            image_pull_policy: "IfNotPresent",
+            scope,
+            operator_args: vec!["--profile=eks".to_owned()],
+            operators: 2,
+            gateways: 3,
+        }
+    }
+
+    fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+        let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+        objects.iter().find(is).unwrap_or_else(|| panic!("no {kind} {name}"))
+    }
+
+    #[test]
+    fn programs_get_their_scope() {
+        let objects = installation(Scope::Namespaces(vec!["a".into(), "b".into()])).objects();
+        let args = |name: &str| {
+            let args = &named(&objects, "Deployment", name)["spec"]["template"]["spec"];
+            args["containers"][0]["args"].as_array().unwrap().clone()
+        };
+        let operator = args(OPERATOR);
+        for argument in
+            ["--watch-namespace=a", "--watch-namespace=b", "--gateway=trainyard", "--profile=eks"]
+        {
+            assert!(operator.contains(&json!(argument)), "{operator:?}");
+        }
+        assert!(args(GATEWAY).contains(&json!("--namespace=b")));
+        assert!(!objects.iter().any(|object| object["kind"] == "ClusterRole"));
+        let objects = installation(Scope::Cluster).objects();
+        assert_eq!(named(&objects, "Deployment", GATEWAY)["spec"]["replicas"], 3);
+        named(&objects, "ClusterRole", GATEWAY);
+    }
+
+    #[test]
+    fn every_object_is_known_as_ours() {
+        let installation = installation(Scope::Cluster);
+        for object in installation.objects().iter().chain([&installation.namespace()]) {
+            let labels = &object["metadata"]["labels"];
+            assert_eq!(labels["app.kubernetes.io/part-of"], "trainyard", "{object}");
+        }
+    }
+}

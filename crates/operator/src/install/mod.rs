@@ -1,0 +1,233 @@
+//! Puts Trainyard into a cluster and takes it out again: definitions, rights, operator and gateway.
+
+mod manifests;
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube_client::api::{DeleteParams, Patch, PatchParams};
+use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
+use kube_client::{Api, Client};
+use serde_json::Value;
+use tokio::time::Instant;
+
+pub use manifests::Installation;
+use manifests::{GATEWAY, OPERATOR};
+
+/// The field manager of installations.
+const MANAGER: &str = "trainyard-install";
+/// How often is looked whether something has become so.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// For a definition to be served.
+const DEFINED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why an installation did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error("cannot {what}")]
+    Call { what: String, source: Box<kube_client::Error> },
+    #[error(
+        "the cluster holds `{name}` objects stored as {stored}, which this version of Trainyard does not know; install a newer one"
+    )]
+    StoredVersions { name: String, stored: String },
+    #[error("the definition `{name}` was not accepted within {} s", DEFINED_WITHIN.as_secs())]
+    NotDefined { name: String },
+    #[error(
+        "`{name}` is not available after {} s: {ready} of {wanted} pods are ready; see `kubectl -n {namespace} describe pods -l app.kubernetes.io/name={name}`",
+        waited.as_secs()
+    )]
+    NotAvailable { name: String, namespace: String, ready: i32, wanted: i32, waited: Duration },
+}
+
+/// What was done to one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Such as `deployment.apps/trainyard-operator`.
+    pub object: String,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Created,
+    Changed,
+    Unchanged,
+    Deleted,
+}
+
+/// Installs or upgrades, and tells of each object. Doing it again changes nothing.
+pub async fn install(
+    client: &Client,
+    installation: &Installation,
+    mut tell: impl FnMut(&Done),
+) -> Result<(), InstallError> {
+    let crd = trainyard_api::crd();
+    let name = crd.metadata.name.clone().unwrap_or_default();
+    keeps_stored(client, &name, &crd).await?;
+    let crd = serde_json::to_value(&crd).unwrap_or_default();
+    tell(&apply(client, &installation.namespace()).await?);
+    tell(&apply(client, &crd).await?);
+    defined(client, &name).await?;
+    for object in installation.objects() {
+        tell(&apply(client, &object).await?);
+    }
+    Ok(())
+}
+
+/// Waits until the operator and the gateway have all their pods.
+pub async fn available(
+    client: &Client,
+    namespace: &str,
+    limit: Duration,
+) -> Result<(), InstallError> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let deadline = Instant::now() + limit;
+    for name in [OPERATOR, GATEWAY] {
+        loop {
+            let what = || format!("read the Deployment {namespace}/{name}");
+            let found = deployments.get(name).await.map_err(|error| call(what(), error))?;
+            let wanted = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let status = found.status.unwrap_or_default();
+            let seen = status.observed_generation >= found.metadata.generation;
+            let ready =
+                status.ready_replicas.unwrap_or(0).min(status.updated_replicas.unwrap_or(0));
+            if seen && ready >= wanted && status.replicas == Some(wanted) {
+                break;
+            }
+            if Instant::now() > deadline {
+                let (name, namespace) = (name.to_owned(), namespace.to_owned());
+                return Err(InstallError::NotAvailable {
+                    name,
+                    namespace,
+                    ready,
+                    wanted,
+                    waited: limit,
+                });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    Ok(())
+}
+
+/// Takes operator, gateway and rights out. Definitions, services, what they run and the namespace
+/// stay: replicas go on serving, and an installation that comes later takes them over.
+pub async fn uninstall(
+    client: &Client,
+    installation: &Installation,
+    mut tell: impl FnMut(&Done),
+) -> Result<(), InstallError> {
+    // Pods before the rights that they need to end well.
+    for object in installation.objects().iter().rev() {
+        let named = Named::of(object);
+        let what = format!("delete {}", named.shown());
+        match named.api(client).delete(&named.name, &DeleteParams::foreground()).await {
+            Ok(_) => tell(&Done { object: named.shown(), change: Change::Deleted }),
+            Err(error) if is_not_found(&error) => {}
+            Err(error) => return Err(call(what, error)),
+        }
+    }
+    Ok(())
+}
+
+/// An upgrade must not take a version away that objects are stored as: they could not be read.
+async fn keeps_stored(
+    client: &Client,
+    name: &str,
+    next: &CustomResourceDefinition,
+) -> Result<(), InstallError> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let what = || format!("read the definition {name}");
+    let Some(known) = api.get_opt(name).await.map_err(|error| call(what(), error))? else {
+        return Ok(());
+    };
+    let stored = known.status.and_then(|status| status.stored_versions).unwrap_or_default();
+    let lost: Vec<String> = stored
+        .into_iter()
+        .filter(|stored| !next.spec.versions.iter().any(|version| version.name == *stored))
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(InstallError::StoredVersions { name: name.to_owned(), stored: lost.join(", ") })
+}
+
+async fn defined(client: &Client, name: &str) -> Result<(), InstallError> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let deadline = Instant::now() + DEFINED_WITHIN;
+    while Instant::now() < deadline {
+        let what = || format!("read the definition {name}");
+        let known = api.get(name).await.map_err(|error| call(what(), error))?;
+        let conditions = known.status.and_then(|status| status.conditions).unwrap_or_default();
+        if conditions.iter().any(|it| it.type_ == "Established" && it.status == "True") {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(InstallError::NotDefined { name: name.to_owned() })
+}
+
+async fn apply(client: &Client, object: &Value) -> Result<Done, InstallError> {
+    let named = Named::of(object);
+    let api = named.api(client);
+    let what = format!("apply {}", named.shown());
+    let before = api.get_opt(&named.name).await.map_err(|error| call(what.clone(), error))?;
+    let params = PatchParams::apply(MANAGER).force();
+    let applied = api
+        .patch(&named.name, &params, &Patch::Apply(object))
+        .await
+        .map_err(|error| call(what, error))?;
+    let version = |object: &DynamicObject| object.metadata.resource_version.clone();
+    let change = match before {
+        None => Change::Created,
+        Some(before) if version(&before) == version(&applied) => Change::Unchanged,
+        Some(_) => Change::Changed,
+    };
+    Ok(Done { object: named.shown(), change })
+}
+
+/// Which object a manifest is.
+struct Named {
+    resource: ApiResource,
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Named {
+    fn of(object: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let types =
+            TypeMeta { api_version: text(&object["apiVersion"]), kind: text(&object["kind"]) };
+        let kind = GroupVersionKind::try_from(&types)
+            .unwrap_or_else(|_| GroupVersionKind::gvk("", "v1", &types.kind));
+        Self {
+            resource: ApiResource::from_gvk(&kind),
+            namespace: object["metadata"]["namespace"].as_str().map(str::to_owned),
+            name: text(&object["metadata"]["name"]),
+        }
+    }
+
+    fn api(&self, client: &Client) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+
+    /// As kubectl shows it.
+    fn shown(&self) -> String {
+        let kind = self.resource.kind.to_lowercase();
+        let group = &self.resource.group;
+        let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+        format!("{kind}/{}", self.name)
+    }
+}
+
+fn call(what: String, source: kube_client::Error) -> InstallError {
+    InstallError::Call { what, source: Box::new(source) }
+}
+
+fn is_not_found(error: &kube_client::Error) -> bool {
+    matches!(error, kube_client::Error::Api(status) if status.is_not_found())
+}
