@@ -193,11 +193,12 @@ class Services:
 
     def is_ready(self, name="iris", replicas=None):
         service = self.get(name)
-        seen = condition(service, "Ready")
+        is_done = condition(service, "Progressing")["status"] == "False"
+        is_serving = condition(service, "Ready")["status"] == "True"
         is_current = service.get("status", {}).get("observedGeneration") == service["metadata"]["generation"]
         count = service.get("status", {}).get("readyReplicas")
         fits = replicas is None or count == replicas
-        return is_current and seen["status"] == "True" and fits and service
+        return is_current and is_serving and is_done and fits and service
 
     def delete(self, name="iris"):
         self.api.delete(self.path(name))

@@ -25,7 +25,10 @@ def test_iris_serves_and_a_wrong_model_does_not(api, operator, services, namespa
     (FOLDER / "wrong.onnx").write_text("no model")
     spec = {"resources": {"cpu": "100m", "memory": "256Mi"}, "runtime": {"name": "onnx", "image": IMAGE}}
     services.apply(model={"uri": "pvc://model/m/model.onnx"}, **spec)
-    until("a ready service", services.is_ready, 120)
+    try:
+        until("a ready service", services.is_ready, 120)
+    except AssertionError as error:
+        raise AssertionError(condition(services.get(), "Ready")["message"]) from error
     address = kubectl("-n", namespace, "get", "pods", "-l", "trainyard.dev/service=iris", "-o", "jsonpath={.items[0].status.podIP}")
     with urllib.request.urlopen(f"http://{address}:8080/v2/models/iris", timeout=10) as answer:
         inputs = json.load(answer)["inputs"]
