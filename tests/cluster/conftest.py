@@ -83,7 +83,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster():
-    cluster = Cluster("tests")
+    cluster = Cluster(os.environ.get("TRAINYARD_TEST_CLUSTER", "tests"))
     # Building takes minutes where the cache is empty.
     cluster.xtask(
         "up", "--replace", "--netpol", "--agnhost",

@@ -26,6 +26,9 @@ pub(crate) struct ImageArgs {
     /// How to build the binary; `dev` is for tests
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
+    /// Pack this binary, and build none
+    #[arg(long, conflicts_with = "profile")]
+    binary: Option<PathBuf>,
     /// Name and tag that the image has after an import
     #[arg(long, default_value = DEFAULT_NAME)]
     name: String,
@@ -49,17 +52,25 @@ pub(crate) enum Profile {
 impl ImageArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if let Some(folder) = &self.rootfs {
-            for layer in layers(&build(self.profile)?)? {
+            for layer in layers(&self.binary()?)? {
                 unpack(&layer, folder)?;
             }
             println!("{}", folder.display());
             return Ok(());
         }
+        let binary = self.binary()?;
         let path = self.output.unwrap_or_else(|| paths::target().join("image.tar"));
-        let digest = write(&build(self.profile)?, &self.name, &path)?;
+        let digest = write(&binary, &self.name, &path)?;
         println!("{}", path.display());
         println!("{}@{digest}", self.name);
         Ok(())
+    }
+
+    fn binary(&self) -> anyhow::Result<PathBuf> {
+        match &self.binary {
+            Some(binary) => Ok(binary.clone()),
+            None => build(self.profile),
+        }
     }
 }
 
