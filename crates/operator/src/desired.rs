@@ -67,32 +67,37 @@ pub(crate) fn desire(
     Ok(Desired {
         revision: plan.revision.as_str().to_owned(),
         is_rolling: matches!(plan.rollout.strategy, Strategy::Rolling { .. }),
-        not_in_effect: not_in_effect(&plan),
+        not_in_effect: not_in_effect(&plan, cluster.objects.gateway.is_some()),
         url: url(key, &objects),
         selector: selector(&objects),
         objects,
     })
 }
 
-/// What a person asked for and nothing in a cluster brings about, so that nobody relies on it.
-fn not_in_effect(plan: &Plan) -> Vec<String> {
+/// What a person asked for and nothing in this cluster brings about, so that nobody relies on it.
+fn not_in_effect(plan: &Plan, has_gateway: bool) -> Vec<String> {
     let (scaling, access) = (&plan.scaling, &plan.access);
-    let written = [
-        ("spec.scaling.min: 0", scaling.min == 0 && scaling.max > 0),
-        ("spec.scaling.concurrency", scaling.concurrency.is_some()),
+    let of_the_gateway = [
         ("spec.scaling.maxConcurrency", scaling.max_concurrency.is_some()),
-        ("spec.scaling.rps", scaling.rps.is_some()),
-        ("spec.scaling.gpu", scaling.gpu.is_some()),
         ("spec.access.apiKeysSecret", access.api_keys_secret.is_some()),
         ("spec.access.rateLimit", access.rate_limit.is_some()),
+    ];
+    let of_one_machine = [
+        ("spec.scaling.min: 0", scaling.min == 0 && scaling.max > 0),
+        ("spec.scaling.concurrency", scaling.concurrency.is_some()),
+        ("spec.scaling.rps", scaling.rps.is_some()),
+        ("spec.scaling.gpu", scaling.gpu.is_some()),
         ("spec.rollout.mirror", plan.rollout.mirror.is_some()),
     ];
-    let fields = written.into_iter().filter(|(_, is_written)| *is_written);
+    let told = |fields: &[(&str, bool)], why: &str| -> Vec<String> {
+        let written = fields.iter().filter(|(_, is_written)| *is_written);
+        written.map(|(field, _)| format!("`{field}` is not in effect: {why}")).collect()
+    };
+    let mut fields = told(&of_one_machine, "Trainyard does not do this in clusters yet");
+    if !has_gateway {
+        fields.extend(told(&of_the_gateway, "this cluster has no gateway of Trainyard"));
+    }
     fields
-        .map(|(field, _)| {
-            format!("`{field}` is not in effect: this cluster has no gateway of Trainyard")
-        })
-        .collect()
 }
 
 fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
@@ -260,5 +265,27 @@ mod tests {
         let spec = json!({"model": {"uri": "s3://m/iris"}, "access": access});
         let desired = desired(spec).expect("valid");
         assert!(desired.not_in_effect[0].starts_with("`spec.access.apiKeysSecret`"));
+    }
+
+    #[test]
+    fn what_a_gateway_does_is_in_effect_where_there_is_one() {
+        let service = serde_json::from_value::<ModelService>(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService",
+            "metadata": {"name": "iris", "namespace": "default"},
+            "spec": {
+                "model": {"uri": "s3://m/iris"}, "access": {"apiKeysSecret": "keys"},
+                "scaling": {"min": 1, "max": 2, "rps": 5, "maxConcurrency": 3},
+            },
+        }));
+        let target = Target::Kubernetes { image: "i".to_owned(), gpu_pools: Default::default() };
+        let plan =
+            compile(&service.expect("valid"), &Facts { target, model: None }).expect("valid");
+        let fields = |has_gateway| -> Vec<String> {
+            let told = not_in_effect(&plan, has_gateway).into_iter();
+            told.map(|text| text.split('`').nth(1).unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(fields(true), ["spec.scaling.rps"]);
+        let all = ["spec.scaling.rps", "spec.scaling.maxConcurrency", "spec.access.apiKeysSecret"];
+        assert_eq!(fields(false), all);
     }
 }

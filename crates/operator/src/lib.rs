@@ -2,8 +2,7 @@
 //! what came of it.
 //!
 //! In: the Kubernetes API. Out: server-side applied objects, status and events. Decides nothing
-//! itself: objects come from `plan`; what a status says is the pure
-//! function in [`status`].
+//! itself: objects come from `plan`; what a status says is the pure function in [`status`].
 //!
 //! Watches ([`feed`]) put what they see into the [`world`] and wake services in the [`queue`]; while
 //! this operator holds the Lease ([`election`]), workers ([`run`]) take services from the queue and
