@@ -142,6 +142,8 @@ def test_a_second_install_changes_nothing(cluster, image, installed):
 def test_it_predicts_through_the_gateway(cluster, namespace, iris):
     status, answer = cluster.until("a route", lambda: answered(cluster))
     assert ["setosa"] in [output["data"] for output in answer["outputs"]], answer
+    url = cluster.get("-n", namespace, "modelservice", "iris")["status"]["url"]
+    assert url == f"http://trainyard-gateway.{HOME}.svc"
     # By host, as where several teams have a model of one name.
     assert call(cluster, gateway(cluster), host=f"iris.{namespace}.svc.cluster.local")[0] == 200
     status, answer = call(cluster, gateway(cluster), "/v2/models/nobody/infer")

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_client::Resource as _;
 use serde_json::{Value, json};
 use trainyard_api::{ModelService, manifest};
-use trainyard_plan::kubernetes::{Track, objects};
+use trainyard_plan::kubernetes::{Peer, Track, objects};
 use trainyard_plan::{Facts, Plan, Strategy, Target, compile};
 
 use crate::compare::{Leaves, digest};
@@ -68,7 +68,7 @@ pub(crate) fn desire(
         revision: plan.revision.as_str().to_owned(),
         is_rolling: matches!(plan.rollout.strategy, Strategy::Rolling { .. }),
         not_in_effect: not_in_effect(&plan, cluster.objects.gateway.is_some()),
-        url: url(key, &objects),
+        url: url(key, &objects, cluster.objects.gateway.as_ref()),
         selector: selector(&objects),
         objects,
     })
@@ -179,8 +179,12 @@ fn find<'a>(objects: &'a [Wanted], kind: &str) -> Option<&'a Wanted> {
     objects.iter().find(|object| kinds::owned(object.kind).kind == kind)
 }
 
-/// The service's address inside the cluster.
-fn url(key: &ServiceKey, objects: &[Wanted]) -> Option<String> {
+/// The service's address inside the cluster: its own, or that of the gateway, which alone may call
+/// its replicas then.
+fn url(key: &ServiceKey, objects: &[Wanted], gateway: Option<&Peer>) -> Option<String> {
+    if let Some(gateway) = gateway {
+        return Some(format!("http://{}.{}.svc", crate::names::GATEWAY, gateway.namespace));
+    }
     let service = find(objects, "Service")?;
     let port = service.body.pointer("/spec/ports/0/port")?.as_u64()?;
     let host = format!("http://{}.{}.svc", service.name, key.namespace);

@@ -31,3 +31,6 @@ pub(crate) fn managed_by_selector() -> String {
 
 /// The Lease that operators elect by.
 pub(crate) const LEASE: &str = "trainyard-operator";
+
+/// What the gateway of an installation is called: its Deployment, its Service, its account.
+pub(crate) const GATEWAY: &str = "trainyard-gateway";

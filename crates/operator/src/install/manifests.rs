@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::names::LEASE;
+use crate::names::{GATEWAY, LEASE};
 use crate::rbac;
 use crate::settings::Scope;
 
@@ -23,7 +23,6 @@ pub struct Installation {
 }
 
 pub(super) const OPERATOR: &str = "trainyard-operator";
-pub(super) const GATEWAY: &str = "trainyard-gateway";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;

@@ -12,8 +12,10 @@ use kube_client::{Api, Client};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::names::GATEWAY;
+
 pub use manifests::Installation;
-use manifests::{GATEWAY, OPERATOR};
+use manifests::OPERATOR;
 
 /// The field manager of installations.
 const MANAGER: &str = "trainyard-install";
