@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -128,6 +129,12 @@ def under_load(cluster, what):
     assert counted["answered"] > 0, what
 
 
+def on(cluster, namespace):
+    """The nodes of the ready replicas."""
+    pods = cluster.ready_pods(namespace, "trainyard.dev/service=iris")
+    return {pod["spec"]["nodeName"] for pod in pods} if len(pods) == 2 else set()
+
+
 def rolled_out(cluster, namespace, deployment):
     cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=180s", timeout=200)
 
@@ -150,6 +157,34 @@ def test_it_predicts_through_the_gateway(cluster, namespace, iris):
     assert status == 404 and "nobody" in answer["error"]
 
 
+def test_unmodified_clients_get_the_same_answer(cluster, namespace, iris):
+    cluster.until("a route", lambda: answered(cluster))
+    http = gateway(cluster)
+    script = pathlib.Path(__file__).parent / "real_clients.py"
+    said = cluster.exec(sys.executable, script, http, http.replace(":80", ":8001"), timeout=120)
+    answers = json.loads(said.stdout.splitlines()[-1])
+    assert answers == {name: "setosa" for name in ("triton http", "triton grpc", "tensorflow serving")}
+
+
+def test_one_machine_gives_the_same_answer(cluster, namespace, iris, tmp_path):
+    cluster.until("a route", lambda: answered(cluster))
+    _, in_cluster = call(cluster, gateway(cluster))
+    state = ["--state-dir", str(tmp_path)]
+    up = [BINARY, "up", "-d", "--port", "0", *state, str(ROOT / "examples/iris")]
+    subprocess.run(up, check=True, capture_output=True, timeout=120)
+    try:
+        status = subprocess.run([BINARY, "status", "--json", *state], check=True, capture_output=True, timeout=60)
+        address = json.loads(status.stdout)["address"]
+        request = urllib.request.Request(
+            f"http://{address}{INFER}", BODY.encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            here = json.load(answer)
+    finally:
+        subprocess.run([BINARY, "down", *state], check=True, capture_output=True, timeout=60)
+    assert here["outputs"] == in_cluster["outputs"]
+
+
 def answered(cluster):
     status, answer = call(cluster, gateway(cluster))
     return (status, answer) if status == 200 else None
@@ -168,6 +203,10 @@ def test_nothing_is_lost_while_things_change(cluster, namespace, iris):
         pod = cluster.ready_pods(namespace, "trainyard.dev/service=iris")[0]["metadata"]["name"]
         cluster.kubectl("-n", namespace, "delete", "pod", pod, timeout=120)
         cluster.until("a new pod", lambda: ready(cluster, namespace))
+    with under_load(cluster, "a node is drained"):
+        cluster.xtask("chaos", "drain", "node-1", timeout=280)
+        cluster.until("all of it on the other node", lambda: ready(cluster, namespace) and on(cluster, namespace) == {"node-2"})
+    cluster.xtask("chaos", "uncordon", "node-1")
     with under_load(cluster, "the gateway restarts"):
         cluster.kubectl("-n", HOME, "rollout", "restart", "deployment/trainyard-gateway")
         rolled_out(cluster, HOME, "trainyard-gateway")

@@ -181,7 +181,9 @@ impl Gateway {
     /// What a request with these headers sees of the newest table; over HTTP/2 its host stands in
     /// the authority.
     pub(crate) fn scope(&self, headers: &HeaderMap, authority: Option<&Authority>) -> Scope {
-        Scope::of(self.routing.load_full(), scope::host(headers, authority))
+        let routing = self.routing.load_full();
+        let host = routing.has_hosts().then(|| scope::host(headers, authority)).flatten();
+        Scope::of(routing, host)
     }
 
     /// Whether there is a table and, unless readiness follows the table alone, each of its services

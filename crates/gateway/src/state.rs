@@ -308,11 +308,13 @@ impl Routing {
         }
     }
 
+    /// Whether any service is known by a host, so that requests need not be looked at for one.
+    pub(crate) fn has_hosts(&self) -> bool {
+        !self.by_host.is_empty()
+    }
+
     /// The service that a request's host names.
     pub(crate) fn by_host(&self, host: &str) -> Option<&Arc<ServiceState>> {
-        if self.by_host.is_empty() {
-            return None;
-        }
         scope::candidates(host).find_map(|name| self.by_host.get(&name))
     }
 
