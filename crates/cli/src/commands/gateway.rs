@@ -14,7 +14,7 @@ use trainyard_operator::ingress::{Served, feed};
 use trainyard_operator::{RequestRate, client};
 use trainyard_telemetry::ProcessMetrics;
 
-use super::log_format::Format;
+use super::daemon::{self, Format};
 
 /// Serve the model services of a Kubernetes cluster on one port
 #[derive(Args)]
@@ -50,18 +50,8 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        let _telemetry = trainyard_telemetry::init(&trainyard_telemetry::Settings {
-            service_name: "trainyard-gateway".to_owned(),
-            service_version: env!("CARGO_PKG_VERSION").to_owned(),
-            format: self.log_format.into(),
-            default_filter: "info",
-        })
-        .into_diagnostic()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .into_diagnostic()
-            .wrap_err("cannot start the runtime")?;
+        let name = "trainyard-gateway".to_owned();
+        let (_telemetry, runtime) = daemon::start(name, self.log_format, "info")?;
         runtime.block_on(self.serve())?;
         Ok(ExitCode::SUCCESS)
     }

@@ -2,6 +2,7 @@
 
 mod cluster_args;
 mod crds;
+mod daemon;
 mod down;
 mod engine;
 mod events;
@@ -10,7 +11,6 @@ mod fetching;
 mod gateway;
 mod inspect;
 mod install;
-mod log_format;
 mod logs;
 mod operator;
 mod predict;

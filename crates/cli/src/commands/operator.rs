@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, miette};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_operator::{Cluster, Election, RequestRate, Scope, Settings, client, rbac};
 
 use super::cluster_args::ClusterArgs;
-use super::log_format::Format;
+use super::daemon::{self, Format};
 use crate::print::print;
 use crate::yaml::documents;
 
@@ -82,20 +82,11 @@ impl Operator {
             print(documents(objects)?.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let _telemetry = trainyard_telemetry::init(&trainyard_telemetry::Settings {
-            service_name: "trainyard-operator".to_owned(),
-            service_version: env!("CARGO_PKG_VERSION").to_owned(),
-            format: self.log_format.into(),
-            // What a request came to is told by who made it.
-            default_filter: "info,kube_client::client=error,kube_client::client::builder=off",
-        })
-        .into_diagnostic()?;
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .into_diagnostic()
-            .wrap_err("cannot start the runtime")?
-            .block_on(self.operate(settings))
+        // What a request came to is told by who made it.
+        let filter = "info,kube_client::client=error,kube_client::client::builder=off";
+        let name = "trainyard-operator".to_owned();
+        let (_telemetry, runtime) = daemon::start(name, self.log_format, filter)?;
+        runtime.block_on(self.operate(settings))
     }
 
     async fn operate(self, settings: Settings) -> miette::Result<ExitCode> {

@@ -16,9 +16,9 @@ use trainyard_serving::Server;
 use trainyard_serving::engine::EnginePreference;
 use trainyard_serving::http::{self, HttpOptions};
 use trainyard_serving::server::{ModelControl, ServerOptions, VersionState};
-use trainyard_telemetry::{ProcessMetrics, Settings};
+use trainyard_telemetry::ProcessMetrics;
 
-use super::log_format::Format;
+use super::daemon::{self, Format};
 
 /// Serve models over REST and gRPC on one port
 #[derive(Args)]
@@ -110,19 +110,8 @@ enum EngineName {
 
 impl Serve {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        let _telemetry = trainyard_telemetry::init(&Settings {
-            service_name: self.name.clone().unwrap_or_else(|| "trainyard-serve".to_owned()),
-            service_version: env!("CARGO_PKG_VERSION").to_owned(),
-            format: self.log_format.into(),
-            default_filter: "info",
-        })
-        .into_diagnostic()?;
-        // As many workers as the CPU limit allows, not as the host has cores.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .into_diagnostic()
-            .wrap_err("cannot start the runtime")?;
+        let name = self.name.clone().unwrap_or_else(|| "trainyard-serve".to_owned());
+        let (_telemetry, runtime) = daemon::start(name, self.log_format, "info")?;
         runtime.block_on(self.serve())
     }
 
