@@ -15,6 +15,13 @@ pub enum Scope {
     Namespaces(Vec<String>),
 }
 
+impl From<Vec<String>> for Scope {
+    /// As command lines have it: no namespace means all.
+    fn from(namespaces: Vec<String>) -> Self {
+        if namespaces.is_empty() { Self::Cluster } else { Self::Namespaces(namespaces) }
+    }
+}
+
 impl Scope {
     /// The namespaces to watch one by one; one `None` stands for all at once.
     pub(crate) fn watched(&self) -> Vec<Option<&str>> {

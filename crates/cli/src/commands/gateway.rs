@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_api::scalar::Period;
 use trainyard_gateway::{Gateway as Proxy, Settings, Trace};
-use trainyard_operator::ingress::{Served, feed};
-use trainyard_operator::{RequestRate, client};
+use trainyard_operator::ingress::feed;
+use trainyard_operator::{RequestRate, Scope, client};
 use trainyard_telemetry::ProcessMetrics;
 
 use super::daemon::{self, Format};
@@ -69,13 +69,10 @@ impl Gateway {
         tracing::info!(%address, namespaces = ?self.namespace, "the gateway listens");
         let stop = CancellationToken::new();
         let serving = gateway.serve(listener, stop.clone());
-        let served = Served {
-            namespaces: self.namespace,
-            slices: trainyard_plan::kubernetes::SERVICE.to_owned(),
-        };
+        let scope = Scope::from(self.namespace);
         // Routes are kept up to date until the last request has gone.
         let feeding =
-            tokio::spawn(feed(cluster.client, gateway.clone(), served, CancellationToken::new()));
+            tokio::spawn(feed(cluster.client, gateway.clone(), scope, CancellationToken::new()));
         let leave = self.leave_delay.0;
         let signals = async {
             let delay = tokio::select! {

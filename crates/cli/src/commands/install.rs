@@ -67,10 +67,7 @@ struct Place {
 
 impl Place {
     fn scope(&self) -> Scope {
-        match self.watch_namespaces.as_slice() {
-            [] => Scope::Cluster,
-            names => Scope::Namespaces(names.to_vec()),
-        }
+        self.watch_namespaces.clone().into()
     }
 
     async fn client(&self) -> miette::Result<CountedClient> {

@@ -120,10 +120,7 @@ impl Operator {
         if !(self.qps.is_finite() && self.qps > 0.0) {
             return Err(miette!("--qps is {}; it must be above 0", self.qps));
         }
-        let scope = match self.watch_namespaces.as_slice() {
-            [] => Scope::Cluster,
-            names => Scope::Namespaces(names.to_vec()),
-        };
+        let scope = Scope::from(self.watch_namespaces.clone());
         let (objects, gpu_pools) = self.objects.clone().into_parts();
         Ok(Settings {
             scope,

@@ -28,6 +28,9 @@ use trainyard_gateway::table::ApiKey;
 
 use table::{Key, Keys};
 
+use crate::names::SERVICE_LABEL;
+use crate::settings::Scope;
+
 /// Changes that come together make one table: a rollout changes a slice several times at once.
 const GATHER: Duration = Duration::from_millis(20);
 /// Building tables takes at most this share of the time, however many services there are.
@@ -38,29 +41,16 @@ const KEYS_EVERY: Duration = Duration::from_secs(30);
 /// For one read of a secret.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What of a cluster a gateway serves.
-#[derive(Debug, Clone, Default)]
-pub struct Served {
-    /// The namespaces whose services are served; none means all.
-    pub namespaces: Vec<String>,
-    /// The label selector of the EndpointSlices that belong to services.
-    pub slices: String,
-}
-
 /// Keeps the gateway's table as the cluster is, until `stop` is cancelled.
 ///
 /// A watch that fails is begun again with exponential back-off; what cannot be read of a resource
 /// leaves out that resource and nothing else.
-pub async fn feed(client: Client, gateway: Arc<Gateway>, served: Served, stop: CancellationToken) {
+pub async fn feed(client: Client, gateway: Arc<Gateway>, scope: Scope, stop: CancellationToken) {
     let (mut services, mut slices) = (Vec::new(), Vec::new());
     let mut changes: Vec<Changes> = Vec::new();
-    let scopes = if served.namespaces.is_empty() {
-        vec![None]
-    } else {
-        served.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect()
-    };
-    for namespace in scopes {
-        let selector = Config::default().labels(&served.slices);
+    for namespace in scope.watched() {
+        // Kubernetes copies a Service's labels to its slices.
+        let selector = Config::default().labels(SERVICE_LABEL);
         let at = changes.len();
         changes.push(watch(&client, namespace, Config::default(), at, &mut services));
         changes.push(watch(&client, namespace, selector, at + 1, &mut slices));
