@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates without an async runtime, clock, network or file system.
-const PURE: [&str; 3] = ["api", "plan", "control"];
+const PURE: [&str; 4] = ["api", "plan", "control", "rules"];
 /// What a pure crate must not have anywhere below it.
 const IMPURE: [&str; 10] = [
     "tokio",

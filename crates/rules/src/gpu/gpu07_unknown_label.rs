@@ -1,0 +1,147 @@
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::context::Context;
+use crate::facts;
+use crate::model::{Bundle, Pod};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+
+rule! {
+    /// Selector for a GPU label that nothing sets
+    ///
+    /// ## What it does
+    /// Looks at node selectors and required node affinity of pods that ask for GPUs. Keys that
+    /// documentation uses as examples only (`accelerator`, `gpu-type`), and values that no GPU's
+    /// label has (`nvidia.com/gpu.product: A100`), are reported, unless a Node, node pool or
+    /// flavour in the bundle sets them.
+    ///
+    /// ## Why it matters
+    /// No node has the label, so the pod stays `Pending`, and nothing says that the name is wrong.
+    ///
+    /// ## How to fix it
+    /// Select by a label that a component sets: `nvidia.com/gpu.product` of GPU feature discovery,
+    /// or your cloud's own (`cloud.google.com/gke-accelerator`,
+    /// `karpenter.k8s.aws/instance-gpu-name`). `kubectl get nodes --show-labels` lists them.
+    GPU07, Error,
+    evidence: "kubernetes/website, scheduling-gpus: the key `accelerator` is an example that people set themselves; labels of NVIDIA/k8s-device-plugin docs/gpu-feature-discovery",
+    check: Check::Pod(check),
+    examples: [
+        Example::bad("the example key of the documentation", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector:
+    accelerator: nvidia-tesla-v100
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 1}}
+", &[6]),
+        Example::bad("a short name in place of the label's value", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector:
+    nvidia.com/gpu.product: A100
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 1}}
+", &[6]),
+        Example::good("a node of the bundle has the label", "\
+apiVersion: v1
+kind: Node
+metadata:
+  name: n
+  labels: {accelerator: nvidia-tesla-v100}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector:
+    accelerator: nvidia-tesla-v100
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 1}}
+"),
+        Example::good("labels of GPU feature discovery", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector:
+    nvidia.com/gpu.product: NVIDIA-A100-SXM4-40GB-SHARED
+    nvidia.com/gpu.family: ampere
+    our.org/rack: r1
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 1}}
+"),
+    ],
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Labels {
+    /// Keys that look like a component's and are only ever set by hand.
+    example_keys: Vec<String>,
+    /// Short names that people take for values of `nvidia.com/gpu.product`, and a full value.
+    short_products: std::collections::BTreeMap<String, String>,
+}
+
+static LABELS: LazyLock<Labels> =
+    LazyLock::new(|| facts::parse(include_str!("../../../../data/lint/gpu-labels.json")));
+
+fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
+    if !pod.has_accelerator() {
+        return;
+    }
+    for wanted in pod.node_requirements() {
+        if wanted.alternatives > 1 || is_set_in(context.bundle, wanted.key) {
+            continue;
+        }
+        let value = wanted.values.first().copied().unwrap_or_default();
+        if LABELS.example_keys.iter().any(|key| key == wanted.key) {
+            report
+                .at(
+                    wanted.node,
+                    format!(
+                        "pods stay Pending for ever unless somebody labels nodes by hand: no known component sets the label `{}`",
+                        wanted.key
+                    ),
+                )
+                .fix("select by a label that a component sets, such as `nvidia.com/gpu.product`");
+        } else if wanted.key == "nvidia.com/gpu.product"
+            && let Some(full) = LABELS.short_products.get(&value.to_ascii_uppercase())
+            && wanted.values.len() == 1
+        {
+            report
+                .at(
+                    wanted.node,
+                    format!(
+                        "pods stay Pending for ever: no GPU has the product label `{value}`, which is written in full"
+                    ),
+                )
+                .fix(format!("write the whole value, such as `{full}`"));
+        }
+    }
+}
+
+/// Whether something in the bundle gives nodes this label.
+fn is_set_in(bundle: &Bundle<'_>, key: &str) -> bool {
+    let in_nodes = bundle.of_kind("Node").any(|node| node.label(key).exists());
+    let in_pools = bundle
+        .of_kind("NodePool")
+        .any(|pool| pool.root.path("spec.template.metadata.labels").get(key).exists());
+    let in_flavors = bundle
+        .of_kind("ResourceFlavor")
+        .any(|flavor| flavor.root.path("spec.nodeLabels").get(key).exists());
+    in_nodes || in_pools || in_flavors
+}

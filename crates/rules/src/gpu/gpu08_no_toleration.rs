@@ -1,0 +1,116 @@
+use crate::context::Context;
+use crate::edit::Edit;
+use crate::model::{Manager, Pod, Purpose, Vendor};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+use crate::settings::Profile;
+
+rule! {
+    /// GPU request without a toleration for the GPU taint
+    ///
+    /// ## What it does
+    /// Looks for a toleration of `nvidia.com/gpu` (or what the profile's GPU nodes are tainted
+    /// with) on pods that ask for NVIDIA GPUs.
+    ///
+    /// Silent under profile `gke`, where an admission plugin adds the toleration, and where the
+    /// bundle holds Nodes or node pools without that taint.
+    ///
+    /// ## Why it matters
+    /// GPU nodes are usually tainted so that other pods stay away. Without the toleration the pod
+    /// stays `Pending` though GPUs are free.
+    ///
+    /// ## How to fix it
+    /// Tolerate the taint. On nodes without the taint the toleration does nothing.
+    GPU08, Warning,
+    evidence: "NVIDIA/gpu-operator and NVIDIA/k8s-device-plugin tolerate nvidia.com/gpu:NoSchedule by default; kubernetes/website, admission-controllers: ExtendedResourceToleration",
+    check: Check::Pod(check),
+    examples: [
+        Example::bad("no toleration", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      resources:
+        limits:
+          nvidia.com/gpu: 1
+", &[10]),
+        Example::good("on GKE", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      resources:
+        limits:
+          nvidia.com/gpu: 1
+").on(Profile::Gke),
+        Example::good("the toleration is there", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  tolerations:
+    - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
+  containers:
+    - name: main
+      image: a:1
+      resources:
+        limits:
+          nvidia.com/gpu: 1
+"),
+    ],
+}
+
+fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
+    let facts = context.facts();
+    // Elsewhere tolerations may be merged in, and system pods are written for their nodes.
+    if facts.lint.adds_gpu_tolerations || !pod.complete || pod.purpose == Purpose::System {
+        return;
+    }
+    let asks = pod.devices().find(|(_, device)| device.vendor == Vendor::Nvidia && device.is_gpu());
+    let Some((_, device)) = asks else { return };
+    if facts.gpu_tolerations.iter().any(|known| pod.tolerates(&known.key)) {
+        return;
+    }
+    // Queues put tolerations in from their flavours; a node that is chosen by name has been seen.
+    if pod.spec.get("nodeName").is_set() || knows_untainted_nodes(context) {
+        return;
+    }
+    let taint = facts.gpu_tolerations.first().map_or("nvidia.com/gpu", |known| &known.key);
+    let wait = if pod.manager == Manager::Pod { "the pod stays" } else { "pods stay" };
+    report
+        .at(
+            device.node(),
+            format!(
+                "{wait} Pending where GPU nodes carry the usual taint `{taint}`: nothing here tolerates it"
+            ),
+        )
+        .fix(format!("add the toleration {{key: {taint}, operator: Exists, effect: NoSchedule}}"))
+        .edit(toleration(pod, taint));
+}
+
+/// Whether the bundle's own nodes show that GPU nodes have no such taint.
+fn knows_untainted_nodes(context: &Context<'_>) -> bool {
+    context.bundle.of_kind("Node").any(|node| {
+        node.root.path("status.allocatable").get("nvidia.com/gpu").exists()
+            && node.spec().get("taints").is_empty()
+    })
+}
+
+fn toleration(pod: &Pod<'_>, taint: &str) -> Option<Edit> {
+    let list = pod.spec.get("tolerations");
+    if list.exists() {
+        let item = format!("key: {taint}\noperator: Exists\neffect: NoSchedule");
+        return Edit::prepend(list, &item).or_else(|| {
+            let item = format!("{{key: {taint}, operator: Exists, effect: NoSchedule}}");
+            Edit::prepend(list, &item)
+        });
+    }
+    let value = format!("- key: {taint}\n  operator: Exists\n  effect: NoSchedule");
+    Edit::insert(pod.spec, "tolerations", &value)
+}

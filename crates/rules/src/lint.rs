@@ -1,0 +1,295 @@
+//! Runs rules over a bundle.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::edit::Edit;
+use crate::ignore::{self, Comment};
+use crate::model::{Bundle, Object};
+use crate::registry;
+use crate::report::{Draft, Report};
+use crate::rule::{Check, Level, Rule};
+use crate::settings::Settings;
+use crate::yaml::{Documents, Place, Span};
+
+/// Something that a rule found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub rule: String,
+    pub level: Level,
+    /// The source's name.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+    /// `Deployment/namespace/name`, without the namespace where none is set.
+    pub object: String,
+    /// What will happen, and why here.
+    pub message: String,
+    /// How to mend it; empty where there is no single way.
+    pub fix: String,
+    /// The path in the object, `spec.template.spec.containers[0]`.
+    #[serde(skip)]
+    pub path: String,
+    #[serde(skip)]
+    pub file_index: usize,
+    #[serde(skip)]
+    pub span: Span,
+    /// Where it ends.
+    #[serde(skip)]
+    pub end: Place,
+    /// Changes that mend it, all or none; empty if no change is known to be safe.
+    #[serde(skip)]
+    pub edits: Vec<Edit>,
+}
+
+/// A reason that is missing in a suppression, so that it is not honoured.
+pub const NO_REASON: &str = "LINT01";
+/// A suppression of a rule that does not exist.
+pub const UNKNOWN_RULE: &str = "LINT02";
+
+/// Runs all rules that the settings choose. The order is that of files and places in them.
+#[must_use]
+pub fn lint(documents: &Documents, settings: &Settings) -> Vec<Finding> {
+    let bundle = Bundle::new(documents);
+    lint_bundle(documents, &bundle, settings)
+}
+
+/// Runs rules over a bundle that was built before.
+#[must_use]
+pub fn lint_bundle(
+    documents: &Documents,
+    bundle: &Bundle<'_>,
+    settings: &Settings,
+) -> Vec<Finding> {
+    let rules: Vec<&'static Rule> =
+        registry::all().iter().copied().filter(|rule| settings.runs(rule.id)).collect();
+    let context = Context { bundle, profile: settings.profile.unwrap_or_default() };
+    let mut drafts = run(&context, &rules);
+    let comments: Vec<Vec<Comment>> = documents.files.iter().map(ignore::comments).collect();
+    drafts.retain(|draft| !is_silenced(draft, documents, bundle, &comments));
+    let mut findings: Vec<Finding> =
+        drafts.into_iter().map(|draft| finish(draft, documents, bundle, settings)).collect();
+    findings.extend(odd_comments(documents, bundle, &comments));
+    findings.extend(odd_annotations(bundle));
+    findings.sort_by(|a, b| {
+        (a.file_index, a.span, &a.rule, &a.message).cmp(&(
+            b.file_index,
+            b.span,
+            &b.rule,
+            &b.message,
+        ))
+    });
+    findings.dedup_by(|a, b| {
+        (a.file_index, a.span, &a.rule, &a.message) == (b.file_index, b.span, &b.rule, &b.message)
+    });
+    findings
+}
+
+fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
+    let mut reports: Vec<Report> = rules.iter().map(|rule| Report::new(rule)).collect();
+    // By kind, so that an object costs only the rules that look at it.
+    let mut by_kind: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, rule) in rules.iter().enumerate() {
+        if let Check::Objects(kinds, _) = &rule.check {
+            for kind in *kinds {
+                by_kind.entry(kind).or_default().push(at);
+            }
+        }
+    }
+    for pod in &context.bundle.pods {
+        for report in &mut reports {
+            report.pod = Some(pod.index);
+            match &report.rule.check {
+                Check::Pod(check) => check(context, pod, report),
+                Check::Container(check) => {
+                    for container in &pod.containers {
+                        check(context, pod, container, report);
+                    }
+                }
+                Check::Objects(..) | Check::Bundle(_) => {}
+            }
+        }
+    }
+    for report in &mut reports {
+        report.pod = None;
+    }
+    for object in &context.bundle.objects {
+        for &at in by_kind.get(object.kind).map(Vec::as_slice).unwrap_or_default() {
+            if let Some(report) = reports.get_mut(at)
+                && let Check::Objects(_, check) = &report.rule.check
+            {
+                check(context, object, report);
+            }
+        }
+    }
+    for report in &mut reports {
+        if let Check::Bundle(check) = &report.rule.check {
+            check(context, report);
+        }
+    }
+    reports.into_iter().flat_map(|report| report.drafts).collect()
+}
+
+fn is_silenced(
+    draft: &Draft,
+    documents: &Documents,
+    bundle: &Bundle<'_>,
+    comments: &[Vec<Comment>],
+) -> bool {
+    let Some(file) = documents.files.get(draft.file) else { return false };
+    let in_file = comments.get(draft.file).map(Vec::as_slice).unwrap_or_default();
+    if !in_file.is_empty() {
+        let line = file.place(draft.span.start).line;
+        if in_file.iter().any(|comment| comment.silences(draft.rule, line)) {
+            return true;
+        }
+    }
+    let pod = draft.pod.and_then(|index| bundle.pods.get(index));
+    let object = bundle.object_at(draft.file, draft.span.start);
+    let annotations = [
+        object.map(|object| object.metadata().get("annotations")),
+        pod.map(|pod| pod.object.metadata().get("annotations")),
+        pod.map(|pod| pod.metadata.get("annotations")),
+    ];
+    annotations.into_iter().flatten().any(|annotations| {
+        annotations.entries().any(|entry| {
+            entry.key.strip_prefix(ignore::ANNOTATION).is_some_and(|name| {
+                crate::settings::names(name, draft.rule) && !entry.value.str().trim().is_empty()
+            })
+        })
+    })
+}
+
+fn finish(
+    draft: Draft,
+    documents: &Documents,
+    bundle: &Bundle<'_>,
+    settings: &Settings,
+) -> Finding {
+    let own = registry::find(draft.rule).map_or(Level::Warning, |rule| rule.level);
+    let object = match draft.pod.and_then(|index| bundle.pods.get(index)) {
+        Some(pod) => Some(&pod.object),
+        None => bundle.object_at(draft.file, draft.span.start),
+    };
+    let reference = object.map(Object::reference).unwrap_or_default();
+    let mut finding = at(documents, draft.file, draft.span);
+    finding.rule = draft.rule.to_owned();
+    finding.level = settings.level(draft.rule, own);
+    finding.object = reference;
+    finding.message = draft.message;
+    finding.fix = draft.fix;
+    finding.path = draft.path;
+    finding.edits = draft.edits;
+    finding
+}
+
+/// A finding of which only the place is known.
+pub(crate) fn at(documents: &Documents, index: usize, span: Span) -> Finding {
+    let file = documents.files.get(index);
+    let start = file.map_or(Place { line: 1, column: 1 }, |file| file.place(span.start));
+    let end = file.map_or(start, |file| file.place(span.end));
+    Finding {
+        rule: String::new(),
+        level: Level::Warning,
+        file: file.map(|file| file.name.clone()).unwrap_or_default(),
+        line: start.line,
+        column: start.column,
+        object: String::new(),
+        message: String::new(),
+        fix: String::new(),
+        path: String::new(),
+        file_index: index,
+        span,
+        end,
+        edits: Vec::new(),
+    }
+}
+
+/// Comments that are not honoured, or silence nothing that exists.
+fn odd_comments(
+    documents: &Documents,
+    bundle: &Bundle<'_>,
+    comments: &[Vec<Comment>],
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (file, comments) in comments.iter().enumerate() {
+        for comment in comments {
+            let span = Span { start: comment.at, end: comment.at + 1 };
+            let object = bundle.object_at(file, comment.at).map(Object::reference);
+            let mut tell = |rule: &str, message: String, fix: &str| {
+                found.push(Finding {
+                    rule: rule.to_owned(),
+                    object: object.clone().unwrap_or_default(),
+                    message,
+                    fix: fix.to_owned(),
+                    ..at(documents, file, span)
+                });
+            };
+            if comment.reason.is_empty() {
+                let message = "this comment gives no reason, so it silences nothing".to_owned();
+                tell(NO_REASON, message, "write why: `# trainyard:ignore GPU07 our nodes have it`");
+            }
+            for name in comment.rules.iter().filter(|name| !is_known(name)) {
+                let message = format!("there is no rule or group `{}`", short(name));
+                tell(UNKNOWN_RULE, message, "`trainyard lint --explain all` lists the rules");
+            }
+        }
+    }
+    found
+}
+
+/// Annotations that are not honoured, or silence nothing that exists.
+fn odd_annotations(bundle: &Bundle<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let of_objects = bundle.objects.iter().map(|object| (object, object.metadata()));
+    let of_pods = bundle.pods.iter().map(|pod| (&pod.object, pod.metadata));
+    for (object, metadata) in of_objects.chain(of_pods) {
+        for entry in metadata.get("annotations").entries() {
+            let Some(name) = entry.key.strip_prefix(ignore::ANNOTATION) else { continue };
+            let file = entry.value.file();
+            if !seen.insert((file.index, entry.key_span)) {
+                continue;
+            }
+            let start = file.place(entry.key_span.start);
+            let mut tell = |rule: &str, message: String, fix: &str| {
+                found.push(Finding {
+                    rule: rule.to_owned(),
+                    level: Level::Warning,
+                    file: file.name.clone(),
+                    line: start.line,
+                    column: start.column,
+                    object: object.reference(),
+                    message,
+                    fix: fix.to_owned(),
+                    path: String::new(),
+                    file_index: file.index,
+                    span: entry.key_span,
+                    end: file.place(entry.key_span.end),
+                    edits: Vec::new(),
+                });
+            };
+            if entry.value.str().trim().is_empty() {
+                let message = "this annotation gives no reason, so it silences nothing".to_owned();
+                tell(NO_REASON, message, "write why as its value");
+            }
+            if !is_known(name) {
+                let message = format!("there is no rule or group `{}`", short(name));
+                tell(UNKNOWN_RULE, message, "`trainyard lint --explain all` lists the rules");
+            }
+        }
+    }
+    found
+}
+
+fn is_known(name: &str) -> bool {
+    registry::all().iter().any(|rule| crate::settings::names(name, rule.id))
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}

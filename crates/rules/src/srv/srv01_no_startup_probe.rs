@@ -1,0 +1,97 @@
+use crate::context::Context;
+use crate::model::{Container, Pod};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+
+rule! {
+    /// Liveness probe without a startup probe on a model server
+    ///
+    /// ## What it does
+    /// Looks at containers that serve models: where a liveness probe is set and no startup probe,
+    /// and the liveness probe gives the model less time to load than a large one takes.
+    ///
+    /// ## Why it matters
+    /// A model that is still loading does not answer. The liveness probe counts that as a failure,
+    /// the kubelet kills the container, and it starts to load anew, for ever.
+    ///
+    /// ## How to fix it
+    /// Add a startup probe on the same endpoint whose `failureThreshold` times `periodSeconds` is
+    /// longer than the slowest load. The liveness probe waits until it succeeded.
+    SRV01, Warning,
+    evidence: "vllm-project/vllm docs/deployment/k8s.md: containers killed while loading, exit by KeyboardInterrupt",
+    check: Check::Container(check),
+    examples: [
+        Example::bad("a minute to load", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      livenessProbe:
+        httpGet: {path: /health, port: 8000}
+        initialDelaySeconds: 30
+", &[8]),
+        Example::good("no liveness probe", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+"),
+        Example::good("a startup probe", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      startupProbe:
+        httpGet: {path: /health, port: 8000}
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /health, port: 8000}
+"),
+    ],
+}
+
+/// Seconds after which a server without a known model is not called slow: five minutes, in which
+/// 50 GB load at 170 MB/s.
+const PATIENT: i64 = 300;
+
+fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
+    let liveness = container.probe("livenessProbe");
+    if !pod.serves() || container.init || !liveness.is_map() || !is_server(pod, container) {
+        return;
+    }
+    if container.probe("startupProbe").is_set() {
+        return;
+    }
+    let seconds = |key: &str, default: i64| liveness.get(key).int().unwrap_or(default);
+    let budget = seconds("initialDelaySeconds", 0).saturating_add(
+        seconds("periodSeconds", 10).saturating_mul(seconds("failureThreshold", 3)),
+    );
+    if budget >= PATIENT {
+        return;
+    }
+    report
+        .at(
+            liveness,
+            format!(
+                "a model that takes more than about {budget} s to load is killed while it loads, again and again: the liveness probe starts with the container and no startup probe holds it back"
+            ),
+        )
+        .fix("add a startupProbe on the same endpoint, with failureThreshold times periodSeconds above the longest load");
+}
+
+/// The container that serves the model: one whose software shows it, or the one with the GPU.
+fn is_server(pod: &Pod<'_>, container: &Container<'_>) -> bool {
+    match pod.server() {
+        Some(server) => server.node == container.node,
+        None => container.has_accelerator(),
+    }
+}

@@ -1,0 +1,153 @@
+//! A file and the trees of its documents, in one arena.
+
+use std::sync::OnceLock;
+
+/// Bytes of a file's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+/// A place as people count it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+}
+
+/// A text and what was read from it.
+#[derive(Debug)]
+pub struct File {
+    /// Its position among the sources.
+    pub index: usize,
+    pub name: String,
+    pub text: String,
+    /// Where documents start in `nodes`.
+    pub(super) roots: Vec<u32>,
+    /// In the order of the text: a collection, then its children.
+    pub(super) nodes: Vec<Raw>,
+    /// Children of lists.
+    pub(super) items: Vec<u32>,
+    /// Children of mappings.
+    pub(super) entries: Vec<RawEntry>,
+    /// Texts of scalars that do not stand in the file as they are (escapes, folded lines).
+    pub(super) side: String,
+    /// Starts of lines; found when the first place is asked for.
+    lines: OnceLock<Vec<u32>>,
+}
+
+/// A node: 40 bytes, no pointers, so that a bundle of 100,000 documents stays small.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Raw {
+    pub(super) content: Content,
+    pub(super) span: Span,
+    /// The key before it; empty at 0 if it has none.
+    pub(super) key: Span,
+    /// The collection that it was written in, or itself.
+    pub(super) parent: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content {
+    Scalar {
+        text: TextRef,
+        plain: bool,
+    },
+    /// A range of `File::items`.
+    List {
+        first: u32,
+        end: u32,
+    },
+    /// A range of `File::entries`.
+    Mapping {
+        first: u32,
+        end: u32,
+    },
+}
+
+/// Where a scalar's text stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TextRef {
+    File(Span),
+    Side(Span),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawEntry {
+    pub(super) key: TextRef,
+    pub(super) key_span: Span,
+    pub(super) value: u32,
+}
+
+impl File {
+    pub(super) fn new(index: usize, name: String, text: String) -> Self {
+        Self {
+            index,
+            name,
+            text,
+            roots: Vec::new(),
+            nodes: Vec::new(),
+            items: Vec::new(),
+            entries: Vec::new(),
+            side: String::new(),
+            lines: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn text_of(&self, text: TextRef) -> &str {
+        match text {
+            TextRef::File(span) => self.slice(span),
+            TextRef::Side(span) => {
+                self.side.get(span.start as usize..span.end as usize).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The text of a span.
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &str {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    fn lines(&self) -> &[u32] {
+        self.lines.get_or_init(|| {
+            let breaks = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            // A file is at most 1 GiB: its offsets fit.
+            std::iter::once(0).chain(breaks.map(|(at, _)| at as u32 + 1)).collect()
+        })
+    }
+
+    /// Line and column of a byte. A place inside of a character is that character's.
+    #[must_use]
+    pub fn place(&self, byte: u32) -> Place {
+        let lines = self.lines();
+        let line = lines.partition_point(|&start| start <= byte).max(1);
+        let start = lines.get(line - 1).copied().unwrap_or_default() as usize;
+        let before = self.text.as_bytes().get(start..byte as usize).unwrap_or_default();
+        // Bytes that start a character.
+        let column = before.iter().filter(|&&b| b & 0xc0 != 0x80).count() + 1;
+        Place { line, column }
+    }
+
+    /// A line's bytes without its end, numbered from 1; empty beyond the last.
+    #[must_use]
+    pub fn line_span(&self, line: usize) -> Span {
+        let lines = self.lines();
+        let length = self.text.len() as u32;
+        let Some(&start) = line.checked_sub(1).and_then(|at| lines.get(at)) else {
+            return Span { start: length, end: length };
+        };
+        let end = lines.get(line).map_or(length, |next| next - 1);
+        let text = self.slice(Span { start, end });
+        Span { start, end: start + text.trim_end_matches('\r').len() as u32 }
+    }
+
+    /// A line's text without its end, numbered from 1.
+    #[must_use]
+    pub fn line(&self, line: usize) -> &str {
+        self.slice(self.line_span(line))
+    }
+}
