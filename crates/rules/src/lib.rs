@@ -24,7 +24,9 @@ mod settings;
 
 // One folder for each group of rules.
 mod gpu;
+mod scl;
 mod srv;
+mod trn;
 
 #[cfg(test)]
 mod examples;

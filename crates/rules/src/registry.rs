@@ -3,12 +3,14 @@
 use std::sync::LazyLock;
 
 use crate::rule::Rule;
-use crate::{gpu, srv};
+use crate::{gpu, scl, srv, trn};
 
 static ALL: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
     let mut rules: Vec<&'static Rule> = Vec::new();
     rules.extend(gpu::RULES);
     rules.extend(srv::RULES);
+    rules.extend(trn::RULES);
+    rules.extend(scl::RULES);
     rules
 });
 

@@ -262,6 +262,23 @@ impl<'b> Bundle<'b> {
             .filter(move |found| may_be_same_namespace(found.object.namespace, namespace))
     }
 
+    /// The autoscaler that an object is.
+    #[must_use]
+    pub fn autoscaler(&self, object: &Object<'b>) -> Option<Autoscaler<'b>> {
+        Autoscaler::read(*object)
+    }
+
+    /// What an autoscaler scales. `None` if it is not here, or if only objects elsewhere have its
+    /// kind and name and there are several of them.
+    #[must_use]
+    pub fn target_of(&self, autoscaler: &Autoscaler<'b>) -> Option<&Object<'b>> {
+        let (kind, name) = (autoscaler.target_kind(), autoscaler.target_name());
+        let from = autoscaler.object.root;
+        let found = self.find(kind, autoscaler.object.namespace, name, from)?;
+        let only = self.by_name.get(&(kind, name)).is_some_and(|all| all.len() == 1);
+        (only || self.distance(found.root, from) <= 1).then_some(found)
+    }
+
     /// The fewest pods of a template that run side by side: an autoscaler's minimum, or else the
     /// replicas.
     #[must_use]
