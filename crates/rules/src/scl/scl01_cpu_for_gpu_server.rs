@@ -119,15 +119,18 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
     if subject.metrics.iter().any(|metric| !metric.is_resource()) {
         return;
     }
+    let silent = match (first.name, subject.metrics.len()) {
+        (_, 2..) => "neither CPU nor memory shows",
+        ("memory", _) => "memory does not show",
+        _ => "CPU does not show",
+    };
     report
         .at(
             first.node,
             format!(
-                "{} waits for its accelerator, which {} does not show: replicas come too late or never",
-                server.describe(),
-                if subject.metrics.len() > 1 { "neither CPU nor memory" } else { first.name }
-            )
-            .replace("which neither CPU nor memory does not show", "which neither CPU nor memory shows"),
+                "what keeps {} busy is its accelerator, which {silent}: replicas come too late or never",
+                server.describe()
+            ),
         )
         .fix("scale on what is waiting, such as `vllm:num_requests_waiting` or requests in flight");
 }

@@ -96,7 +96,7 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
             .at(
                 metric.node,
                 format!(
-                    "{} holds its memory once the model is loaded, busy or not: replicas rise to the maximum and stay, or never rise",
+                    "once its model is loaded, {} holds its memory, busy or not: replicas rise to the maximum and stay, or never rise",
                     server.describe()
                 ),
             )

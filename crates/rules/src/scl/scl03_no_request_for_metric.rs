@@ -149,11 +149,11 @@ fn missing<'a, 'b>(pod: &'a Pod<'b>, metric: &Metric<'_>) -> Option<&'a Containe
     if pod.spec.get("resources").is_set() {
         return None;
     }
-    pod.main_containers()
-        .filter(|container| only.is_none_or(|name| container.name == name))
-        .find(|container| {
+    pod.main_containers().filter(|container| only.is_none_or(|name| container.name == name)).find(
+        |container| {
             let resources = container.resources();
             !resources.get("requests").get(metric.name).is_set()
                 && !resources.get("limits").get(metric.name).is_set()
-        })
+        },
+    )
 }

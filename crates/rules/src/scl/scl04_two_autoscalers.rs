@@ -149,7 +149,7 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
             .at(
                 own.target,
                 format!(
-                    "{} `{}` scales {} `{}` too: each undoes what the other did, and KEDA refuses the second",
+                    "a second autoscaler, {} `{}`, scales {} `{}` too: each undoes what the other did, and KEDA refuses the second",
                     other.object.kind, other.object.name, target.kind, target.name
                 ),
             )
@@ -171,8 +171,8 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
             .at(
                 metric.node,
                 format!(
-                    "VerticalPodAutoscaler `{}` changes the {} request of the same pods: each undoes what the other did",
-                    vertical.name, metric.name
+                    "the {} request of the same pods is changed by VerticalPodAutoscaler `{}`: each undoes what the other did",
+                    metric.name, vertical.name
                 ),
             )
             .fix("scale on another metric, or take this resource out of the VPA's `controlledResources`");

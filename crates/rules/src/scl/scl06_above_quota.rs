@@ -144,8 +144,7 @@ fn limit(
         let scoped =
             quota.spec().get("scopes").is_set() || quota.spec().get("scopeSelector").is_set();
         !scoped
-            && (same && distance <= 1
-                || distance == 0 && quota.may_share_namespace(target))
+            && (same && distance <= 1 || distance == 0 && quota.may_share_namespace(target))
             && quota.may_share_namespace(scaler)
     });
     let of = |node: Node<'_>| node.quantity().map(|amount| amount.units());

@@ -63,7 +63,8 @@ fn check(_: &Context<'_>, object: &Object<'_>, report: &mut Report) {
         let least = spec.get("minReplicaCount");
         let triggers = spec.get("triggers");
         let own = |kind: &str| kind == "cpu" || kind == "memory";
-        let alone = !triggers.is_empty() && triggers.items().all(|item| own(item.get("type").str()));
+        let alone =
+            !triggers.is_empty() && triggers.items().all(|item| own(item.get("type").str()));
         if !alone || (least.is_set() && least.int() != Some(0)) {
             return;
         }
@@ -71,7 +72,7 @@ fn check(_: &Context<'_>, object: &Object<'_>, report: &mut Report) {
         report
             .at(
                 node,
-                "KEDA refuses it: at zero replicas (`minReplicaCount` is 0 unless set) there is no CPU or memory usage that could start one",
+                "refused by KEDA: at zero replicas (`minReplicaCount` is 0 unless set) there is no CPU or memory usage that could start one",
             )
             .fix("set `minReplicaCount: 1`, or add a trigger that is there without pods");
         return;

@@ -127,13 +127,17 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
     }
     for node in texts {
         let Some(text) = node.text() else { continue };
-        let retired = TABLE.metrics.iter().find_map(|known| Some((known, find(text, &known.name)?)));
+        let retired =
+            TABLE.metrics.iter().find_map(|known| Some((known, find(text, &known.name)?)));
         let Some((known, written)) = retired else { continue };
         if still_has(context, object, known) {
             continue;
         }
-        let instead =
-            if written.contains(':') { known.instead.clone() } else { known.instead.replace(':', "_") };
+        let instead = if written.contains(':') {
+            known.instead.clone()
+        } else {
+            known.instead.replace(':', "_")
+        };
         report
             .at_span(
                 node,

@@ -125,7 +125,7 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
         .at(
             cooldown,
             format!(
-                "{} stops after {seconds} s without requests and takes about {load} s to load: it spends its time starting",
+                "after {seconds} s without requests {} stops, and it takes about {load} s to load: it spends its time starting",
                 server.describe()
             ),
         )

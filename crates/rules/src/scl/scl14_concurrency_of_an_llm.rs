@@ -111,7 +111,10 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let told = annotation("autoscaling.knative.dev/target").is_set()
         || annotation("autoscaling.knative.dev/metric").is_set()
         || matches!(annotation("autoscaling.knative.dev/class").str(), c if c.contains("hpa"))
-        || matches!(object.annotation("serving.kserve.io/autoscalerClass").str(), "none" | "external" | "hpa" | "keda")
+        || matches!(
+            object.annotation("serving.kserve.io/autoscalerClass").str(),
+            "none" | "external" | "hpa" | "keda"
+        )
         || pod.spec.get("containerConcurrency").int().is_some_and(|count| count > 0)
         || pod.spec.get("scaleTarget").is_set()
         || pod.spec.get("scaleMetric").is_set();
@@ -130,7 +133,10 @@ fn is_language_model(pod: &Pod<'_>) -> bool {
     use FrameworkKind::{LlamaCpp, Lmdeploy, Nim, Ollama, Sglang, TensorrtLlm, Tgi, Vllm};
     pod.main_containers().any(|container| {
         let by_server = container.framework.is_some_and(|found| {
-            matches!(found.kind, LlamaCpp | Lmdeploy | Nim | Ollama | Sglang | TensorrtLlm | Tgi | Vllm)
+            matches!(
+                found.kind,
+                LlamaCpp | Lmdeploy | Nim | Ollama | Sglang | TensorrtLlm | Tgi | Vllm
+            )
         });
         let format = container.node.path("modelFormat.name");
         // KServe's Hugging Face server runs other tasks too, of models that are small.

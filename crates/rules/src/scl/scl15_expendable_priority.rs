@@ -48,7 +48,7 @@ fn check(_: &Context<'_>, object: &Object<'_>, report: &mut Report) {
         .at(
             value,
             format!(
-                "Cluster Autoscaler adds no node for pods of priority {number}: below {CUTOFF} it calls them expendable, and they stay Pending"
+                "no node is added for pods of priority {number}: below {CUTOFF} Cluster Autoscaler calls them expendable, and they stay Pending"
             ),
         )
         .fix("use a value from -10 to -1");

@@ -29,7 +29,7 @@ pub(super) enum MetricKind<'b> {
 }
 
 impl Metric<'_> {
-    pub fn is_resource(&self) -> bool {
+    pub(super) fn is_resource(&self) -> bool {
         matches!(self.kind, MetricKind::Resource { .. })
     }
 }
@@ -48,7 +48,10 @@ pub(super) const KINDS: [&str; 2] = ["HorizontalPodAutoscaler", "ScaledObject"];
 
 /// An autoscaler that scales what has to do with machine learning: by its target, or by a metric of
 /// a model server. `None` for others.
-pub(super) fn read<'a, 'b>(context: &'a Context<'b>, object: &Object<'b>) -> Option<Subject<'a, 'b>> {
+pub(super) fn read<'a, 'b>(
+    context: &'a Context<'b>,
+    object: &Object<'b>,
+) -> Option<Subject<'a, 'b>> {
     let autoscaler = context.bundle.autoscaler(object)?;
     let target = context.bundle.target_of(&autoscaler);
     let pods: Vec<&Pod<'b>> =
@@ -61,17 +64,17 @@ pub(super) fn read<'a, 'b>(context: &'a Context<'b>, object: &Object<'b>) -> Opt
 
 impl<'a, 'b> Subject<'a, 'b> {
     /// The template that serves models, with accelerators if any has them.
-    pub fn server(&self) -> Option<&'a Pod<'b>> {
+    pub(super) fn server(&self) -> Option<&'a Pod<'b>> {
         let serving = || self.pods.iter().copied().filter(|pod| pod.serves());
         serving().find(|pod| pod.has_accelerator()).or_else(|| serving().next())
     }
 
     /// `scaleDown` of the behaviour, wherever the kind keeps it.
-    pub fn scale_down(&self) -> Node<'b> {
+    pub(super) fn scale_down(&self) -> Node<'b> {
         self.behavior().get("scaleDown")
     }
 
-    pub fn behavior(&self) -> Node<'b> {
+    pub(super) fn behavior(&self) -> Node<'b> {
         let spec = self.autoscaler.object.spec();
         if self.is_keda() {
             spec.path("advanced.horizontalPodAutoscalerConfig.behavior")
@@ -80,7 +83,7 @@ impl<'a, 'b> Subject<'a, 'b> {
         }
     }
 
-    pub fn is_keda(&self) -> bool {
+    pub(super) fn is_keda(&self) -> bool {
         self.autoscaler.object.kind == "ScaledObject"
     }
 }

@@ -217,8 +217,10 @@ pub(crate) fn fate(volume: &Volume<'_>) -> Fate {
 /// Whether a container mounts something that outlives its pod.
 pub(crate) fn has_durable_mount(pod: &Pod<'_>, container: &Container<'_>) -> bool {
     container.node.get("volumeMounts").items().any(|mount| {
-        // A name without a volume comes from a claim template.
-        pod.volume(mount.get("name").str()).is_none_or(|volume| fate(&volume) == Fate::Kept)
+        // A name without a volume comes from a claim template. Shared memory is memory, be it the
+        // node's own.
+        mount.get("mountPath").str().trim_end_matches('/') != "/dev/shm"
+            && pod.volume(mount.get("name").str()).is_none_or(|volume| fate(&volume) == Fate::Kept)
     })
 }
 
@@ -236,11 +238,6 @@ pub(crate) fn texts<'b>(container: &Container<'b>) -> impl Iterator<Item = &'b s
         .chain(list(container.node.get("args")))
         .chain(container.node.get("env").items().map(|env| env.get("value")))
         .filter_map(Node::text)
-}
-
-/// Whether all variables and arguments that a container gets are in sight.
-pub(crate) fn is_open(container: &Container<'_>) -> bool {
-    !container.env_from
 }
 
 /// Whether a pod has to do with machine learning: accelerators, or software that is known.

@@ -119,7 +119,8 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
     }
     let whole = container.device(DeviceKind::Gpu);
     let count = whole.and_then(|device| device.count).unwrap_or(0);
-    let finding = if let Some(device) = whole.filter(|_| count > 1 && shares_memory(pod, container)) {
+    let finding = if let Some(device) = whole.filter(|_| count > 1 && shares_memory(pod, container))
+    {
         Some((device.node(), None, format!("{count} GPUs exchange data through `/dev/shm`")))
     } else {
         loader_workers(container).map(|(flag, workers)| {

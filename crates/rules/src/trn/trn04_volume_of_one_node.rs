@@ -186,8 +186,21 @@ fn is_held_on_one_node(pod: &Pod<'_>) -> bool {
 
 /// Parts of names of storage classes and drivers that mount a share or a folder of a node.
 const SHARES: [&str; 15] = [
-    "nfs", "efs", "fsx", "lustre", "filestore", "cephfs", "gluster", "azurefile", "smb", "juicefs",
-    "weka", "gcsfuse", "s3", "local", "hostpath",
+    "nfs",
+    "efs",
+    "fsx",
+    "lustre",
+    "filestore",
+    "cephfs",
+    "gluster",
+    "azurefile",
+    "smb",
+    "juicefs",
+    "weka",
+    "gcsfuse",
+    "s3",
+    "local",
+    "hostpath",
 ];
 
 fn is_not_attached(context: &Context<'_>, claim: &Object<'_>) -> bool {
@@ -200,7 +213,8 @@ fn is_not_attached(context: &Context<'_>, claim: &Object<'_>) -> bool {
         return true;
     }
     let provisioner = context.bundle.find("StorageClass", "", class.str(), claim.root);
-    if class.is_set() && provisioner.is_some_and(|found| is_share(found.root.get("provisioner").str()))
+    if class.is_set()
+        && provisioner.is_some_and(|found| is_share(found.root.get("provisioner").str()))
     {
         return true;
     }

@@ -102,8 +102,7 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     }
     let Some(spot) = job::spot(pod) else { return };
     let hidden = pod.main_containers().any(|container| container.env_from);
-    let durable =
-        pod.main_containers().any(|container| job::has_durable_mount(pod, container));
+    let durable = pod.main_containers().any(|container| job::has_durable_mount(pod, container));
     if hidden || durable || job::names_store(pod) {
         return;
     }

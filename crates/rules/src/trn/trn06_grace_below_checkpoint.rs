@@ -140,7 +140,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
             .at(
                 node,
                 format!(
-                    "Cluster Autoscaler kills the pods of a node that it removes after {AUTOSCALER} s (`--max-graceful-termination-sec`), whatever they ask for: of these {grace} s the rest is not given"
+                    "pods of a node that Cluster Autoscaler removes are killed after {AUTOSCALER} s (`--max-graceful-termination-sec`), whatever they ask for: of these {grace} s the rest is not given"
                 ),
             )
             .fix("keep the node with `cluster-autoscaler.kubernetes.io/safe-to-evict: \"false\"`, or raise `--max-graceful-termination-sec`");

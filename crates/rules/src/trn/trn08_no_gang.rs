@@ -159,6 +159,9 @@ fn is_gang(context: &Context<'_>, pod: &Pod<'_>) -> bool {
     .into_iter()
     .flat_map(|labels| labels.entries())
     .any(|entry| groups.iter().any(|group| entry.key.contains(group)));
+    // A job that may start with fewer takes what it gets.
+    let least = spec.path("elasticPolicy.minReplicas");
+    let elastic = least.int().zip(pod.replicas).is_some_and(|(least, all)| least < all);
     // Kueue takes jobs without a label into a queue of this name.
     let default_queue = context
         .bundle
@@ -167,6 +170,7 @@ fn is_gang(context: &Context<'_>, pod: &Pod<'_>) -> bool {
     other_scheduler
         || policy
         || gated
+        || elastic
         || labelled
         || default_queue
         || job::queue(pod).is_set()

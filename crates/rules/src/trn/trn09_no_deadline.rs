@@ -98,9 +98,10 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         || pod.object.spec().get(DEADLINE).is_set()
         || pod.object.label("kueue.x-k8s.io/max-exec-time-seconds").is_set();
     // Once for an object with several templates that hold accelerators.
-    let first = context.bundle.pods_of(&pod.object).find(|other| {
-        other.has_accelerator() && holder_of(other) == holder_of(pod)
-    });
+    let first = context
+        .bundle
+        .pods_of(&pod.object)
+        .find(|other| other.has_accelerator() && holder_of(other) == holder_of(pod));
     if limited || first.is_none_or(|first| first.index != pod.index) {
         return;
     }

@@ -120,22 +120,28 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         _ => return,
     };
     let set = holder.get(key);
-    let kept = if key == TTL { !set.is_set() && !spec.get(TTL).is_set() } else { set.bool() != Some(true) };
+    let kept = if key == TTL {
+        !set.is_set() && !spec.get(TTL).is_set()
+    } else {
+        set.bool() != Some(true)
+    };
     let removed = !object.metadata().get("ownerReferences").is_empty()
         || object.metadata().get("annotations").entries().any(|entry| {
-            entry.key.starts_with("helm.sh/hook") || entry.key.starts_with("argocd.argoproj.io/hook")
+            entry.key.starts_with("helm.sh/hook")
+                || entry.key.starts_with("argocd.argoproj.io/hook")
         });
-    let first = context
-        .bundle
-        .pods_of(object)
-        .find(|other| other.has_accelerator() || job::trains(other));
+    let first =
+        context.bundle.pods_of(object).find(|other| other.has_accelerator() || job::trains(other));
     if !kept || removed || first.is_none_or(|first| first.index != pod.index) {
         return;
     }
     let message = if key == TTL {
-        format!("{} `{}` and its pods stay for ever when it is done", object.kind, object.name)
+        format!("when it is done, {} `{}` and its pods stay for ever", object.kind, object.name)
     } else {
-        format!("the cluster of RayJob `{}` stays when it is done, and holds its accelerators", object.name)
+        format!(
+            "the cluster of RayJob `{}` stays when it is done, and holds its accelerators",
+            object.name
+        )
     };
     // In Kubeflow's jobs a run policy may have to be added first.
     let in_place = pod.manager != Manager::TrainingOperator || holder.key() == "runPolicy";

@@ -196,9 +196,8 @@ fn lost(pod: &Pod<'_>, container: &Container<'_>, folder: &str) -> Option<String
     if !folder.starts_with('/') {
         // Below whatever folder the image starts in, which a durable volume could be mounted at.
         let none = !job::has_durable_mount(pod, container);
-        return none.then(|| {
-            format!("container `{}` mounts no volume that outlives it", container.name)
-        });
+        return none
+            .then(|| format!("container `{}` mounts no volume that outlives it", container.name));
     }
     let Some((mount, name)) = container.mount_of(folder) else {
         // A link made by the script or the image may lead to a durable volume.
@@ -209,12 +208,9 @@ fn lost(pod: &Pod<'_>, container: &Container<'_>, folder: &str) -> Option<String
     if job::fate(&volume) != Fate::Lost {
         return None;
     }
-    let shared = pod
-        .main_containers()
-        .filter(|other| other.node != container.node)
-        .any(|other| {
-            other.node.get("volumeMounts").items().any(|mount| mount.get("name").is(name))
-        });
+    let shared = pod.main_containers().filter(|other| other.node != container.node).any(|other| {
+        other.node.get("volumeMounts").items().any(|mount| mount.get("name").is(name))
+    });
     let path = mount.get("mountPath").str();
     (!shared).then(|| format!("volume `{name}` at `{path}` is an emptyDir"))
 }

@@ -112,7 +112,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
         .at(
             node,
             format!(
-                "NCCL in container `{}` takes the first interface that it finds, and {why}: if its peers cannot reach that one, the job hangs until a timeout",
+                "in container `{}` NCCL takes the first interface that it finds, and {why}: if its peers cannot reach that one, the job hangs until a timeout",
                 container.name
             ),
         )

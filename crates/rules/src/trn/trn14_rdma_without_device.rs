@@ -91,8 +91,9 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
         return;
     }
     // A folder of devices from the node, or a variable in place of a resource's name.
-    let unclear = container.resources().get("limits").entries().any(|entry| entry.key.contains('$'))
-        || container.mount_of("/dev/infiniband").is_some();
+    let unclear =
+        container.resources().get("limits").entries().any(|entry| entry.key.contains('$'))
+            || container.mount_of("/dev/infiniband").is_some();
     if unclear {
         return;
     }

@@ -197,7 +197,7 @@ fn trouble(
         && !ports.items().any(|entry| entry.get("port").int() == Some(port))
     {
         return Some(format!(
-            "Service `{name}` does not lead port {port} to the first worker: it has other ports"
+            "by Service `{name}` nobody reaches port {port} of the first worker: it has other ports"
         ));
     }
     let selector = Selector::plain(spec.get("selector"));
@@ -207,19 +207,20 @@ fn trouble(
     let only = context.bundle.pods_selected(&selector, service.namespace, service.root).len() == 1;
     (several && only).then(|| {
         format!(
-            "Service `{name}` leads to any of {} pods, not to the first worker",
+            "behind Service `{name}` any of {} pods answers, not the first worker",
             pod.replicas.unwrap_or(2)
         )
     })
 }
 
 /// A Service near a pod that selects it, by its own labels or those that Jobs add.
-fn other_service<'a>(context: &'a Context<'_>, pod: &Pod<'_>) -> Option<&'a Object<'a>> {
+fn other_service<'a>(context: &'a Context<'a>, pod: &'a Pod<'a>) -> Option<&'a Object<'a>> {
     let bundle = context.bundle;
     let near = |service: &&Object<'_>| bundle.distance(service.root, pod.spec) <= 1;
-    let by_subdomain = pod.spec.get("subdomain").text().and_then(|name| {
-        bundle.find("Service", pod.object.namespace, name, pod.spec).filter(near)
-    });
+    let by_subdomain =
+        pod.spec.get("subdomain").text().and_then(|name| {
+            bundle.find("Service", pod.object.namespace, name, pod.spec).filter(near)
+        });
     by_subdomain.or_else(|| bundle.services_of(pod).find(near))
 }
 
@@ -278,9 +279,7 @@ impl<'h> Host<'h> {
                 Self { pod: Some(pod), service, namespace: Some(namespace) }
             }
             // `pod.service`, or with `svc` behind it `service.namespace`.
-            ([service, namespace], true) => {
-                Self { pod: None, service, namespace: Some(namespace) }
-            }
+            ([service, namespace], true) => Self { pod: None, service, namespace: Some(namespace) },
             ([pod, service], false) => Self { pod: Some(pod), service, namespace: None },
             _ => return None,
         })

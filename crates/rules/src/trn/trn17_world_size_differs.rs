@@ -193,7 +193,14 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
     }
 }
 
-fn report_flag(report: &mut Report, flag: &Flag<'_>, told: i64, of: &str, started: i64, what: &str) {
+fn report_flag(
+    report: &mut Report,
+    flag: &Flag<'_>,
+    told: i64,
+    of: &str,
+    started: i64,
+    what: &str,
+) {
     let (name, text) = (&flag.name, flag.node.str());
     let outcome = if told > started {
         "all wait for the rest until a timeout"
@@ -209,7 +216,9 @@ fn report_flag(report: &mut Report, flag: &Flag<'_>, told: i64, of: &str, starte
         .at_span(
             flag.node,
             flag.place(),
-            format!("`{name}` tells of {told} {of}, and the job starts {started} {what}: {outcome}"),
+            format!(
+                "`{name}` tells of {told} {of}, and the job starts {started} {what}: {outcome}"
+            ),
         )
         .fix(format!("set `{name}` to {started}"))
         .edit(edit);
@@ -250,9 +259,11 @@ fn started(context: &Context<'_>, pod: &Pod<'_>) -> Option<Started> {
             if pod.object.spec().get("elasticPolicy").is_set() {
                 return None;
             }
-            context.bundle.pods_of(&pod.object).take(16).try_fold(0i64, |sum, pod| {
-                Some(sum.saturating_add(pod.replicas?))
-            })?
+            context
+                .bundle
+                .pods_of(&pod.object)
+                .take(16)
+                .try_fold(0i64, |sum, pod| Some(sum.saturating_add(pod.replicas?)))?
         }
         _ => return None,
     };

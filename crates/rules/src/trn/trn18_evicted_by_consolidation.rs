@@ -91,7 +91,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     }
     let marked = pod.annotation(AUTOSCALER).is_set()
         || KARPENTER.iter().any(|key| pod.annotation(key).is_set());
-    if marked || context.bundle.disruption_budget_of(pod).is_some() || is_later_of_its_kind(context, pod)
+    if marked
+        || context.bundle.disruption_budget_of(pod).is_some()
+        || is_later_of_its_kind(context, pod)
     {
         return;
     }

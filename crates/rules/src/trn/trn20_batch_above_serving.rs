@@ -117,7 +117,8 @@ fn check(context: &Context<'_>, report: &mut Report) {
     let bundle = context.bundle;
     // The lowest priority that serves in each folder.
     let mut serving: HashMap<&str, (&Pod<'_>, Priority<'_>)> = HashMap::new();
-    for pod in bundle.pods.iter().filter(|pod| pod.serves() && pod.complete && pod.has_accelerator())
+    for pod in
+        bundle.pods.iter().filter(|pod| pod.serves() && pod.complete && pod.has_accelerator())
     {
         let Some(own) = priority(bundle, pod) else { continue };
         let entry = serving.entry(folder(pod)).or_insert((pod, own));
@@ -131,7 +132,9 @@ fn check(context: &Context<'_>, report: &mut Report) {
     for pod in bundle.pods.iter().filter(|pod| job::trains(pod) && pod.has_accelerator()) {
         let Some((server, served)) = serving.get(folder(pod)) else { continue };
         let Some(own) = priority(bundle, pod) else { continue };
-        if !own.class.is_set() || !pod.object.may_share_namespace(&server.object) && own.value < served.value {
+        if !own.class.is_set()
+            || !pod.object.may_share_namespace(&server.object) && own.value < served.value
+        {
             continue;
         }
         let equal = own.value == served.value;
@@ -141,17 +144,20 @@ fn check(context: &Context<'_>, report: &mut Report) {
         let message = if equal {
             format!(
                 "training has the priority of {} (both {}): once it holds the GPUs, serving cannot get them back",
-                server.describe(), own.value
+                server.describe(),
+                own.value
             )
         } else {
             format!(
                 "where GPUs are short, this job (priority {}) evicts {} (priority {})",
-                own.value, server.describe(), served.value
+                own.value,
+                server.describe(),
+                served.value
             )
         };
-        report
-            .at(own.class, message)
-            .fix("give serving the higher priority, or set `preemptionPolicy: Never` in this class");
+        report.at(own.class, message).fix(
+            "give serving the higher priority, or set `preemptionPolicy: Never` in this class",
+        );
     }
 }
 

@@ -187,7 +187,8 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if !near(&queue, pod.spec) {
         return;
     }
-    let cluster = bundle.find("ClusterQueue", "", queue.spec().get("clusterQueue").str(), queue.root);
+    let cluster =
+        bundle.find("ClusterQueue", "", queue.spec().get("clusterQueue").str(), queue.root);
     let Some(cluster) = cluster.filter(|cluster| near(cluster, queue.root)) else { return };
     let configured = bundle
         .of_kind("Configuration")
@@ -202,7 +203,8 @@ fn check_quota(pod: &Pod<'_>, cluster: &Object<'_>, report: &mut Report) {
     if groups.is_empty() {
         return;
     }
-    let alone = !cluster.spec().get("cohort").is_set() && !cluster.spec().get("cohortName").is_set();
+    let alone =
+        !cluster.spec().get("cohort").is_set() && !cluster.spec().get("cohortName").is_set();
     for (name, node, per_pod) in requests(pod) {
         let group = groups
             .items()
@@ -212,7 +214,7 @@ fn check_quota(pod: &Pod<'_>, cluster: &Object<'_>, report: &mut Report) {
                 .at(
                     node,
                     format!(
-                        "ClusterQueue `{}` has no quota for `{name}`: Kueue never admits the job",
+                        "no quota of ClusterQueue `{}` is for `{name}`: Kueue never admits the job",
                         cluster.name
                     ),
                 )
