@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::facts;
-use crate::model::{Container, Manager, Pod, Purpose, Volume};
+use crate::model::{Container, Manager, Pod, Purpose, Volume, Word};
 use crate::settings::Profile;
 use crate::yaml::Node;
 
@@ -16,7 +16,9 @@ use crate::yaml::Node;
 struct Words {
     /// Parts of names of programs and images that train.
     training: Vec<String>,
-    /// Programs that prove that a GPU works and then end.
+    /// Programs that show devices or wait: the whole of a test, or a line of a script that trains.
+    idle_programs: Vec<String>,
+    /// Programs that measure devices and then end.
     test_programs: Vec<String>,
     /// Parts of repositories of images that do the same.
     test_images: Vec<String>,
@@ -51,16 +53,18 @@ pub(crate) fn trains(pod: &Pod<'_>) -> bool {
 }
 
 fn is_named_after_training(container: &Container<'_>) -> bool {
-    let program = |text: &str| {
+    let is_program = |word: &Word<'_>| {
+        let text = &*word.text;
+        let script = text.ends_with(".py") || text.ends_with(".sh");
         !text.starts_with('-')
             && text.len() < 160
-            && (text.ends_with(".py") || text.ends_with(".sh") || !text.contains(['.', ' ', '=']))
+            && (script || word.starts_command && !text.contains([' ', '=']))
             && !text.contains("://")
     };
     let by_program = container
         .words
         .iter()
-        .filter(|word| program(&word.text))
+        .filter(|word| is_program(word))
         .filter_map(|word| word.text.rsplit('/').next())
         .any(tells_of_training);
     by_program || container.image.is_some_and(|image| tells_of_training(image.short_name()))
@@ -80,6 +84,9 @@ pub(crate) fn is_test(pod: &Pod<'_>) -> bool {
         });
         by_image
             || WORDS.test_programs.iter().any(|program| container.runs(program))
+            || container.framework.is_none()
+                && !is_named_after_training(container)
+                && WORDS.idle_programs.iter().any(|program| container.runs(program))
             || container.words.is_empty() && container.image.is_none()
     })
 }
