@@ -76,6 +76,18 @@ fn tells_of_training(name: &str) -> bool {
         .any(|part| WORDS.training.iter().any(|word| part.eq_ignore_ascii_case(word)))
 }
 
+/// Whether a program or image is called a server: a JobSet may hold one that runs for ever.
+pub(crate) fn is_named_server(pod: &Pod<'_>) -> bool {
+    let is_server = |name: &str| {
+        name.split(|c: char| !c.is_ascii_alphanumeric())
+            .any(|part| matches!(part, "server" | "serve" | "serving"))
+    };
+    pod.main_containers().any(|container| {
+        container.image.is_some_and(|image| is_server(image.short_name()))
+            || container.words.iter().any(|word| word.starts_command && is_server(&word.text))
+    })
+}
+
 /// Whether a pod only tries whether devices work, or waits.
 pub(crate) fn is_test(pod: &Pod<'_>) -> bool {
     pod.main_containers().any(|container| {

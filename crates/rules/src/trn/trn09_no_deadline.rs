@@ -88,7 +88,12 @@ spec:
 }
 
 fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
-    if !pod.complete || !pod.has_accelerator() || job::is_test(pod) || pod.serves() {
+    if !pod.complete
+        || !pod.has_accelerator()
+        || job::is_test(pod)
+        || pod.serves()
+        || job::is_named_server(pod)
+    {
         return;
     }
     let Some(holder) = holder(pod) else { return };

@@ -98,7 +98,11 @@ spec:
 const KEPT: &str = "604800";
 
 fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
-    if !pod.complete || !(pod.has_accelerator() || job::trains(pod)) || pod.serves() {
+    if !pod.complete
+        || !(pod.has_accelerator() || job::trains(pod))
+        || pod.serves()
+        || job::is_named_server(pod)
+    {
         return;
     }
     let object = &pod.object;
