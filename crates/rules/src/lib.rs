@@ -23,7 +23,11 @@ mod rule;
 mod settings;
 
 // One folder for each group of rules.
+mod cst;
 mod gpu;
+mod net;
+mod obs;
+mod sec;
 mod srv;
 
 #[cfg(test)]

@@ -3,12 +3,16 @@
 use std::sync::LazyLock;
 
 use crate::rule::Rule;
-use crate::{gpu, srv};
+use crate::{cst, gpu, net, obs, sec, srv};
 
 static ALL: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
     let mut rules: Vec<&'static Rule> = Vec::new();
     rules.extend(gpu::RULES);
     rules.extend(srv::RULES);
+    rules.extend(net::RULES);
+    rules.extend(sec::RULES);
+    rules.extend(cst::RULES);
+    rules.extend(obs::RULES);
     rules
 });
 
