@@ -105,6 +105,9 @@ spec:
     ],
 }
 
+/// Namespaces that are looked at for a label; larger bundles than this are no one's to review.
+const MOST_NAMESPACES: usize = 1024;
+
 fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
     let Some(policy) = Policy::read(object) else { return };
     check_pods(context.bundle, &policy, report);
@@ -153,13 +156,15 @@ fn check_namespaces(
 ) {
     for label in selector.get("matchLabels").entries() {
         let value = label.value.str();
-        let set =
-            bundle.of_kind("Namespace").take(4096).any(|space| space.label(label.key).is(value));
-        if set || bundle.sets_label_later(label.key) {
-            continue;
-        }
         let own = bundle.find("Namespace", "", value, policy.root).is_some();
         let built_in = matches!(value, "kube-system" | "kube-public" | "default");
+        if label.key == NAMESPACE_NAME || !(own || built_in) || bundle.sets_label_later(label.key) {
+            continue;
+        }
+        let mut spaces = bundle.of_kind("Namespace").take(MOST_NAMESPACES);
+        if spaces.any(|space| space.label(label.key).is(value)) {
+            continue;
+        }
         if label.key == "name" && (own || built_in) {
             report
                 .at(
@@ -170,7 +175,7 @@ fn check_namespaces(
                 )
                 .fix(format!("select by `{NAMESPACE_NAME}`, which the API server sets"))
                 .edit(Edit::rename(label.value, NAMESPACE_NAME));
-        } else if own && label.key != NAMESPACE_NAME && !label.key.contains('/') {
+        } else if own && !label.key.contains('/') {
             report
                 .at(
                     label.value,

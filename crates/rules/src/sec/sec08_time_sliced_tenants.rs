@@ -93,23 +93,22 @@ spec: {containers: [{name: b, image: b:1, resources: {limits: {nvidia.com/mig-1g
     ],
 }
 
+/// A cluster has one configuration or a few; each is compared with all pods.
+const MOST_CONFIGS: usize = 64;
+
 fn check(context: &Context<'_>, report: &mut Report) {
-    for config in context.bundle.of_kind("ConfigMap") {
-        for entry in config.root.get("data").entries() {
-            let text = entry.value.str();
-            if !text.contains("timeSlicing") {
-                continue;
-            }
-            let resources = sliced(text);
-            if resources.is_empty() {
-                continue;
-            }
-            let asks = |pod: &Pod<'_>| {
-                pod.devices().any(|(_, device)| resources.iter().any(|name| name == device.name))
-            };
-            let spaces = namespaces(context, config, asks);
-            tell(report, entry.value, entry.value.find("timeSlicing"), &spaces);
-        }
+    let configs = context.bundle.of_kind("ConfigMap").flat_map(|config| {
+        let texts = config.root.get("data").entries();
+        let sliced = texts.filter(|entry| entry.value.str().contains("timeSlicing"));
+        sliced.map(move |entry| (config, entry.value))
+    });
+    for (config, node) in configs.take(MOST_CONFIGS) {
+        let resources = sliced(node.str());
+        let asks = |pod: &Pod<'_>| {
+            pod.devices().any(|(_, device)| resources.iter().any(|name| name == device.name))
+        };
+        let spaces = namespaces(context, config, asks);
+        tell(report, node, node.find("timeSlicing"), &spaces);
     }
     if let Some((pod, node)) =
         context.bundle.pods.iter().find_map(|pod| Some((pod, strategy(pod)?)))

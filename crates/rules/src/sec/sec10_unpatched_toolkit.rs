@@ -149,7 +149,7 @@ fn chart_versions<'b>(object: &Object<'b>) -> Vec<Node<'b>> {
 fn tell(report: &mut Report, node: Node<'_>, part: Part, text: &str) {
     let Some(found) = version(text).filter(|numbers| numbers.len() >= 3) else { return };
     // A range lets newer ones in.
-    if text.contains(['*', 'x', '>', '<', '^', '~', ' ']) && !text.contains("-ub") {
+    if text.contains([' ', '|']) {
         return;
     }
     let floor = |flaw: &'static Flaw| match part {
