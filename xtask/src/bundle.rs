@@ -12,6 +12,9 @@ const PER_NAMESPACE: usize = 20;
 pub(crate) fn generate(documents: usize) -> String {
     let mut text = String::with_capacity(documents * 600);
     for app in 0..documents.div_ceil(DOCUMENTS) {
+        if app > 0 {
+            text.push_str("---\n");
+        }
         application(app, &mut text);
     }
     text
@@ -244,7 +247,6 @@ spec:
     - backendRefs:
         - name: {name}
           port: 80
----
 ",
         patch = app % 3,
     );

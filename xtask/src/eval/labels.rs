@@ -71,5 +71,5 @@ fn labels_are_read() {
 
 #[test]
 fn all_label_files_can_be_read() {
-    assert!(!read().unwrap().is_empty());
+    read().unwrap();
 }
