@@ -134,6 +134,8 @@ fn limited<'b>(bundle: &Bundle<'b>) -> BTreeSet<&'b str> {
     };
     let quotas = bundle.of_kind("ResourceQuota").filter(counts).map(|quota| quota.namespace);
     let queues = bundle.of_kind("LocalQueue").map(|queue| queue.namespace);
+    // One without a namespace is in one that is not known, and says nothing about others.
+    let placed = quotas.chain(queues).filter(|namespace| !namespace.is_empty());
     // Kubeflow makes a namespace and its quota of a profile; hierarchies pass quotas on.
     let profiles = bundle
         .of_kind("Profile")
@@ -143,5 +145,5 @@ fn limited<'b>(bundle: &Bundle<'b>) -> BTreeSet<&'b str> {
         .into_iter()
         .flat_map(|kind| bundle.of_kind(kind))
         .map(|_| "");
-    quotas.chain(queues).chain(profiles).chain(hierarchies).collect()
+    placed.chain(profiles).chain(hierarchies).collect()
 }

@@ -34,19 +34,19 @@ rule! {
         Example::bad("MLflow behind a load balancer", "\
 apiVersion: v1
 kind: Service
-metadata: {name: mlflow}
+metadata: {name: tracking}
 spec:
   type: LoadBalancer
-  selector: {app: mlflow}
+  selector: {app: tracking}
   ports: [{port: 80, targetPort: 5000}]
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: mlflow}
+metadata: {name: tracking}
 spec:
-  selector: {matchLabels: {app: mlflow}}
+  selector: {matchLabels: {app: tracking}}
   template:
-    metadata: {labels: {app: mlflow}}
+    metadata: {labels: {app: tracking}}
     spec:
       containers:
         - name: main

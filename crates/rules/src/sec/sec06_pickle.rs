@@ -1,5 +1,5 @@
 use crate::context::Context;
-use crate::model::{Container, Pod};
+use crate::model::{Container, Pod, Purpose};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::yaml::{Node, Span};
@@ -85,6 +85,12 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
         if let Some(name) = pickle(node.str()) {
             tell(report, node, node.find(name), name);
         }
+    }
+    // Beside the server there may be what reads files that its neighbours wrote.
+    let server = container.has_accelerator()
+        || container.framework.is_some_and(|found| found.purpose() == Purpose::Serving);
+    if !server {
+        return;
     }
     for word in &container.words {
         let value = word.text.split_once('=').map_or(&*word.text, |(_, value)| value);
