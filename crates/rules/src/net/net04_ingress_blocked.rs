@@ -167,7 +167,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
             .at(
                 at,
                 format!(
-                    "{} cannot reach port {} of {}, which {} asks for: no rule here lets callers of another namespace in on it",
+                    "this policy keeps {} from port {} of {}, which {} asks for: no rule lets callers of another namespace in on it",
                     called.caller,
                     called.number,
                     pod.describe(),

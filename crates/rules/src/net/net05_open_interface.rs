@@ -240,7 +240,7 @@ fn check_service(context: &Context<'_>, service: &Object<'_>, report: &mut Repor
         .at(
             kind,
             format!(
-                "{} asks for no login and {}, and this {} makes it reachable from outside of the cluster",
+                "the interface of {} asks for no login and {}, and this {} makes it reachable from outside of the cluster",
                 found.name, found.harm, kind.str()
             ),
         )
