@@ -1,7 +1,9 @@
 //! Development chores: `cargo xtask --help`.
 
 mod bench;
+mod bundle;
 mod cluster;
+mod eval;
 mod generate;
 mod image;
 mod oci;
@@ -21,6 +23,9 @@ enum Xtask {
     /// Measure us beside our peers and print the ratios
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Measure how good judgements are against labels made by hand
+    #[command(subcommand)]
+    Eval(eval::Eval),
     /// Run a real Kubernetes on this machine, for development and tests
     Cluster(cluster::Cluster),
     /// Make the product's container image, without a container engine
@@ -35,6 +40,7 @@ fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
         Xtask::Test(test) => test.run(),
         Xtask::Bench(bench) => bench.run(),
+        Xtask::Eval(eval) => eval.run(),
         Xtask::Cluster(cluster) => cluster.run(),
         Xtask::Image(image) => image.run(),
         Xtask::Generate => generate::run(),

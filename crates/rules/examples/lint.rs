@@ -51,4 +51,14 @@ fn main() {
         *counts.entry(finding.rule).or_insert(0) += 1;
     }
     println!("{} files, {} errors, {counts:?}", paths.len(), documents.errors.len());
+    if let Some(peak) = peak_memory() {
+        println!("peak memory: {peak}");
+    }
+}
+
+/// The most memory that this program took, where the kernel says it.
+fn peak_memory() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().replace("kB", "KiB"))
 }

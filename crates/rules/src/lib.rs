@@ -23,8 +23,12 @@ mod rule;
 mod settings;
 
 // One folder for each group of rules.
+mod cst;
 mod gpu;
+mod net;
+mod obs;
 mod scl;
+mod sec;
 mod srv;
 mod trn;
 

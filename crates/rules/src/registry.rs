@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::rule::Rule;
-use crate::{gpu, scl, srv, trn};
+use crate::{cst, gpu, net, obs, scl, sec, srv, trn};
 
 static ALL: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
     let mut rules: Vec<&'static Rule> = Vec::new();
@@ -11,6 +11,10 @@ static ALL: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
     rules.extend(srv::RULES);
     rules.extend(trn::RULES);
     rules.extend(scl::RULES);
+    rules.extend(net::RULES);
+    rules.extend(sec::RULES);
+    rules.extend(cst::RULES);
+    rules.extend(obs::RULES);
     rules
 });
 

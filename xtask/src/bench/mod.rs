@@ -1,6 +1,7 @@
 //! Benchmarks that run the peer beside us, in one run, and print the ratio.
 
 mod gateway;
+mod lint;
 mod load;
 mod server;
 mod serving;
@@ -11,6 +12,8 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// The gateway against nginx as reverse proxy
     Gateway(gateway::Gateway),
+    /// The linter against kube-score
+    Lint(lint::Lint),
     /// The model server against MLServer, LitServe and raw ONNX Runtime
     Serving(serving::Serving),
 }
@@ -19,6 +22,7 @@ impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Gateway(bench) => bench.run(),
+            Self::Lint(bench) => bench.run(),
             Self::Serving(bench) => bench.run(),
         }
     }

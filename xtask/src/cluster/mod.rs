@@ -5,7 +5,7 @@
 //! the host's routes stay as they are. `docs/cluster.md` says how to use it.
 
 mod addons;
-mod build;
+pub(crate) mod build;
 mod cgroup;
 mod chaos;
 mod control_plane;

@@ -1,19 +1,29 @@
 //! All objects of all texts, and how to find one from another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::yaml::{Documents, Node};
 
 use super::find;
 use super::object::{Object, may_be_same_namespace};
 use super::pod::{Manager, Pod, Purpose};
+use super::policy::Policy;
 use super::reference::Autoscaler;
+use super::route::{ROUTES, backends};
 use super::selector::Selector;
+use super::selector_index::SelectorIndex;
 use super::{Sureness, device};
 
 /// What one lookup answers at most. More than this, nothing new is learnt, and a bundle in which
 /// everything selects everything would cost the square of its size.
-const MOST_ANSWERS: usize = 256;
+pub(super) const MOST_ANSWERS: usize = 256;
+
+/// Kinds that have metrics read from pods, which they select by labels: of the Prometheus operator,
+/// Google's managed Prometheus, and VictoriaMetrics.
+const POD_MONITORS: [&str; 4] =
+    ["PodMonitor", "PodMonitoring", "ClusterPodMonitoring", "VMPodScrape"];
+/// Kinds that have metrics read from Services, which they select by labels.
+const SERVICE_MONITORS: [&str; 2] = ["ServiceMonitor", "VMServiceScrape"];
 
 /// Everything that is checked together.
 ///
@@ -28,8 +38,30 @@ pub struct Bundle<'b> {
     by_name: HashMap<(&'b str, &'b str), Vec<usize>>,
     pods_by_object: HashMap<usize, Vec<usize>>,
     pods_by_label: HashMap<(&'b str, &'b str), Vec<usize>>,
-    /// Labels of Services' selectors, of the one label that fewest Services share.
-    services_by_label: HashMap<(&'b str, &'b str), Vec<usize>>,
+    /// Pods by the name of their service account.
+    pods_by_account: HashMap<&'b str, Vec<usize>>,
+    services: SelectorIndex<'b>,
+    budgets: SelectorIndex<'b>,
+    /// NetworkPolicies by the pods that they isolate.
+    policies: SelectorIndex<'b>,
+    /// What has metrics read from pods, by labels of pods.
+    pod_monitors: SelectorIndex<'b>,
+    /// What has metrics read from Services, by labels of Services.
+    service_monitors: SelectorIndex<'b>,
+    /// Routes by names of the Services that they lead to.
+    routes: HashMap<&'b str, Vec<usize>>,
+    /// Keys of labels that kustomizations add.
+    kustomized_labels: HashSet<&'b str>,
+    /// Names of objects of kinds that are not Kubernetes' own.
+    custom_names: HashSet<&'b str>,
+    /// Namespaces of pods by folder.
+    pod_places: HashMap<usize, HashSet<&'b str>>,
+    /// Whether a controller of notebooks here stops idle ones.
+    culls_notebooks: bool,
+    /// Service accounts that have a role bound, with the namespaces of the bindings.
+    bound_accounts: HashMap<&'b str, Vec<&'b str>>,
+    /// RoleBindings and ClusterRoleBindings by kind and name of their roles.
+    bindings: HashMap<(&'b str, &'b str), Vec<usize>>,
     /// Autoscalers by kind and name of their targets.
     autoscalers: HashMap<(&'b str, &'b str), Vec<Autoscaler<'b>>>,
     /// Folders of files, as numbers that are equal for equal folders.
@@ -49,7 +81,19 @@ impl<'b> Bundle<'b> {
             by_name: HashMap::new(),
             pods_by_object: HashMap::new(),
             pods_by_label: HashMap::new(),
-            services_by_label: HashMap::new(),
+            pods_by_account: HashMap::new(),
+            services: SelectorIndex::default(),
+            budgets: SelectorIndex::default(),
+            policies: SelectorIndex::default(),
+            pod_monitors: SelectorIndex::default(),
+            service_monitors: SelectorIndex::default(),
+            routes: HashMap::new(),
+            culls_notebooks: false,
+            bound_accounts: HashMap::new(),
+            kustomized_labels: HashSet::new(),
+            custom_names: HashSet::new(),
+            pod_places: HashMap::new(),
+            bindings: HashMap::new(),
             autoscalers: HashMap::new(),
             folders: Vec::new(),
             object_starts: vec![0],
@@ -109,27 +153,87 @@ impl<'b> Bundle<'b> {
                 self.pods_by_label.entry(key).or_default().push(pod.index);
             }
         }
-        let services = self.by_kind.get("Service").cloned().unwrap_or_default();
-        let mut sharing: HashMap<(&str, &str), usize> = HashMap::new();
-        let selectors: Vec<(usize, Selector<'b>)> = services
-            .into_iter()
-            .filter_map(|index| {
-                let service = self.objects.get(index)?;
-                Some((index, Selector::plain(service.spec().get("selector"))))
-            })
-            .filter(|(_, selector)| !selector.is_empty())
-            .collect();
-        for (_, selector) in &selectors {
-            for label in &selector.labels {
-                *sharing.entry(*label).or_default() += 1;
+        for object in &self.objects {
+            if ROUTES.contains(&object.kind) {
+                for backend in backends(object) {
+                    self.routes.entry(backend.service.str()).or_default().push(object.index);
+                }
+            }
+            if object.kind == "Kustomization" {
+                let common = object.root.get("commonLabels").entries();
+                let pairs =
+                    object.root.get("labels").items().flat_map(|item| item.get("pairs").entries());
+                self.kustomized_labels.extend(common.chain(pairs).map(|entry| entry.key));
+            }
+            if object.is_custom() {
+                self.custom_names.insert(object.name);
             }
         }
-        for (index, selector) in selectors {
-            let rarest = selector.labels.iter().min_by_key(|label| sharing.get(*label));
-            if let Some(label) = rarest {
-                self.services_by_label.entry(*label).or_default().push(index);
+        // The setting of Kubeflow's notebook controller, in its environment or a ConfigMap for it.
+        self.culls_notebooks = self
+            .of_kind("ConfigMap")
+            .any(|config| config.root.get("data").get("ENABLE_CULLING").is("true"))
+            || self
+                .pods
+                .iter()
+                .flat_map(|pod| &pod.containers)
+                .any(|it| it.env("ENABLE_CULLING").is_some_and(|env| env.value.is("true")));
+        for pod in &self.pods {
+            let folder = self.folders.get(pod.spec.file().index).copied().unwrap_or_default();
+            self.pod_places.entry(folder).or_default().insert(pod.object.namespace);
+        }
+        for pod in &self.pods {
+            self.pods_by_account.entry(pod.service_account()).or_default().push(pod.index);
+        }
+        for kind in ["RoleBinding", "ClusterRoleBinding"] {
+            for index in self.by_kind.get(kind).into_iter().flatten() {
+                let Some(binding) = self.objects.get(*index) else { continue };
+                let role = binding.root.get("roleRef");
+                let key = (role.get("kind").str(), role.get("name").str());
+                self.bindings.entry(key).or_default().push(*index);
+                for subject in binding.root.get("subjects").items() {
+                    if subject.get("kind").is("ServiceAccount") {
+                        let space = subject.get("namespace").text().unwrap_or(binding.namespace);
+                        let name = subject.get("name").str();
+                        self.bound_accounts.entry(name).or_default().push(space);
+                    }
+                }
             }
         }
+        let services = self.of_kind("Service").filter(|object| object.group().is_empty());
+        let services = services.map(|object| {
+            (object.index, object.namespace, Selector::plain(object.spec().get("selector")))
+        });
+        // A Service without selector selects nothing, a budget likewise.
+        let services = services.filter(|(_, _, selector)| !selector.is_empty());
+        let services = SelectorIndex::new(services);
+        let budgets = self.of_kind("PodDisruptionBudget").map(|object| {
+            let selector = Selector::structured(object.spec().get("selector"));
+            (object.index, object.namespace, selector)
+        });
+        let budgets = SelectorIndex::new(budgets.filter(|(_, _, selector)| !selector.is_empty()));
+        let policies = self.of_kind("NetworkPolicy").filter_map(Policy::read);
+        let policies = SelectorIndex::new(
+            policies.map(|policy| (policy.object.index, policy.object.namespace, policy.selector)),
+        );
+        let pod_monitors = SelectorIndex::new(self.monitors(&POD_MONITORS));
+        let service_monitors = SelectorIndex::new(self.monitors(&SERVICE_MONITORS));
+        self.services = services;
+        self.budgets = budgets;
+        self.policies = policies;
+        self.pod_monitors = pod_monitors;
+        self.service_monitors = service_monitors;
+    }
+
+    /// Monitors of some kinds, with the namespace in which they select; those that choose several
+    /// count as any.
+    fn monitors(&self, kinds: &[&str]) -> impl Iterator<Item = (usize, &'b str, Selector<'b>)> {
+        kinds.iter().flat_map(|kind| self.of_kind(kind)).map(|object| {
+            let elsewhere = object.spec().get("namespaceSelector").is_set();
+            let namespace = if elsewhere { "" } else { object.namespace };
+            let selector = Selector::structured(object.spec().get("selector"));
+            (object.index, namespace, selector)
+        })
     }
 
     /// A Deployment that holds a GPU and is called over the network serves models, whatever
@@ -227,19 +331,8 @@ impl<'b> Bundle<'b> {
     /// Services that select a pod, in its namespace. Nearest ones only, see
     /// [`Bundle::pods_selected`].
     pub fn services_of(&self, pod: &Pod<'b>) -> impl Iterator<Item = &Object<'b>> {
-        let mut found: Vec<&Object<'b>> = pod
-            .labels()
-            .entries()
-            .filter_map(|label| self.services_by_label.get(&(label.key, label.value.str())))
-            .flat_map(|found| found.iter().take(MOST_ANSWERS))
-            .filter_map(|&index| self.objects.get(index))
-            .filter(|service| {
-                service.may_share_namespace(&pod.object)
-                    && Selector::plain(service.spec().get("selector")).matches(pod.labels())
-            })
-            .collect();
-        found.sort_by_key(|service| service.index);
-        found.dedup_by_key(|service| service.index);
+        let found = self.services.matching(pod.labels(), pod.object.namespace);
+        let found = found.into_iter().filter_map(|index| self.objects.get(index)).collect();
         self.nearest(found, pod.spec, |service| service.root).into_iter()
     }
 
@@ -292,16 +385,128 @@ impl<'b> Bundle<'b> {
     /// The PodDisruptionBudget that protects a pod.
     #[must_use]
     pub fn disruption_budget_of(&self, pod: &Pod<'b>) -> Option<&Object<'b>> {
-        // There are few budgets in a bundle; what there is of them is looked at in order.
-        self.of_kind("PodDisruptionBudget")
-            .take(16 * MOST_ANSWERS)
-            .filter(|budget| {
-                let selector = Selector::structured(budget.spec().get("selector"));
-                budget.may_share_namespace(&pod.object)
-                    && !selector.is_empty()
-                    && selector.matches(pod.labels())
-            })
+        let found = self.budgets.matching(pod.labels(), pod.object.namespace);
+        found
+            .into_iter()
+            .filter_map(|index| self.objects.get(index))
             .min_by_key(|budget| (self.distance(budget.root, pod.spec), budget.index))
+    }
+
+    /// NetworkPolicies that isolate a pod. Policies add up, so those of any file count.
+    #[must_use]
+    pub fn policies_of(&self, pod: &Pod<'b>) -> Vec<Policy<'b>> {
+        let found = self.policies.matching(pod.labels(), pod.object.namespace);
+        found
+            .into_iter()
+            .filter_map(|index| self.objects.get(index))
+            .filter_map(Policy::read)
+            .collect()
+    }
+
+    /// Policies that isolate all pods which a policy isolates, itself among them.
+    pub fn policies_covering(&self, policy: &Policy<'b>) -> impl Iterator<Item = Policy<'b>> {
+        // What selects a pod with just these labels selects all that have them, and more.
+        let labels = policy.selector.node.get("matchLabels");
+        let found = self.policies.matching(labels, policy.object.namespace);
+        found.into_iter().filter_map(|index| self.objects.get(index)).filter_map(Policy::read)
+    }
+
+    /// Routes that lead to a Service: Ingresses, HTTPRoutes, GRPCRoutes.
+    pub fn routes_to(&self, service: &Object<'b>) -> impl Iterator<Item = &Object<'b>> {
+        let found = self.routes.get(service.name).map(Vec::as_slice).unwrap_or_default();
+        let service = *service;
+        found
+            .iter()
+            .take(MOST_ANSWERS)
+            .filter_map(|&index| self.objects.get(index))
+            .filter(move |route| route.may_share_namespace(&service))
+    }
+
+    /// Whether a kustomization here adds a label of this key to what it builds.
+    #[must_use]
+    pub fn sets_label_later(&self, key: &str) -> bool {
+        self.kustomized_labels.contains(key)
+    }
+
+    /// Whether a kustomization here adds a label of such a key.
+    pub fn adds_label_later(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.kustomized_labels.iter().any(|key| is(key))
+    }
+
+    /// Whether a controller of notebooks here stops idle ones.
+    #[must_use]
+    pub fn culls_notebooks(&self) -> bool {
+        self.culls_notebooks
+    }
+
+    /// Whether an object of a kind that is not Kubernetes' own has this name: its operator may
+    /// give it to pods as a label's value.
+    #[must_use]
+    pub fn is_name_of_custom_object(&self, name: &str) -> bool {
+        self.custom_names.contains(name)
+    }
+
+    /// Whether pods stand in the same file or folder that may be in an object's namespace.
+    #[must_use]
+    pub fn has_pods_near(&self, object: &Object<'_>) -> bool {
+        let folder = self.folders.get(object.root.file().index);
+        folder.and_then(|folder| self.pod_places.get(folder)).is_some_and(|places| {
+            object.namespace.is_empty() || places.contains("") || places.contains(object.namespace)
+        })
+    }
+
+    /// What has the metrics of a pod read: PodMonitors and the like that select it, and
+    /// ServiceMonitors that select one of its Services.
+    #[must_use]
+    pub fn monitors_of(&self, pod: &Pod<'b>) -> Vec<&Object<'b>> {
+        let mut found = self.pod_monitors.matching(pod.labels(), pod.object.namespace);
+        for service in self.services_of(pod) {
+            let labels = service.metadata().get("labels");
+            found.extend(self.service_monitors.matching(labels, service.namespace));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+            .into_iter()
+            .filter_map(|index| self.objects.get(index))
+            .filter(|monitor| {
+                let chosen = monitor.spec().path("namespaceSelector.matchNames");
+                let namespace = pod.object.namespace;
+                chosen.is_empty()
+                    || namespace.is_empty()
+                    || chosen.items().any(|name| name.is(namespace))
+            })
+            .collect()
+    }
+
+    /// Bindings of a Role or ClusterRole.
+    pub fn bindings_of(&self, role: &Object<'b>) -> impl Iterator<Item = &Object<'b>> {
+        let found = self.bindings.get(&(role.kind, role.name)).map(Vec::as_slice);
+        let (cluster, namespace) = (role.kind == "ClusterRole", role.namespace);
+        found
+            .unwrap_or_default()
+            .iter()
+            .take(MOST_ANSWERS)
+            .filter_map(|&index| self.objects.get(index))
+            .filter(move |binding| cluster || may_be_same_namespace(binding.namespace, namespace))
+    }
+
+    /// Whether a role is bound to a service account.
+    #[must_use]
+    pub fn is_bound(&self, namespace: &str, account: &str) -> bool {
+        self.bound_accounts.get(account).is_some_and(|spaces| {
+            spaces.iter().any(|space| may_be_same_namespace(space, namespace))
+        })
+    }
+
+    /// Pods that run as a service account. At most a few hundred.
+    pub fn pods_of_account(&self, namespace: &str, name: &str) -> impl Iterator<Item = &Pod<'b>> {
+        let found = self.pods_by_account.get(name).map(Vec::as_slice).unwrap_or_default();
+        found
+            .iter()
+            .filter_map(|&index| self.pods.get(index))
+            .filter(move |pod| may_be_same_namespace(pod.object.namespace, namespace))
+            .take(MOST_ANSWERS)
     }
 
     /// The object whose text holds a node.

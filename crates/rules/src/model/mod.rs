@@ -13,8 +13,11 @@ mod framework;
 mod image;
 mod object;
 mod pod;
+mod policy;
 mod reference;
+mod route;
 mod selector;
+mod selector_index;
 mod weights;
 
 #[cfg(test)]
@@ -26,9 +29,11 @@ pub use container::{Container, Env, Port};
 pub use device::{Device, DeviceKind, Vendor};
 pub use framework::{Framework, FrameworkKind, Sureness};
 pub use image::Image;
-pub(crate) use image::glob;
+pub(crate) use image::{glob, version};
 pub use object::Object;
 pub use pod::{Manager, Pod, Purpose, Volume};
+pub use policy::{Policy, allows_anybody, allows_port, may_be_public};
 pub use reference::Autoscaler;
+pub use route::{Backend, backends};
 pub use selector::Selector;
 pub use weights::{Precision, Weights};

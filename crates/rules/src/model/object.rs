@@ -60,6 +60,13 @@ impl<'b> Object<'b> {
         self.kind == kind && self.group() == group
     }
 
+    /// Whether its kind comes from elsewhere than Kubernetes.
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        let group = self.group();
+        group.contains('.') && !group.ends_with(".k8s.io")
+    }
+
     /// Whether both may be in one namespace: equal ones, or one that is not set.
     #[must_use]
     pub fn may_share_namespace(&self, other: &Object<'_>) -> bool {

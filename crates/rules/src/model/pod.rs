@@ -165,6 +165,14 @@ impl<'b> Pod<'b> {
         })
     }
 
+    /// The service account that it runs as.
+    #[must_use]
+    pub fn service_account(&self) -> &'b str {
+        let name = self.spec.get("serviceAccountName");
+        let name = if name.is_set() { name } else { self.spec.get("serviceAccount") };
+        name.text().unwrap_or("default")
+    }
+
     pub fn volumes(&self) -> impl Iterator<Item = Volume<'b>> + use<'b> {
         self.spec.get("volumes").items().map(|node| Volume { node, name: node.get("name").str() })
     }

@@ -1,0 +1,115 @@
+use crate::context::Context;
+use crate::model::{Pod, Purpose};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+use crate::yaml::Node;
+
+rule! {
+    /// GPU workload without a label that says whose it is
+    ///
+    /// ## What it does
+    /// Looks at workloads that ask for accelerators for a label of a team, owner, project, cost
+    /// centre or model: on the pod, the object, or its Namespace. A queue counts as one.
+    ///
+    /// Silent where a kustomization adds such a label.
+    ///
+    /// ## Why it matters
+    /// Cost reports split a bill by labels. What has none lands on everybody's.
+    ///
+    /// ## How to fix it
+    /// Label the pod template, with `team` and `model` for instance.
+    CST02, Hygiene,
+    evidence: "opencost/opencost, allocation by label; FinOps Foundation, allocation of shared cost",
+    check: Check::Pod(check),
+    examples: [
+        Example::bad("only a name", "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: a
+  labels: {app: a}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+", &[5]),
+        Example::good("a team", "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: a
+  labels: {app: a, example.org/team: vision}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
+        Example::good("the namespace has an owner", "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: vision, labels: {cost-center: '4711'}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: vision}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
+        Example::good("no accelerator", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec: {containers: [{name: a, image: a:1}]}
+"),
+    ],
+}
+
+/// Last parts of keys that say whose a workload is, without dashes.
+const OWNERS: [&str; 24] = [
+    "team",
+    "owner",
+    "ownedby",
+    "costcenter",
+    "costcentre",
+    "costcode",
+    "cost",
+    "project",
+    "projectid",
+    "department",
+    "businessunit",
+    "businessowner",
+    "billing",
+    "chargeback",
+    "tenant",
+    "organization",
+    "organisation",
+    "org",
+    "squad",
+    "group",
+    "product",
+    "model",
+    "modelname",
+    "queuename",
+];
+
+fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
+    if !pod.complete || pod.purpose == Purpose::System || pod.devices().next().is_none() {
+        return;
+    }
+    let own = [pod.labels(), pod.object.metadata().get("labels")];
+    let space = context.bundle.find("Namespace", "", pod.object.namespace, pod.spec);
+    let space = space.filter(|_| !pod.object.namespace.is_empty());
+    let of_space = space.map(|space| space.metadata().get("labels"));
+    if own.into_iter().chain(of_space).any(names_owner) || context.bundle.adds_label_later(is_owner)
+    {
+        return;
+    }
+    let labels = pod.labels();
+    let at = if labels.is_set() { labels } else { pod.object.metadata().get("name") };
+    report
+        .at(at, "what this workload's accelerators cost cannot be given to a team or model: no label says whose it is")
+        .fix("add labels such as `team` and `model` to the pod template");
+}
+
+fn names_owner(labels: Node<'_>) -> bool {
+    labels.entries().any(|label| is_owner(label.key))
+}
+
+fn is_owner(key: &str) -> bool {
+    let last = key.rsplit(['/', '.']).next().unwrap_or_default();
+    let plain: String = last.chars().filter(char::is_ascii_alphanumeric).collect();
+    OWNERS.contains(&plain.to_ascii_lowercase().as_str())
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask bench lint`: the linter with all rules against kube-score, on one generated bundle
+//! whose objects refer to one another.
+//!
+//! Ours is the library's example program, which reads a file, runs every rule and prints what it
+//! finds, on one thread. Larger bundles show that its time and memory grow in proportion.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::bundle;
+use crate::cluster::build::Build;
+use crate::paths;
+use crate::run::run;
+
+#[derive(Args)]
+pub(crate) struct Lint {
+    /// Documents of the bundle that both read
+    #[arg(long, default_value_t = 10_000)]
+    documents: usize,
+    /// Documents of the largest bundle that ours reads, to see how it grows
+    #[arg(long, default_value_t = 100_000)]
+    most: usize,
+    /// Runs of ours for each size; the fastest is shown, the others were disturbed
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// One run of ours.
+struct Measured {
+    documents: usize,
+    bytes: u64,
+    took: Duration,
+    findings: usize,
+    /// Bytes of memory at most.
+    peak: u64,
+}
+
+impl Measured {
+    fn megabytes_per_second(&self) -> f64 {
+        self.bytes as f64 / 1e6 / self.took.as_secs_f64()
+    }
+}
+
+impl Lint {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(paths::root()).args(["build", "--release", "--locked", "--quiet"]);
+        run(build.args(["--package", "trainyard-rules", "--example", "lint"]))?;
+        let ours = paths::target().join("release/examples/lint");
+        let scratch = tempfile::tempdir()?;
+        let mut sizes = vec![self.documents];
+        sizes.extend([2, 5, 10].map(|factor| self.most * factor / 10));
+        sizes.sort_unstable();
+        sizes.dedup();
+        println!("| documents | MB | s | MB/s | findings | peak memory (MB) | KB a document |");
+        println!("|---|---|---|---|---|---|---|");
+        let mut same = None;
+        for documents in sizes {
+            let file = write(scratch.path(), documents)?;
+            let measured = best(&ours, &file, documents, self.rounds)?;
+            println!(
+                "| {} | {:.1} | {:.3} | {:.1} | {} | {:.0} | {:.1} |",
+                measured.documents,
+                measured.bytes as f64 / 1e6,
+                measured.took.as_secs_f64(),
+                measured.megabytes_per_second(),
+                measured.findings,
+                measured.peak as f64 / 1e6,
+                measured.peak as f64 / 1e3 / measured.documents as f64,
+            );
+            if documents == self.documents {
+                same = Some((measured, file));
+            }
+        }
+        let (measured, file) = same.context("the size for both was not measured")?;
+        let score = Build::kube_score().program("kube-score")?;
+        let start = Instant::now();
+        let status = Command::new(score)
+            .args(["score", "--output-format", "ci"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .context("cannot start kube-score")?;
+        let peer = start.elapsed();
+        // 1: it found something, which it should.
+        if !matches!(status.code(), Some(0 | 1)) {
+            bail!("kube-score failed: {status}");
+        }
+        let ratio = peer.as_secs_f64() / measured.took.as_secs_f64();
+        println!("\n| what | ours | yardstick | ratio | goal |\n|---|---|---|---|---|");
+        println!(
+            "| lint, {} documents (s) | {:.3} | kube-score {:.1} | {ratio:.0} | ≥ 100 |",
+            measured.documents,
+            measured.took.as_secs_f64(),
+            peer.as_secs_f64()
+        );
+        println!(
+            "| lint, one core (MB/s) | {:.1} | – | – | ≥ 8 |",
+            measured.megabytes_per_second()
+        );
+        Ok(())
+    }
+}
+
+fn write(folder: &Path, documents: usize) -> anyhow::Result<PathBuf> {
+    let file = folder.join(format!("{documents}.yaml"));
+    fs::write(&file, bundle::generate(documents))?;
+    Ok(file)
+}
+
+/// The fastest of some runs.
+fn best(program: &Path, file: &Path, documents: usize, rounds: usize) -> anyhow::Result<Measured> {
+    let mut best: Option<Measured> = None;
+    for _ in 0..rounds.max(1) {
+        let start = Instant::now();
+        let output = Command::new(program)
+            .arg(file)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let took = start.elapsed();
+        if !output.status.success() {
+            bail!("{} failed: {}", program.display(), String::from_utf8_lossy(&output.stderr));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let peak = text
+            .lines()
+            .find_map(|line| line.strip_prefix("peak memory: ")?.strip_suffix(" KiB"))
+            .and_then(|number| number.parse::<u64>().ok())
+            .context("the program does not say how much memory it took")?;
+        let measured = Measured {
+            documents,
+            bytes: fs::metadata(file)?.len(),
+            took,
+            // The last two lines are no findings.
+            findings: text.lines().count().saturating_sub(2),
+            peak: peak * 1024,
+        };
+        if best.as_ref().is_none_or(|best| measured.took < best.took) {
+            best = Some(measured);
+        }
+    }
+    best.context("no run")
+}
