@@ -30,6 +30,11 @@ pub struct Bundle<'b> {
     pods_by_label: HashMap<(&'b str, &'b str), Vec<usize>>,
     /// Labels of Services' selectors, of the one label that fewest Services share.
     services_by_label: HashMap<(&'b str, &'b str), Vec<usize>>,
+    /// Budgets, by the one label of their selectors that fewest budgets share.
+    budgets_by_label: HashMap<(&'b str, &'b str), Vec<usize>>,
+    by_namespace: HashMap<(&'b str, &'b str), Vec<usize>>,
+    /// Whether a Node here has GPUs and no taint.
+    has_untainted_gpu_node: bool,
     /// Autoscalers by kind and name of their targets.
     autoscalers: HashMap<(&'b str, &'b str), Vec<Autoscaler<'b>>>,
     /// Folders of files, as numbers that are equal for equal folders.
@@ -50,6 +55,9 @@ impl<'b> Bundle<'b> {
             pods_by_object: HashMap::new(),
             pods_by_label: HashMap::new(),
             services_by_label: HashMap::new(),
+            budgets_by_label: HashMap::new(),
+            by_namespace: HashMap::new(),
+            has_untainted_gpu_node: false,
             autoscalers: HashMap::new(),
             folders: Vec::new(),
             object_starts: vec![0],
@@ -98,6 +106,8 @@ impl<'b> Bundle<'b> {
         for object in &self.objects {
             self.by_kind.entry(object.kind).or_default().push(object.index);
             self.by_name.entry((object.kind, object.name)).or_default().push(object.index);
+            let place = (object.kind, object.namespace);
+            self.by_namespace.entry(place).or_default().push(object.index);
             if let Some(autoscaler) = Autoscaler::read(*object) {
                 let key = (autoscaler.target_kind(), autoscaler.target_name());
                 self.autoscalers.entry(key).or_default().push(autoscaler);
@@ -109,27 +119,42 @@ impl<'b> Bundle<'b> {
                 self.pods_by_label.entry(key).or_default().push(pod.index);
             }
         }
-        let services = self.by_kind.get("Service").cloned().unwrap_or_default();
-        let mut sharing: HashMap<(&str, &str), usize> = HashMap::new();
-        let selectors: Vec<(usize, Selector<'b>)> = services
-            .into_iter()
-            .filter_map(|index| {
-                let service = self.objects.get(index)?;
-                Some((index, Selector::plain(service.spec().get("selector"))))
-            })
+        self.services_by_label = self
+            .by_rarest_label("Service", |service| Selector::plain(service.spec().get("selector")));
+        self.budgets_by_label = self.by_rarest_label("PodDisruptionBudget", |budget| {
+            Selector::structured(budget.spec().get("selector"))
+        });
+        self.has_untainted_gpu_node = self.of_kind("Node").any(|node| {
+            node.root.path("status.allocatable").get("nvidia.com/gpu").exists()
+                && node.spec().get("taints").is_empty()
+        });
+    }
+
+    /// Objects of a kind by one label of their selectors, the one that fewest of them share: so
+    /// that a label that all have (`part-of: platform`) does not make look-ups slow. Selectors
+    /// without equal labels stand under the empty one.
+    fn by_rarest_label(
+        &self,
+        kind: &str,
+        selector: impl Fn(&Object<'b>) -> Selector<'b>,
+    ) -> HashMap<(&'b str, &'b str), Vec<usize>> {
+        let selectors: Vec<(usize, Selector<'b>)> = self
+            .of_kind(kind)
+            .map(|object| (object.index, selector(object)))
             .filter(|(_, selector)| !selector.is_empty())
             .collect();
+        let mut sharing: HashMap<(&str, &str), usize> = HashMap::new();
         for (_, selector) in &selectors {
             for label in &selector.labels {
                 *sharing.entry(*label).or_default() += 1;
             }
         }
+        let mut found: HashMap<(&'b str, &'b str), Vec<usize>> = HashMap::new();
         for (index, selector) in selectors {
             let rarest = selector.labels.iter().min_by_key(|label| sharing.get(*label));
-            if let Some(label) = rarest {
-                self.services_by_label.entry(*label).or_default().push(index);
-            }
+            found.entry(rarest.copied().unwrap_or_default()).or_default().push(index);
         }
+        found
     }
 
     /// A Deployment that holds a GPU and is called over the network serves models, whatever
@@ -164,6 +189,26 @@ impl<'b> Bundle<'b> {
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Object<'b>> {
         let found = self.by_kind.get(kind).map(Vec::as_slice).unwrap_or_default();
         found.iter().filter_map(|&index| self.objects.get(index))
+    }
+
+    /// Objects of a kind that may be in a namespace: those in it, and those that name none. For a
+    /// namespace that is not known, a few hundred of all.
+    #[must_use]
+    pub fn in_namespace(&self, kind: &str, namespace: &str) -> Vec<&Object<'b>> {
+        let place = |namespace| self.by_namespace.get(&(kind, namespace));
+        let (own, unset) = if namespace.is_empty() {
+            (self.by_kind.get(kind), None)
+        } else {
+            (place(namespace), place(""))
+        };
+        let indexes = own.into_iter().chain(unset).flatten().take(MOST_ANSWERS);
+        indexes.filter_map(|&index| self.objects.get(index)).collect()
+    }
+
+    /// Whether a Node of the bundle has GPUs and no taint, so that pods need no toleration.
+    #[must_use]
+    pub fn has_untainted_gpu_node(&self) -> bool {
+        self.has_untainted_gpu_node
     }
 
     /// The object of a kind and name that `from` means; `namespace` is empty for objects without,
@@ -275,14 +320,15 @@ impl<'b> Bundle<'b> {
     /// The PodDisruptionBudget that protects a pod.
     #[must_use]
     pub fn disruption_budget_of(&self, pod: &Pod<'b>) -> Option<&Object<'b>> {
-        // There are few budgets in a bundle; what there is of them is looked at in order.
-        self.of_kind("PodDisruptionBudget")
-            .take(16 * MOST_ANSWERS)
+        let by_label = pod.labels().entries().map(|label| (label.key, label.value.str()));
+        by_label
+            .chain([("", "")])
+            .filter_map(|label| self.budgets_by_label.get(&label))
+            .flat_map(|found| found.iter().take(MOST_ANSWERS))
+            .filter_map(|&index| self.objects.get(index))
             .filter(|budget| {
                 let selector = Selector::structured(budget.spec().get("selector"));
-                budget.may_share_namespace(&pod.object)
-                    && !selector.is_empty()
-                    && selector.matches(pod.labels())
+                budget.may_share_namespace(&pod.object) && selector.matches(pod.labels())
             })
             .min_by_key(|budget| (self.distance(budget.root, pod.spec), budget.index))
     }

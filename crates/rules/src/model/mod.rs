@@ -26,6 +26,7 @@ pub use container::{Container, Env, Port};
 pub use device::{Device, DeviceKind, Vendor};
 pub use framework::{Framework, FrameworkKind, Sureness};
 pub use image::Image;
+pub(crate) use image::{glob, version};
 pub use object::Object;
 pub use pod::{Manager, Pod, Purpose, Volume};
 pub use reference::Autoscaler;
