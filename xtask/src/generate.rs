@@ -1,4 +1,5 @@
-//! Generates the Rust side of `crates/serving/proto`, without a protoc on the machine.
+//! Generates the Rust side of `crates/serving/proto`, without a protoc on the machine, and the pages
+//! of `docs/rules` from the rules.
 //!
 //! The result is committed, so that a plain build neither parses `.proto` files nor depends on
 //! their compiler; the test below fails when the two no longer agree.
@@ -64,6 +65,25 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for name in committed(&folder)?.into_keys().filter(|name| !files.contains_key(name)) {
         fs::remove_file(folder.join(&name))?;
     }
+    write_pages()
+}
+
+/// Writes the rules' pages anew; `crates/rules` tests that they are current.
+fn write_pages() -> anyhow::Result<()> {
+    let folder = paths::root().join("docs/rules");
+    let pages = trainyard_rules::pages::pages();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for entry in fs::read_dir(&folder)? {
+        let entry = entry?;
+        if !pages.contains_key(&*entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for (name, text) in pages {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    println!("{}", folder.display());
     Ok(())
 }
 

@@ -30,7 +30,7 @@ enum Xtask {
     Cluster(cluster::Cluster),
     /// Make the product's container image, without a container engine
     Image(image::ImageArgs),
-    /// Generate the Rust side of the .proto files anew
+    /// Generate the Rust side of the .proto files and the rules' pages anew
     Generate,
     /// Pin the Python packages of the test environments anew (needs `uv` on the path)
     Lock,

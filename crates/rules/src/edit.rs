@@ -70,7 +70,7 @@ impl Edit {
                 let lines = (entry.key_span.start, entry.value.span().end);
                 file.place(lines.0).line == file.place(lines.1).line
             })
-            .last();
+            .next_back();
         Some(match behind {
             Some(sibling) => {
                 let file = mapping.file();

@@ -9,12 +9,16 @@
 
 pub mod edit;
 pub mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lint;
 pub mod model;
+pub mod pages;
 pub mod registry;
 pub mod yaml;
 
 mod context;
+mod custom;
 mod duration;
 mod ignore;
 mod quantity;
@@ -36,6 +40,7 @@ mod trn;
 mod examples;
 
 pub use context::Context;
+pub use custom::{CustomRule, CustomRuleError};
 pub use lint::{Finding, lint, lint_bundle};
 pub use quantity::Quantity;
 pub use report::{Draft, Report};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::custom;
 use crate::edit::Edit;
 use crate::ignore::{self, Comment};
 use crate::model::{Bundle, Object};
@@ -69,12 +70,13 @@ pub fn lint_bundle(
         registry::all().iter().copied().filter(|rule| settings.runs(rule.id)).collect();
     let context = Context { bundle, profile: settings.profile.unwrap_or_default() };
     let mut drafts = run(&context, &rules);
+    drafts.extend(custom::run(&context, settings));
     let comments: Vec<Vec<Comment>> = documents.files.iter().map(ignore::comments).collect();
     drafts.retain(|draft| !is_silenced(draft, documents, bundle, &comments));
     let mut findings: Vec<Finding> =
         drafts.into_iter().map(|draft| finish(draft, documents, bundle, settings)).collect();
-    findings.extend(odd_comments(documents, bundle, &comments));
-    findings.extend(odd_annotations(bundle));
+    findings.extend(odd_comments(documents, bundle, &comments, settings));
+    findings.extend(odd_annotations(bundle, settings));
     findings.sort_by(|a, b| {
         (a.file_index, a.span, &a.rule, &a.message).cmp(&(
             b.file_index,
@@ -144,7 +146,7 @@ fn is_silenced(
     let in_file = comments.get(draft.file).map(Vec::as_slice).unwrap_or_default();
     if !in_file.is_empty() {
         let line = file.place(draft.span.start).line;
-        if in_file.iter().any(|comment| comment.silences(draft.rule, line)) {
+        if in_file.iter().any(|comment| comment.silences(&draft.rule, line)) {
             return true;
         }
     }
@@ -158,7 +160,7 @@ fn is_silenced(
     annotations.into_iter().flatten().any(|annotations| {
         annotations.entries().any(|entry| {
             entry.key.strip_prefix(ignore::ANNOTATION).is_some_and(|name| {
-                crate::settings::names(name, draft.rule) && !entry.value.str().trim().is_empty()
+                crate::settings::names(name, &draft.rule) && !entry.value.str().trim().is_empty()
             })
         })
     })
@@ -170,15 +172,15 @@ fn finish(
     bundle: &Bundle<'_>,
     settings: &Settings,
 ) -> Finding {
-    let own = registry::find(draft.rule).map_or(Level::Warning, |rule| rule.level);
+    let own = registry::find(&draft.rule).map_or(Level::Warning, |rule| rule.level);
     let object = match draft.pod.and_then(|index| bundle.pods.get(index)) {
         Some(pod) => Some(&pod.object),
         None => bundle.object_at(draft.file, draft.span.start),
     };
     let reference = object.map(Object::reference).unwrap_or_default();
     let mut finding = at(documents, draft.file, draft.span);
-    finding.rule = draft.rule.to_owned();
-    finding.level = settings.level(draft.rule, own);
+    finding.level = settings.level(&draft.rule, draft.level.unwrap_or(own));
+    finding.rule = draft.rule.into_owned();
     finding.object = reference;
     finding.message = draft.message;
     finding.fix = draft.fix;
@@ -214,6 +216,7 @@ fn odd_comments(
     documents: &Documents,
     bundle: &Bundle<'_>,
     comments: &[Vec<Comment>],
+    settings: &Settings,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     for (file, comments) in comments.iter().enumerate() {
@@ -233,7 +236,7 @@ fn odd_comments(
                 let message = "this comment gives no reason, so it silences nothing".to_owned();
                 tell(NO_REASON, message, "write why: `# trainyard:ignore GPU07 our nodes have it`");
             }
-            for name in comment.rules.iter().filter(|name| !is_known(name)) {
+            for name in comment.rules.iter().filter(|name| !is_known(name, settings)) {
                 let message = format!("there is no rule or group `{}`", short(name));
                 tell(UNKNOWN_RULE, message, "`trainyard lint --explain all` lists the rules");
             }
@@ -243,7 +246,7 @@ fn odd_comments(
 }
 
 /// Annotations that are not honoured, or silence nothing that exists.
-fn odd_annotations(bundle: &Bundle<'_>) -> Vec<Finding> {
+fn odd_annotations(bundle: &Bundle<'_>, settings: &Settings) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let of_objects = bundle.objects.iter().map(|object| (object, object.metadata()));
@@ -277,7 +280,7 @@ fn odd_annotations(bundle: &Bundle<'_>) -> Vec<Finding> {
                 let message = "this annotation gives no reason, so it silences nothing".to_owned();
                 tell(NO_REASON, message, "write why as its value");
             }
-            if !is_known(name) {
+            if !is_known(name, settings) {
                 let message = format!("there is no rule or group `{}`", short(name));
                 tell(UNKNOWN_RULE, message, "`trainyard lint --explain all` lists the rules");
             }
@@ -286,8 +289,10 @@ fn odd_annotations(bundle: &Bundle<'_>) -> Vec<Finding> {
     found
 }
 
-fn is_known(name: &str) -> bool {
-    registry::all().iter().any(|rule| crate::settings::names(name, rule.id))
+fn is_known(name: &str, settings: &Settings) -> bool {
+    let own = settings.rules.iter().map(|rule| rule.id.as_str());
+    let built_in = registry::all().iter().map(|rule| rule.id);
+    built_in.chain(own).any(|id| crate::settings::names(name, id))
 }
 
 fn short(text: &str) -> String {

@@ -1,7 +1,9 @@
 //! Where rules put what they find.
 
+use std::borrow::Cow;
+
 use crate::edit::Edit;
-use crate::rule::Rule;
+use crate::rule::{Level, Rule};
 use crate::yaml::{Node, Span};
 
 /// Collects what one rule finds.
@@ -15,7 +17,7 @@ pub struct Report {
 /// A finding before it is known in which line and object it lies.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    pub(crate) rule: &'static str,
+    pub(crate) rule: Cow<'static, str>,
     pub(crate) file: usize,
     pub(crate) span: Span,
     pub(crate) path: String,
@@ -23,6 +25,8 @@ pub struct Draft {
     pub(crate) fix: String,
     pub(crate) edits: Vec<Edit>,
     pub(crate) pod: Option<usize>,
+    /// Another level than the rule's own.
+    pub(crate) level: Option<Level>,
 }
 
 impl Report {
@@ -46,7 +50,7 @@ impl Report {
         message: impl Into<String>,
     ) -> &mut Draft {
         self.drafts.push(Draft {
-            rule: self.rule.id,
+            rule: Cow::Borrowed(self.rule.id),
             file: node.file().index,
             span,
             path: node.path_text(),
@@ -54,6 +58,7 @@ impl Report {
             fix: String::new(),
             edits: Vec::new(),
             pod: self.pod,
+            level: None,
         });
         let last = self.drafts.len() - 1;
         &mut self.drafts[last]
@@ -71,6 +76,12 @@ impl Draft {
     /// together: all are made, or none.
     pub fn edit(&mut self, edit: impl IntoIterator<Item = Edit>) -> &mut Self {
         self.edits.extend(edit);
+        self
+    }
+
+    /// Gives this finding another level than the rule's own: a rule may find lesser cases too.
+    pub fn level(&mut self, level: Level) -> &mut Self {
+        self.level = Some(level);
         self
     }
 }

@@ -99,6 +99,30 @@ impl Rule {
         self.id.trim_end_matches(|c: char| c.is_ascii_digit())
     }
 
+    /// Its page, in Markdown.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let mut page = format!("# {}: {}\n\n", self.id, self.title());
+        page.push_str(&format!("Level: {}\n\n{}\n", self.level.name(), self.body()));
+        for example in self.examples {
+            let on = match example.profile {
+                Profile::Generic => String::new(),
+                profile => format!(" (profile `{}`)", profile.name()),
+            };
+            let verdict = match example.lines {
+                [] => "fine".to_owned(),
+                lines => {
+                    let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
+                    format!("reported in line {}", lines.join(", "))
+                }
+            };
+            page.push_str(&format!("\n## Example: {}{on}\n", example.name));
+            page.push_str(&format!("```yaml\n{}```\n{verdict}\n", example.manifest));
+        }
+        page.push_str(&format!("\n## Evidence\n{}\n", self.evidence));
+        page
+    }
+
     /// Its page without the title.
     #[must_use]
     pub fn body(&self) -> String {

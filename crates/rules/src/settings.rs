@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::custom::CustomRule;
+use crate::model::glob;
+use crate::registry;
 use crate::rule::Level;
 
 /// The kind of cluster that manifests are for.
@@ -45,6 +48,8 @@ pub struct Settings {
     pub levels: BTreeMap<String, Level>,
     /// Globs of paths that are not read, from the folder of the settings file.
     pub ignore_paths: Vec<String>,
+    /// Rules of one's own, in CEL.
+    pub rules: Vec<CustomRule>,
 }
 
 impl Settings {
@@ -65,9 +70,23 @@ impl Settings {
 
     /// Names in these settings that are neither a rule nor a group.
     #[must_use]
-    pub fn unknown_names(&self, known: &[&str]) -> Vec<String> {
+    pub fn unknown_names(&self) -> Vec<String> {
+        let own = || self.rules.iter().map(|rule| rule.id.as_str());
+        let known = |name: &str| {
+            registry::all().iter().any(|rule| names(name, rule.id))
+                || own().any(|id| names(name, id))
+        };
         let all = self.include.iter().chain(&self.exclude).chain(self.levels.keys());
-        all.filter(|name| !known.iter().any(|id| names(name, id))).cloned().collect()
+        all.filter(|name| !known(name)).cloned().collect()
+    }
+
+    /// Whether a path (from the settings file's folder) is left out.
+    #[must_use]
+    pub fn ignores(&self, path: &str) -> bool {
+        self.ignore_paths.iter().any(|pattern| {
+            let folder = pattern.trim_end_matches('/');
+            glob(pattern, path) || glob(&format!("{folder}/*"), path)
+        })
     }
 }
 
@@ -90,5 +109,9 @@ fn rules_are_chosen_by_identifier_or_group() {
     assert_eq!(levels.level("GPU07", Level::Warning), Level::Error);
     assert_eq!(levels.level("GPU08", Level::Warning), Level::Hygiene);
     assert_eq!(levels.level("SRV01", Level::Warning), Level::Warning);
-    assert_eq!(some.unknown_names(&["GPU07", "SRV01"]), ["GPU08"]);
+    let odd = Settings { include: list(&["gpu", "XYZ"]), ..Settings::default() };
+    assert_eq!(odd.unknown_names(), ["XYZ"]);
+    let paths = Settings { ignore_paths: list(&["vendor/", "*.gen.yaml"]), ..Settings::default() };
+    assert!(paths.ignores("vendor/a/b.yaml") && paths.ignores("x/a.gen.yaml"));
+    assert!(!paths.ignores("a/vendored.yaml"));
 }

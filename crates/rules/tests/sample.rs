@@ -3,7 +3,7 @@
 use trainyard_rules::{Documents, Profile, Settings, Source, lint, registry};
 
 /// Rules that must report in the sample, and in which line.
-const EXPECTED: [(&str, usize); 17] = [
+const EXPECTED: [(&str, usize); 16] = [
     ("GPU04", 53),
     ("GPU07", 37),
     ("GPU08", 47),
@@ -19,14 +19,13 @@ const EXPECTED: [(&str, usize); 17] = [
     ("SRV03", 39),
     ("SRV06", 27),
     ("SRV10", 21),
-    ("SRV16", 16),
     ("SRV16", 40),
 ];
 
-/// Hygiene that holds for the sample as for nearly every first attempt; the sample's own list has
-/// no word on it.
+/// What holds for the sample as for nearly every first attempt; the sample's own list has no word
+/// on it.
 fn is_said_of_everything(id: &str) -> bool {
-    matches!(id, "CST02" | "OBS01" | "SEC09")
+    matches!(id, "CST02" | "OBS01" | "SEC09" | "SRV11")
 }
 
 fn rules_that_report(profile: Profile) -> Vec<(String, usize)> {

@@ -11,6 +11,7 @@ mod fetching;
 mod gateway;
 mod inspect;
 mod install;
+mod lint;
 mod logs;
 mod operator;
 mod predict;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Install(install::Install),
     Uninstall(install::Uninstall),
     Render(render::Render),
+    Lint(lint::Lint),
     Crds(crds::Crds),
     Fetch(fetch::Fetch),
     Serve(serve::Serve),
@@ -64,6 +66,7 @@ impl Command {
             Self::Install(command) => command.run(),
             Self::Uninstall(command) => command.run(),
             Self::Render(command) => command.run(),
+            Self::Lint(command) => command.run(),
             Self::Crds(command) => command.run(),
             Self::Fetch(command) => command.run(),
             Self::Serve(command) => command.run(),

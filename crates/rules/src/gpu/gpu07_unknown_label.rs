@@ -3,6 +3,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use crate::context::Context;
+use crate::edit::Edit;
 use crate::facts;
 use crate::model::{Bundle, Pod};
 use crate::report::Report;
@@ -13,7 +14,7 @@ rule! {
     ///
     /// ## What it does
     /// Looks at node selectors and required node affinity of pods that ask for GPUs. Keys that
-    /// documentation uses as examples only (`accelerator`, `gpu-type`), and values that no GPU's
+    /// documentation uses as examples only (`accelerator`), misspelt keys of known components, and values that no GPU's
     /// label has (`nvidia.com/gpu.product: A100`), are reported, unless a Node, node pool or
     /// flavour in the bundle sets them.
     ///
@@ -47,6 +48,18 @@ metadata: {name: a}
 spec:
   nodeSelector:
     nvidia.com/gpu.product: A100
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 1}}
+", &[6]),
+        Example::bad("a typing error", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector:
+    nvidia.com/gpu.produkt: Tesla-T4
   containers:
     - name: main
       image: a:1
@@ -92,6 +105,8 @@ spec:
 struct Labels {
     /// Keys that look like a component's and are only ever set by hand.
     example_keys: Vec<String>,
+    /// Keys that components set, in domains that are theirs.
+    known_keys: Vec<String>,
     /// Short names that people take for values of `nvidia.com/gpu.product`, and a full value.
     short_products: std::collections::BTreeMap<String, String>,
 }
@@ -104,11 +119,31 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         return;
     }
     for wanted in pod.node_requirements() {
-        if wanted.alternatives > 1 || is_set_in(context.bundle, wanted.key) {
+        if wanted.alternatives > 1 {
             continue;
         }
         let value = wanted.values.first().copied().unwrap_or_default();
-        if LABELS.example_keys.iter().any(|key| key == wanted.key) {
+        if let Some(known) = nearly(wanted.key) {
+            report
+                .at_span(
+                    wanted.node,
+                    if wanted.selector {
+                        wanted.node.key_span().unwrap_or(wanted.node.place())
+                    } else {
+                        wanted.node.place()
+                    },
+                    format!(
+                        "pods stay Pending for ever: no component sets the label `{}`",
+                        wanted.key
+                    ),
+                )
+                .fix(format!("did you mean `{known}`?"))
+                .edit(if wanted.selector {
+                    Edit::rename(wanted.node, known)
+                } else {
+                    Edit::replace(wanted.node, known)
+                });
+        } else if is_example(wanted.key, value) && !is_set_in(context.bundle, wanted.key) {
             report
                 .at(
                     wanted.node,
@@ -132,6 +167,39 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
                 .fix(format!("write the whole value, such as `{full}`"));
         }
     }
+}
+
+/// Whether a label is one that documentation uses as an example of a label set by hand. AKS once
+/// labelled its GPU nodes `accelerator: nvidia`, and still does on old node pools.
+fn is_example(key: &str, value: &str) -> bool {
+    LABELS.example_keys.iter().any(|example| example == key) && value != "nvidia"
+}
+
+/// The label that a component sets and that this one misses by a letter or two.
+fn nearly(key: &str) -> Option<&'static str> {
+    let domain = key.split_once('/').map(|(domain, _)| domain)?;
+    let owned = LABELS.known_keys.iter().any(|known| known.starts_with(domain));
+    if !owned || LABELS.known_keys.iter().any(|known| known == key) {
+        return None;
+    }
+    let near = |known: &&String| known.len().abs_diff(key.len()) <= 2 && distance(known, key) <= 2;
+    LABELS.known_keys.iter().find(near).map(String::as_str)
+}
+
+/// Letters that must be put in, taken out or changed.
+fn distance(a: &str, b: &str) -> usize {
+    let mut before: Vec<usize> = (0..=b.len()).collect();
+    for (row, x) in a.bytes().enumerate() {
+        let mut now = vec![row + 1];
+        for (column, y) in b.bytes().enumerate() {
+            let change = before.get(column).copied().unwrap_or(0) + usize::from(x != y);
+            let remove = before.get(column + 1).copied().unwrap_or(0) + 1;
+            let insert = now.get(column).copied().unwrap_or(0) + 1;
+            now.push(change.min(remove).min(insert));
+        }
+        before = now;
+    }
+    before.last().copied().unwrap_or_default()
 }
 
 /// Whether something in the bundle gives nodes this label.

@@ -78,7 +78,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         return;
     }
     // Queues put tolerations in from their flavours; a node that is chosen by name has been seen.
-    if pod.spec.get("nodeName").is_set() || knows_untainted_nodes(context) {
+    if pod.spec.get("nodeName").is_set() || context.bundle.has_untainted_gpu_node() {
         return;
     }
     let taint = facts.gpu_tolerations.first().map_or("nvidia.com/gpu", |known| &known.key);
@@ -92,14 +92,6 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         )
         .fix(format!("add the toleration {{key: {taint}, operator: Exists, effect: NoSchedule}}"))
         .edit(toleration(pod, taint));
-}
-
-/// Whether the bundle's own nodes show that GPU nodes have no such taint.
-fn knows_untainted_nodes(context: &Context<'_>) -> bool {
-    context.bundle.of_kind("Node").any(|node| {
-        node.root.path("status.allocatable").get("nvidia.com/gpu").exists()
-            && node.spec().get("taints").is_empty()
-    })
 }
 
 fn toleration(pod: &Pod<'_>, taint: &str) -> Option<Edit> {

@@ -62,6 +62,9 @@ pub struct Bundle<'b> {
     bound_accounts: HashMap<&'b str, Vec<&'b str>>,
     /// RoleBindings and ClusterRoleBindings by kind and name of their roles.
     bindings: HashMap<(&'b str, &'b str), Vec<usize>>,
+    by_namespace: HashMap<(&'b str, &'b str), Vec<usize>>,
+    /// Whether a Node here has GPUs and no taint.
+    has_untainted_gpu_node: bool,
     /// Autoscalers by kind and name of their targets.
     autoscalers: HashMap<(&'b str, &'b str), Vec<Autoscaler<'b>>>,
     /// Folders of files, as numbers that are equal for equal folders.
@@ -94,6 +97,8 @@ impl<'b> Bundle<'b> {
             custom_names: HashSet::new(),
             pod_places: HashMap::new(),
             bindings: HashMap::new(),
+            by_namespace: HashMap::new(),
+            has_untainted_gpu_node: false,
             autoscalers: HashMap::new(),
             folders: Vec::new(),
             object_starts: vec![0],
@@ -142,6 +147,8 @@ impl<'b> Bundle<'b> {
         for object in &self.objects {
             self.by_kind.entry(object.kind).or_default().push(object.index);
             self.by_name.entry((object.kind, object.name)).or_default().push(object.index);
+            let place = (object.kind, object.namespace);
+            self.by_namespace.entry(place).or_default().push(object.index);
             if let Some(autoscaler) = Autoscaler::read(*object) {
                 let key = (autoscaler.target_kind(), autoscaler.target_name());
                 self.autoscalers.entry(key).or_default().push(autoscaler);
@@ -218,11 +225,16 @@ impl<'b> Bundle<'b> {
         );
         let pod_monitors = SelectorIndex::new(self.monitors(&POD_MONITORS));
         let service_monitors = SelectorIndex::new(self.monitors(&SERVICE_MONITORS));
+        let has_untainted_gpu_node = self.of_kind("Node").any(|node| {
+            node.root.path("status.allocatable").get("nvidia.com/gpu").exists()
+                && node.spec().get("taints").is_empty()
+        });
         self.services = services;
         self.budgets = budgets;
         self.policies = policies;
         self.pod_monitors = pod_monitors;
         self.service_monitors = service_monitors;
+        self.has_untainted_gpu_node = has_untainted_gpu_node;
     }
 
     /// Monitors of some kinds, with the namespace in which they select; those that choose several
@@ -268,6 +280,26 @@ impl<'b> Bundle<'b> {
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Object<'b>> {
         let found = self.by_kind.get(kind).map(Vec::as_slice).unwrap_or_default();
         found.iter().filter_map(|&index| self.objects.get(index))
+    }
+
+    /// Objects of a kind that may be in a namespace: those in it, and those that name none. For a
+    /// namespace that is not known, a few hundred of all.
+    #[must_use]
+    pub fn in_namespace(&self, kind: &str, namespace: &str) -> Vec<&Object<'b>> {
+        let place = |namespace| self.by_namespace.get(&(kind, namespace));
+        let (own, unset) = if namespace.is_empty() {
+            (self.by_kind.get(kind), None)
+        } else {
+            (place(namespace), place(""))
+        };
+        let indexes = own.into_iter().chain(unset).flatten().take(MOST_ANSWERS);
+        indexes.filter_map(|&index| self.objects.get(index)).collect()
+    }
+
+    /// Whether a Node of the bundle has GPUs and no taint, so that pods need no toleration.
+    #[must_use]
+    pub fn has_untainted_gpu_node(&self) -> bool {
+        self.has_untainted_gpu_node
     }
 
     /// The object of a kind and name that `from` means; `namespace` is empty for objects without,

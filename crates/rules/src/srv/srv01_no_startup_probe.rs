@@ -3,6 +3,8 @@ use crate::model::{Container, Pod};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 
+use super::load_time;
+
 rule! {
     /// Liveness probe without a startup probe on a model server
     ///
@@ -65,17 +67,12 @@ const PATIENT: i64 = 300;
 
 fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
     let liveness = container.probe("livenessProbe");
-    if !pod.serves() || container.init || !liveness.is_map() || !is_server(pod, container) {
+    // A runtime or an operator may add the startup probe.
+    if !pod.complete || !liveness.is_map() || !load_time::is_server(pod, container) {
         return;
     }
-    if container.probe("startupProbe").is_set() {
-        return;
-    }
-    let seconds = |key: &str, default: i64| liveness.get(key).int().unwrap_or(default);
-    let budget = seconds("initialDelaySeconds", 0).saturating_add(
-        seconds("periodSeconds", 10).saturating_mul(seconds("failureThreshold", 3)),
-    );
-    if budget >= PATIENT {
+    let budget = load_time::budget(liveness);
+    if container.probe("startupProbe").is_set() || budget >= PATIENT {
         return;
     }
     report
@@ -86,12 +83,4 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
             ),
         )
         .fix("add a startupProbe on the same endpoint, with failureThreshold times periodSeconds above the longest load");
-}
-
-/// The container that serves the model: one whose software shows it, or the one with the GPU.
-fn is_server(pod: &Pod<'_>, container: &Container<'_>) -> bool {
-    match pod.server() {
-        Some(server) => server.node == container.node,
-        None => container.has_accelerator(),
-    }
 }

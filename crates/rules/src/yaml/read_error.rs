@@ -82,7 +82,13 @@ impl ReadError {
                 "render it first, and check what comes out",
             ),
         };
-        Self::at(file, span, message.to_owned(), help)
+        // The reader stumbles somewhere behind the first brace.
+        let read = Span { start: 0, end: span.start + 1 };
+        let read = file.slice(read).rsplit('\n').next().unwrap_or_default();
+        let behind = ["{{", "{%"].iter().filter_map(|it| read.rfind(it)).max();
+        let back = behind.map_or(0, |at| read.len() - 1 - at);
+        let start = span.start.saturating_sub(u32::try_from(back).unwrap_or_default());
+        Self::at(file, Span { start, ..span }, message.to_owned(), help)
     }
 }
 

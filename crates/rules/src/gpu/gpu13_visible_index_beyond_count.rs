@@ -1,0 +1,113 @@
+use crate::context::Context;
+use crate::model::{Container, Pod};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+
+rule! {
+    /// CUDA_VISIBLE_DEVICES beyond the GPUs granted
+    ///
+    /// ## What it does
+    /// Compares indexes in `CUDA_VISIBLE_DEVICES`, as a variable or in front of a command, with the
+    /// number of GPUs that the container asks for.
+    ///
+    /// ## Why it matters
+    /// Inside a container GPUs are numbered from 0, whatever they are on the node. CUDA stops at the
+    /// first index that is not there, so the process sees fewer GPUs, or none: "no CUDA-capable device
+    /// is detected".
+    ///
+    /// ## How to fix it
+    /// Remove the variable, or number the GPUs from 0.
+    GPU13, Error,
+    evidence: "NVIDIA CUDA C++ programming guide, CUDA environment variables: devices behind an invalid index are invisible",
+    check: Check::Container(check),
+    examples: [
+        Example::bad("index 1 of one GPU", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      env:
+        - name: CUDA_VISIBLE_DEVICES
+          value: \"0,1\"
+      resources: {limits: {nvidia.com/gpu: 1}}
+", &[10]),
+        Example::bad("in a script", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      command: [sh, -c]
+      args:
+        - |
+          CUDA_VISIBLE_DEVICES=2 python train.py
+      resources: {limits: {nvidia.com/gpu: 2}}
+", &[11]),
+        Example::good("indexes that are there", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      env:
+        - name: CUDA_VISIBLE_DEVICES
+          value: \"0,1\"
+      resources: {limits: {nvidia.com/gpu: 2}}
+"),
+        Example::good("no device on purpose", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      env:
+        - name: CUDA_VISIBLE_DEVICES
+          value: \"\"
+      resources: {limits: {cpu: 2}}
+"),
+    ],
+}
+
+fn check(_: &Context<'_>, _: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
+    // Claims and host devices may grant more than the limits say.
+    let granted = container.gpus();
+    if granted == 0 || !container.resources().get("claims").is_empty() {
+        return;
+    }
+    let mut tell = |node, span, value: &str| {
+        let Some(highest) = highest_index(value).filter(|index| *index >= granted) else { return };
+        let last = granted - 1;
+        report
+            .at_span(
+                node,
+                span,
+                format!(
+                    "no CUDA device {highest} is there: the container is given {granted}, numbered from 0 to {last}, so the process sees fewer devices than it expects, or none"
+                ),
+            )
+            .fix("remove `CUDA_VISIBLE_DEVICES`: the container sees its own devices only");
+    };
+    if let Some(env) = container.env("CUDA_VISIBLE_DEVICES") {
+        tell(env.value, env.value.place(), env.value.str());
+    }
+    for word in &container.words {
+        if let Some(value) = word.text.strip_prefix("CUDA_VISIBLE_DEVICES=") {
+            tell(word.node, word.node.find(&word.text), value);
+        }
+    }
+}
+
+/// The highest of a list of numbers; `None` if it holds anything else (UUIDs, MIG devices).
+fn highest_index(value: &str) -> Option<i64> {
+    let numbers: Option<Vec<i64>> = value.split(',').map(|part| part.trim().parse().ok()).collect();
+    numbers?.into_iter().max()
+}

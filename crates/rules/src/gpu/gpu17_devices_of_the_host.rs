@@ -1,0 +1,108 @@
+use crate::context::Context;
+use crate::model::{Manager, Pod, Purpose};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+
+rule! {
+    /// GPUs taken from the host
+    ///
+    /// ## What it does
+    /// Looks for containers that reach GPUs past the device plugin: volumes of `/dev/nvidia*`, and
+    /// privileged containers that ask for a GPU or run ML software. Cluster components are left out.
+    ///
+    /// ## Why it matters
+    /// The scheduler does not know of GPUs that are taken this way, and gives them to others as well.
+    /// A privileged container sees every GPU of its node, whatever it asked for, and can do all that
+    /// root can.
+    ///
+    /// ## How to fix it
+    /// Ask for GPUs in limits, and drop `privileged`. For InfiniBand or EFA ask for the device and add
+    /// the capability `IPC_LOCK`.
+    GPU17, Warning,
+    evidence: "kubernetes/website, docs/concepts/extend-kubernetes/device-plugins; NVIDIA/k8s-device-plugin README; judgement",
+    check: Check::Pod(check),
+    examples: [
+        Example::bad("device files of the host", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      volumeMounts: [{name: d, mountPath: /dev/nvidia0}]
+  volumes:
+    - name: d
+      hostPath: {path: /dev/nvidia0}
+", &[11]),
+        Example::bad("privileged with a GPU", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      securityContext:
+        privileged: true
+      resources: {limits: {nvidia.com/gpu: 1}}
+", &[9]),
+        Example::good("a plain request", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 1}}
+"),
+        Example::good("privileged and nothing to do with GPUs", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      securityContext: {privileged: true}
+"),
+    ],
+}
+
+fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
+    if pod.purpose == Purpose::System || pod.manager == Manager::DaemonSet {
+        return;
+    }
+    for volume in pod.volumes() {
+        let path = volume.node.path("hostPath.path");
+        if path.str().starts_with("/dev/nvidia") {
+            report
+                .at(
+                    path,
+                    format!(
+                        "the scheduler gives this GPU to others as well: `{}` is taken from the host past the device plugin",
+                        path.str()
+                    ),
+                )
+                .fix("remove the volume and ask for `nvidia.com/gpu` in limits");
+        }
+    }
+    for container in pod.main_containers() {
+        let privileged = container.node.path("securityContext.privileged");
+        if privileged.bool() != Some(true) {
+            continue;
+        }
+        let with_devices = container.devices.iter().any(|device| device.is_gpu());
+        let by_hand = container.env("NVIDIA_VISIBLE_DEVICES").is_some();
+        if !with_devices && !by_hand {
+            continue;
+        }
+        report
+            .at(
+                privileged,
+                "a privileged container sees every GPU of its node, also those that were given to others",
+            )
+            .fix("remove `privileged`; for RDMA ask for its device and add the capability IPC_LOCK");
+    }
+}

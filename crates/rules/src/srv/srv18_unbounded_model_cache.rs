@@ -1,0 +1,112 @@
+use super::load_time;
+use crate::context::Context;
+use crate::model::{Container, Pod};
+use crate::report::Report;
+use crate::rule::{Check, Example, rule};
+
+rule! {
+    /// Model cache that may fill the node's disk
+    ///
+    /// ## What it does
+    /// Looks for `emptyDir` volumes without `sizeLimit` in which a server keeps downloaded weights,
+    /// where the container has no request or limit for `ephemeral-storage`.
+    ///
+    /// ## Why it matters
+    /// Tens of gigabytes land on the node's disk, and the scheduler knows nothing of them. When the
+    /// disk runs short the kubelet evicts pods, this one first, and the download starts over on the
+    /// next node.
+    ///
+    /// ## How to fix it
+    /// Set `sizeLimit` on the volume and request `ephemeral-storage` of the size of the weights.
+    SRV18, Warning,
+    evidence: "kubernetes/website, docs/concepts/configuration/manage-resources-containers, local ephemeral storage",
+    check: Check::Container(check),
+    examples: [
+        Example::bad("no limit", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      volumeMounts:
+        - {name: cache, mountPath: /root/.cache/huggingface}
+  volumes:
+    - name: cache
+      emptyDir: {}
+", &[12]),
+        Example::good("a limit", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      volumeMounts:
+        - {name: cache, mountPath: /root/.cache/huggingface}
+  volumes:
+    - name: cache
+      emptyDir: {sizeLimit: 50Gi}
+"),
+        Example::good("a request", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      resources: {requests: {ephemeral-storage: 50Gi}}
+      volumeMounts:
+        - {name: cache, mountPath: /root/.cache/huggingface}
+  volumes:
+    - name: cache
+      emptyDir: {}
+"),
+    ],
+}
+
+fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
+    if !pod.complete || !load_time::is_server(pod, container) {
+        return;
+    }
+    // A download in an init container lands in the same volume.
+    let bounded =
+        pod.containers.iter().any(|container| container.request("ephemeral-storage").is_some());
+    if bounded {
+        return;
+    }
+    for mount in container.node.get("volumeMounts").items() {
+        let path = mount.get("mountPath").str();
+        let Some(volume) = pod.volume(mount.get("name").str()) else { continue };
+        let empty = volume.node.get("emptyDir");
+        let is_disk = empty.exists() && !empty.get("medium").is("Memory");
+        if !is_disk || empty.get("sizeLimit").is_set() || !holds_weights(container, path) {
+            continue;
+        }
+        report
+            .at(
+                empty,
+                format!("the pod is evicted when the weights in `{path}` fill the node's disk: neither the volume nor the container says how much they need"),
+            )
+            .fix("set sizeLimit, and request ephemeral-storage of the size of the weights");
+    }
+}
+
+/// Whether a folder is where a server keeps what it downloads.
+fn holds_weights(container: &Container<'_>, path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let named = ["huggingface", "/models", "/model", "/.cache", "/hub", "modelscope"];
+    let by_name = named.iter().any(|word| lower.contains(word));
+    let by_variable = ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"]
+        .iter()
+        .filter_map(|name| container.env_value(name))
+        .any(|value| value.trim_end_matches('/') == path.trim_end_matches('/'));
+    let by_flag = container
+        .flag(&["--download-dir"])
+        .and_then(|flag| flag.value)
+        .is_some_and(|value| value.trim_end_matches('/') == path.trim_end_matches('/'));
+    by_name || by_variable || by_flag
+}

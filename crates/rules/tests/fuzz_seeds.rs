@@ -1,0 +1,9 @@
+//! The fuzz target of the linter, on changed copies of its seeds.
+
+#[path = "../../../fuzz/mutate.rs"]
+mod mutate;
+
+#[test]
+fn lint() {
+    mutate::run("lint", |data| trainyard_rules::fuzzing::lint(data));
+}
