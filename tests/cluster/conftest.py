@@ -86,7 +86,7 @@ def cluster():
     cluster = Cluster(os.environ.get("TRAINYARD_TEST_CLUSTER", "tests"))
     # Building takes minutes where the cache is empty.
     cluster.xtask(
-        "up", "--replace", "--netpol", "--agnhost",
+        "up", "--replace", "--netpol", "--agnhost", "--audit",
         "--gpus", "node-1=1", "--gpus", "node-2=1,shared=4",
         timeout=2700,
     )

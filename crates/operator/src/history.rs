@@ -51,13 +51,13 @@ pub(crate) async fn keep(
         Some(earlier) => {
             let kept = calls.renumber_release(key, &earlier.name, newest.saturating_add(1)).await?;
             metrics.wrote("ControllerRevision", "patch");
-            world.put_release(key.clone(), &kept, 0);
+            world.settle_release(key, &kept);
         }
         None => {
             let release = release(key, service, revision, newest.saturating_add(1));
             if let Some(kept) = calls.create_release(key, &release).await? {
                 metrics.wrote("ControllerRevision", "create");
-                world.put_release(key.clone(), &kept, 0);
+                world.settle_release(key, &kept);
             }
         }
     }

@@ -58,6 +58,7 @@ struct Look {
 /// Safe to stop at any await and to run again: each write is a whole object or guarded by a version
 /// or uid, and nothing is remembered that cannot be seen again.
 pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, CallError> {
+    let _visit = ctx.world.visit(key);
     let Some(entry) = ctx.world.entry(key) else {
         ctx.looks.forget(key);
         return Ok(Ended::Settled);
@@ -174,7 +175,7 @@ async fn apply_all(
         let kind = kinds::owned(child.kind).kind;
         ctx.metrics.wrote(kind, "delete");
         tracing::info!(kind, name = &*child.name, "deleted what is not wanted any more");
-        ctx.world.remove(key, Source::Children(child.kind), &child.name);
+        ctx.world.remove(key, Source::Children(child.kind), &child.name, child.resource_version);
     }
     Ok(problem)
 }
@@ -332,8 +333,7 @@ async fn tell(
             let mut written = written;
             written.metadata.managed_fields = None;
             written.metadata.annotations = None;
-            let guarded = kube_client::core::DeserializeGuard(Ok(written));
-            ctx.world.put_service(key.clone(), guarded, 0);
+            ctx.world.settle_service(key, written);
             Ok(())
         }
         Err(CallError::Gone { .. }) => Ok(()),

@@ -4,6 +4,7 @@ use kube_client::client::ClientBuilder;
 use kube_client::config::{KubeConfigOptions, KubeconfigError};
 use kube_client::{Client, Config};
 
+use super::patience::Patience;
 use super::throttle::{RequestCounts, Throttle};
 use crate::settings::RequestRate;
 
@@ -20,7 +21,7 @@ pub enum ClientError {
     Client { address: String, source: Box<kube_client::Error> },
 }
 
-/// A client that keeps to a rate, and its counters.
+/// A client that keeps to a rate and does not wait for ever, and its counters.
 ///
 /// With a context, that of the kubeconfig; without one, the kubeconfig's current context, or the
 /// service account of the pod.
@@ -28,7 +29,7 @@ pub async fn client(
     context: Option<&str>,
     rate: RequestRate,
 ) -> Result<CountedClient, ClientError> {
-    let mut config = match context {
+    let config = match context {
         Some(context) => {
             let options =
                 KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
@@ -41,6 +42,14 @@ pub async fn client(
             .await
             .map_err(|source| ClientError::NoCluster { source: Box::new(source) })?,
     };
+    with_config(config, rate)
+}
+
+/// A client of the cluster that a configuration names.
+pub(super) fn with_config(
+    mut config: Config,
+    rate: RequestRate,
+) -> Result<CountedClient, ClientError> {
     // A worker that sleeps on a busy server does nothing else; the queue has its own back-off.
     config.default_retry = false;
     let address = config.cluster_url.to_string();
@@ -48,7 +57,9 @@ pub async fn client(
         |source| ClientError::Client { address: address.clone(), source: Box::new(source) };
     let counts = RequestCounts::default();
     let builder = ClientBuilder::try_from(config).map_err(failed)?;
-    let client = builder.with_layer(&Throttle::new(rate, counts.clone())).build();
+    // Outside, so that the wait for a turn is not taken for the server's.
+    let throttle = Throttle::new(rate, counts.clone());
+    let client = builder.with_layer(&Patience).with_layer(&throttle).build();
     Ok(CountedClient { client, counts })
 }
 

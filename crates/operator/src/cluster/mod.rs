@@ -4,6 +4,7 @@ mod calls;
 mod client;
 mod discover;
 mod failure;
+mod patience;
 mod throttle;
 
 pub(crate) use calls::Calls;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube_client::core::error_boundary::InvalidObject;
 use trainyard_api::ModelService;
 
 use super::child::Child;
+use super::meta;
 use crate::kinds::KindIndex;
 use crate::pods::PodFacts;
 
@@ -43,6 +45,21 @@ pub(crate) struct Release {
     /// The uid of the service that controls it.
     pub(crate) owner: Option<Box<str>>,
     pub(super) epoch: u32,
+}
+
+impl Release {
+    /// Reads a kept revision of a service.
+    pub(super) fn of(service: &str, kept: &ControllerRevision) -> Self {
+        let metadata = &kept.metadata;
+        Self {
+            name: metadata.name.as_deref().unwrap_or_default().into(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            resource_version: meta::resource_version(metadata),
+            number: kept.revision,
+            owner: meta::owner_uid(metadata, service),
+            epoch: 0,
+        }
+    }
 }
 
 impl Entry {
