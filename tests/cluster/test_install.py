@@ -123,7 +123,7 @@ def under_load(cluster, what):
         yield
     finally:
         counted, _ = process.communicate("", timeout=120)
-    counted = json.loads(counted)
+    counted = json.loads(counted.splitlines()[-1])
     print(f"{what}: {counted['answered']} answered, {counted['lost']} lost")
     assert counted["lost"] == 0, (what, counted["failures"])
     assert counted["answered"] > 0, what

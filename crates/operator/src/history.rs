@@ -32,7 +32,8 @@ const FIELDS: [&str; 4] = ["model", "runtime", "resources", "batching"];
 /// How often a rollback is tried when the service changes under it.
 const TRIES: u32 = 5;
 
-/// Keeps the revision that a service asks for, as the newest, and lets go of the oldest.
+/// Keeps the revision that a service asks for, as the newest, and lets go of the oldest; not of those
+/// in use.
 pub(crate) async fn keep(
     calls: &Calls,
     world: &World,
@@ -40,6 +41,7 @@ pub(crate) async fn keep(
     key: &ServiceKey,
     (service, entry): (&ModelService, &Entry),
     revision: &str,
+    in_use: &[String],
 ) -> Result<(), CallError> {
     let uid = service.metadata.uid.as_deref().unwrap_or_default();
     let mut ours: Vec<&Release> =
@@ -62,7 +64,7 @@ pub(crate) async fn keep(
         }
     }
     let old = ours.iter().filter(|release| *release.name != *revision).skip(KEPT);
-    for release in old {
+    for release in old.filter(|release| !in_use.iter().any(|name| **name == *release.name)) {
         calls.delete_release(key, &release.name, &release.uid).await?;
         metrics.wrote("ControllerRevision", "delete");
     }
@@ -87,6 +89,32 @@ fn release(
         },
         data: Some(RawExtension(content(&spec))),
         revision: number,
+    }
+}
+
+/// What the revision that a service asks for consists of.
+pub(crate) fn content_of(service: &ModelService) -> Value {
+    content(&serde_json::to_value(&service.spec).unwrap_or_default())
+}
+
+/// The service as it would be with the content of another revision, and all else as it is.
+pub(crate) fn with_content(service: &ModelService, content: &Value) -> Result<ModelService, String> {
+    let mut spec = serde_json::to_value(&service.spec).map_err(|error| error.to_string())?;
+    write_content(&mut spec, content);
+    let spec = serde_json::from_value(spec).map_err(|error| error.to_string())?;
+    Ok(ModelService { spec, ..service.clone() })
+}
+
+fn write_content(spec: &mut Value, content: &Value) {
+    for field in FIELDS {
+        match content.get(field) {
+            Some(value) => spec[field] = value.clone(),
+            None => {
+                if let Some(spec) = spec.as_object_mut() {
+                    spec.remove(field);
+                }
+            }
+        }
     }
 }
 
@@ -155,16 +183,7 @@ pub async fn rollback(
             })
             .collect();
         let (name, content) = choose(service, &content(&found.data["spec"]), ours, to)?;
-        for field in FIELDS {
-            match content.get(field) {
-                Some(value) => found.data["spec"][field] = value.clone(),
-                None => {
-                    if let Some(spec) = found.data["spec"].as_object_mut() {
-                        spec.remove(field);
-                    }
-                }
-            }
-        }
+        write_content(&mut found.data["spec"], &content);
         let params =
             PostParams { field_manager: Some(ROLLBACK_MANAGER.into()), ..PostParams::default() };
         // With the resource version that was read: who changed it in the meantime is not undone.

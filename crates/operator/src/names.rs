@@ -21,6 +21,13 @@ pub(crate) const MANAGED_BY: &str = "trainyard";
 /// The service that an object belongs to.
 pub(crate) const SERVICE_LABEL: &str = "trainyard.dev/service";
 
+/// Which of a service's Deployments a pod is of.
+pub(crate) const TRACK_LABEL: &str = trainyard_plan::kubernetes::TRACK;
+pub(crate) const CANDIDATE: &str = "candidate";
+
+/// What the candidate's objects have behind the service's name.
+pub(crate) const CANDIDATE_SUFFIX: &str = "-candidate";
+
 /// The revision that a pod runs.
 pub(crate) const REVISION_LABEL: &str = "trainyard.dev/revision";
 
@@ -34,3 +41,7 @@ pub(crate) const LEASE: &str = "trainyard-operator";
 
 /// What the gateway of an installation is called: its Deployment, its Service, its account.
 pub(crate) const GATEWAY: &str = "trainyard-gateway";
+
+/// The Service at which the operator finds the gateways' reports, and its port's name.
+pub(crate) const GATEWAY_REPORT: &str = "trainyard-gateway-report";
+pub(crate) const REPORT_PORT_NAME: &str = "report";

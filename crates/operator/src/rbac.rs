@@ -67,12 +67,34 @@ pub fn own_rules(lease: &str) -> Vec<Rule> {
     ]
 }
 
+/// What is needed in the gateway's namespace.
+pub fn gateway_namespace_rules() -> Vec<Rule> {
+    vec![Rule {
+        group: "discovery.k8s.io",
+        resource: "endpointslices",
+        verbs: &["list", "watch"],
+        why: "the gateways, whose figures decide on replicas and rollouts",
+        names: Vec::new(),
+    }]
+}
+
 /// The objects that give these rights to a service account of `namespace`.
-pub fn manifests(scope: &Scope, namespace: &str, account: &str, lease: &str) -> Vec<Value> {
+pub fn manifests(
+    scope: &Scope,
+    namespace: &str,
+    account: &str,
+    lease: &str,
+    gateway: Option<&str>,
+) -> Vec<Value> {
     let mut objects = scoped(scope, "trainyard-operator", &rules(), (namespace, account));
     let own = "trainyard-operator-election";
     objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
     objects.push(binding("Role", own, Some(namespace), (namespace, account)));
+    if gateway.is_some() {
+        let name = "trainyard-operator-figures";
+        objects.push(role("Role", name, gateway, &gateway_namespace_rules()));
+        objects.push(binding("Role", name, gateway, (namespace, account)));
+    }
     objects
 }
 
@@ -158,7 +180,8 @@ mod tests {
 
     #[test]
     fn no_wildcards_no_secrets_and_no_rights_over_rights() {
-        for rule in rules().into_iter().chain(own_rules("l")) {
+        let all = [rules(), own_rules("l"), gateway_namespace_rules()].concat();
+        for rule in all {
             let words = [&[rule.group, rule.resource], rule.verbs].concat();
             assert!(!words.contains(&"*"), "{rule:?}");
             assert!(
@@ -175,7 +198,7 @@ mod tests {
     fn a_list_of_namespaces_needs_nothing_in_the_cluster() {
         let scope = Scope::Namespaces(vec!["a".into(), "b".into()]);
         let kinds = |scope: &Scope| -> Vec<String> {
-            let all = manifests(scope, "trainyard", "operator", "l");
+            let all = manifests(scope, "trainyard", "operator", "l", None);
             let show = |o: &Value| {
                 format!(
                     "{} {}",

@@ -11,7 +11,8 @@ use trainyard_api::model_service::ModelServiceStatus;
 
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain};
-use crate::desired::{Desired, Wanted, desire};
+use crate::desired::{self, Desired, Wanted, desire};
+use crate::figures::Loads;
 use crate::history;
 use crate::key::ServiceKey;
 use crate::kinds;
@@ -19,6 +20,8 @@ use crate::metrics::Metrics;
 use crate::names::MANAGED_BY_LABEL;
 use crate::pods::{PodFacts, Reason, Trouble, of_event};
 use crate::queue::Ended;
+use crate::rollout::{Contents, Course, sooner, steer};
+use crate::scale::Scalers;
 use crate::settings::Cluster;
 use crate::status::{News, Problem, Seen, decide, news, stalled_only};
 use crate::world::{Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid};
@@ -39,6 +42,18 @@ pub(crate) struct Ctx {
     pub(crate) announcer: Announcer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) looks: Looks,
+    pub(crate) loads: Arc<Loads>,
+    pub(crate) scalers: Arc<Scalers>,
+    pub(crate) contents: Contents,
+}
+
+impl Ctx {
+    /// A service is gone, or going.
+    fn forget(&self, key: &ServiceKey) {
+        self.looks.forget(key);
+        self.scalers.forget(key);
+        self.contents.forget(key);
+    }
 }
 
 /// What warnings said about pods that are not ready, and when to read them again.
@@ -60,16 +75,19 @@ struct Look {
 pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, CallError> {
     let _visit = ctx.world.visit(key);
     let Some(entry) = ctx.world.entry(key) else {
-        ctx.looks.forget(key);
+        ctx.forget(key);
         return Ok(Ended::Settled);
     };
     let Some(Resource { content, .. }) = &entry.resource else {
         // Its objects go with it: the cluster's garbage collector follows their owner references.
-        ctx.looks.forget(key);
+        ctx.forget(key);
         return Ok(Ended::Settled);
     };
     match content {
-        Ok(service) if service.metadata.deletion_timestamp.is_some() => Ok(Ended::Settled),
+        Ok(service) if service.metadata.deletion_timestamp.is_some() => {
+            ctx.forget(key);
+            Ok(Ended::Settled)
+        }
         Ok(service) => bring_about(ctx, key, service, &entry).await,
         Err(invalid) => tell_unreadable(ctx, key, &invalid.error).await,
     }
@@ -81,9 +99,12 @@ async fn bring_about(
     service: &Arc<ModelService>,
     entry: &Entry,
 ) -> Result<Ended, CallError> {
-    let desired = desire(key, service, &ctx.cluster);
-    let (problem, applied) = match &desired {
-        Ok(desired) => match apply_all(ctx, key, (service, entry), desired).await {
+    let charted = chart(ctx, key, service, entry).await?;
+    if let Ok((course, _)) = &charted {
+        write_down(ctx, key, service, course).await?;
+    }
+    let (problem, applied) = match &charted {
+        Ok((course, desired)) => match apply_all(ctx, key, (service, entry), desired, &course.in_use).await {
             Ok(found) => (found, Ok(())),
             Err(CallError::Gone { what }) => {
                 tracing::debug!(what, "nothing to reconcile any more");
@@ -101,23 +122,67 @@ async fn bring_about(
     };
     // What was applied just now is seen already.
     let entry = ctx.world.entry(key).unwrap_or_default();
-    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await;
+    let service = readable(&entry).unwrap_or_else(|| service.clone());
+    let (course, desired) = charted.ok().unzip();
+    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref()).await;
     let is_taken = problem.as_ref().is_some_and(|found| found.reason == Reason::NameConflict);
-    let status = status(service, &entry, desired.as_ref().ok(), problem, &look, key);
-    tell(ctx, key, service, status).await?;
+    let status = status(&service, &entry, (course.as_ref(), desired.as_ref()), problem, &look, key);
+    tell(ctx, key, &service, status).await?;
     applied?;
+    if let Some(news) = course.as_ref().and_then(|course| course.scaled.clone()) {
+        ctx.announcer.announce(key, service.metadata.uid.as_deref().unwrap_or_default(), news);
+    }
     // No watch tells what happens to objects of others.
     let again_in = if is_taken { Some(NAME_CONFLICT_PAUSE) } else { look.again_in };
-    Ok(match again_in {
+    Ok(match sooner(again_in, course.and_then(|course| course.again_in)) {
         Some(delay) => Ended::LookAgain(delay),
         None => Ended::Settled,
     })
 }
 
+/// What should be; or why that cannot be said.
+async fn chart(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    service: &ModelService,
+    entry: &Entry,
+) -> Result<Result<(Course, Desired), Problem>, CallError> {
+    let plan = match desired::plan(key, service, &ctx.cluster) {
+        Ok(plan) => plan,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let course = match steer(ctx, key, service, entry, &plan).await? {
+        Ok(course) => course,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let desired = desire(key, service, &ctx.cluster, &plan, &course);
+    Ok(desired.map(|desired| (course, desired)))
+}
+
+/// Writes down what was decided before it is done: a later operator goes on from there, and the
+/// gateways go by it.
+async fn write_down(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    service: &ModelService,
+    course: &Course,
+) -> Result<(), CallError> {
+    let before = service.status.clone().unwrap_or_default();
+    if before.rollout == course.rollout {
+        return Ok(());
+    }
+    let status = ModelServiceStatus { rollout: course.rollout.clone(), ..before };
+    tell(ctx, key, service, status).await
+}
+
+fn readable(entry: &Entry) -> Option<Arc<ModelService>> {
+    entry.resource.as_ref()?.content.as_ref().ok().cloned()
+}
+
 fn status(
     service: &ModelService,
     entry: &Entry,
-    desired: Option<&Desired>,
+    (course, desired): (Option<&Course>, Option<&Desired>),
     problem: Option<Problem>,
     look: &Looked,
     key: &ServiceKey,
@@ -133,6 +198,12 @@ fn status(
         pods: entry.pods().collect(),
         from_events: look.said.as_ref(),
         not_in_effect: desired.map(|desired| desired.not_in_effect.clone()).unwrap_or_default(),
+        rollout: match course {
+            Some(course) => course.rollout.as_ref(),
+            // Gateways go on by it.
+            None => service.status.as_ref().and_then(|status| status.rollout.as_ref()),
+        },
+        is_stopped: desired::is_stopped(service),
         url: desired.and_then(|desired| desired.url.clone()),
         selector: desired.and_then(|desired| desired.selector.clone()),
         before: service.status.as_ref(),
@@ -147,19 +218,13 @@ async fn apply_all(
     key: &ServiceKey,
     (service, entry): (&ModelService, &Entry),
     desired: &Desired,
+    in_use: &[String],
 ) -> Result<Option<Problem>, CallError> {
-    let held_back = held_back(entry, desired, key);
-    if held_back.is_none() {
-        let of = (service, entry);
-        history::keep(&ctx.calls, &ctx.world, &ctx.metrics, key, of, &desired.revision).await?;
-    }
+    let (of, revision) = ((service, entry), &desired.revision);
+    history::keep(&ctx.calls, &ctx.world, &ctx.metrics, key, of, revision, in_use).await?;
     let uid = service.metadata.uid.as_deref().unwrap_or_default();
-    let mut problem = held_back.clone();
+    let mut problem = None;
     for wanted in &desired.objects {
-        let is_deployment = kinds::owned(wanted.kind).kind == "Deployment";
-        if held_back.is_some() && is_deployment {
-            continue;
-        }
         if let Some(conflict) = ensure(ctx, key, uid, wanted).await? {
             problem.get_or_insert(conflict);
         }
@@ -178,23 +243,6 @@ async fn apply_all(
         ctx.world.remove(key, Source::Children(child.kind), &child.name, child.resource_version);
     }
     Ok(problem)
-}
-
-/// A change of revision that this operator must not roll out: nobody would judge the candidate.
-fn held_back(entry: &Entry, desired: &Desired, key: &ServiceKey) -> Option<Problem> {
-    if desired.is_rolling {
-        return None;
-    }
-    let kind = kinds::index_of("apps/v1", "Deployment")?;
-    let deployment = entry.child(kind, &key.name)?.deployment.as_deref()?;
-    if deployment.revision.is_empty() || *deployment.revision == *desired.revision {
-        return None;
-    }
-    let message = format!(
-        "`spec.rollout.strategy` is not rolled out in clusters yet, so that revision `{}` stays; set it to `rolling` to replace it by `{}` replica by replica",
-        deployment.revision, desired.revision
-    );
-    Some(Problem { reason: Reason::StrategyNotSupported, message })
 }
 
 /// Applies an object if it is not as wanted. A problem means that it is somebody else's.

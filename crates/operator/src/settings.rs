@@ -41,6 +41,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Services that are reconciled at once.
     pub workers: usize,
+    /// Requests are averaged over this to decide how many replicas there are; at least 3 s.
+    pub scaling_window: Duration,
     pub election: Election,
 }
 

@@ -127,7 +127,13 @@ impl FromStr for KubernetesVersion {
 
 /// The two parts of `NAMESPACE/NAME`.
 #[derive(Clone)]
-struct Parent(ParentGateway);
+pub(super) struct Parent(ParentGateway);
+
+impl From<Parent> for ParentGateway {
+    fn from(parent: Parent) -> Self {
+        parent.0
+    }
+}
 
 impl FromStr for Parent {
     type Err = String;

@@ -34,6 +34,9 @@ pub(crate) struct Install {
     /// A further argument of the operator, such as --operator-arg=--profile=eks; may be repeated
     #[arg(long = "operator-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     operator_args: Vec<String>,
+    /// A Gateway of the Gateway API that should route to Trainyard's gateway
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    route: Option<super::cluster_args::Parent>,
     /// Print the objects, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -86,6 +89,7 @@ impl Install {
             operator_args: self.operator_args.clone(),
             operators: self.operators,
             gateways: self.gateways,
+            route: self.route.clone().map(Into::into),
         };
         if self.dry_run {
             let crd = serde_json::to_value(trainyard_api::crd()).into_diagnostic()?;
@@ -123,6 +127,7 @@ impl Uninstall {
             operator_args: Vec::new(),
             operators: 0,
             gateways: 0,
+            route: None,
         };
         let removed = async {
             let client = self.place.client().await?.client;

@@ -182,6 +182,19 @@ impl Calls {
         within(what, self.releases(key).patch(name, &params, &body)).await
     }
 
+    /// What a kept revision consists of; none if it is not kept.
+    pub(crate) async fn release_content(
+        &self,
+        key: &ServiceKey,
+        name: &str,
+    ) -> Result<Option<Value>, CallError> {
+        // A list needs no right that watches do not need.
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let what = format!("read the revision {name} of the ModelService {key}");
+        let found = within(what, self.releases(key).list(&params)).await?;
+        Ok(found.items.into_iter().next().and_then(|release| release.data).map(|data| data.0))
+    }
+
     pub(crate) async fn delete_release(
         &self,
         key: &ServiceKey,

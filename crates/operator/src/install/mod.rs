@@ -11,6 +11,7 @@ use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube_client::{Api, Client};
 use serde_json::Value;
 use tokio::time::Instant;
+use trainyard_plan::kubernetes::ParentGateway;
 
 use crate::names::GATEWAY;
 
@@ -121,7 +122,11 @@ pub async fn uninstall(
     mut tell: impl FnMut(&Done),
 ) -> Result<(), InstallError> {
     // Pods before the rights that they need to end well.
-    for object in installation.objects().iter().rev() {
+    let mut objects = installation.objects();
+    // It may have been made by an installation with other flags.
+    let any = ParentGateway { namespace: String::new(), name: String::new() };
+    objects.push(installation.http_route(&any));
+    for object in objects.iter().rev() {
         let named = Named::of(object);
         let what = format!("delete {}", named.shown());
         match named.api(client).delete(&named.name, &DeleteParams::foreground()).await {
