@@ -14,16 +14,21 @@ from conftest import AGNHOST, ROOT, XTASK
 from test_install import BODY, HOME, INFER, gateway, trainyard
 
 SCRIPT = pathlib.Path(__file__).parent / "under_load.py"
-GATEWAY_API = ROOT / "tests/cluster/build/gateway-api"
-# Demand is averaged over a minute in real life.
-WINDOW = "10s"
+# Pins the version whose definitions are applied.
+GATEWAY_API = ROOT / "tests/cluster/gateway-api"
+OPERATOR = [
+    # Demand is averaged over a minute in real life.
+    "--operator-arg=--scaling-window=10s",
+    # The image has no `sleep` for the delay between leaving the endpoints and the end.
+    "--operator-arg=--kubernetes-version=1.30",
+]
 
 
 @pytest.fixture(scope="module")
 def installed(cluster, image):
     trainyard(
         cluster, "install", "--image", image, "--image-pull-policy", "IfNotPresent", "--timeout", "3m",
-        f"--operator-arg=--scaling-window={WINDOW}",
+        *OPERATOR,
     )
     yield
     trainyard(cluster, "uninstall", check=False)
@@ -108,10 +113,10 @@ def step(cluster, namespace, reason, weight):
 class Clients:
     """Clients that never pause, and what they have counted so far."""
 
-    def __init__(self, cluster, host, clients=64):
+    def __init__(self, cluster, host):
         self.process = subprocess.Popen(
             [XTASK, "cluster", "--name", cluster.name, "exec", "--", sys.executable, str(SCRIPT),
-             gateway(cluster), INFER, BODY, str(clients)],
+             gateway(cluster), INFER, BODY, host],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         self.lines = []
@@ -140,8 +145,8 @@ class Clients:
 
 
 @contextlib.contextmanager
-def load(cluster, namespace, clients=64):
-    running = Clients(cluster, f"iris.{namespace}", clients)
+def load(cluster, namespace):
+    running = Clients(cluster, f"iris.{namespace}")
     try:
         cluster.until("an answer", lambda: running.now["answered"] > 0, 60)
         yield running
@@ -265,7 +270,7 @@ def test_a_route_of_the_gateway_api(cluster, image, installed):
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.gateway.networking.k8s.io")
     trainyard(
         cluster, "install", "--image", image, "--image-pull-policy", "IfNotPresent", "--timeout", "3m",
-        f"--operator-arg=--scaling-window={WINDOW}", "--route", "infra/public",
+        *OPERATOR, "--route", "infra/public",
     )
     spec = cluster.get("-n", HOME, "httproute", "trainyard-gateway")["spec"]
     assert spec["parentRefs"][0]["name"] == "public" and spec["parentRefs"][0]["namespace"] == "infra"

@@ -12,11 +12,11 @@ class Load:
     `Connection: close`. Nothing is sent twice, so a request that is lost is counted.
     """
 
-    def __init__(self, address, path, body, right, clients=64):
+    def __init__(self, address, path, body, right, clients=64, host=None):
         self.host, port = address.rsplit(":", 1)
         self.port = int(port)
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {host or address}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         self.request = head.encode() + body

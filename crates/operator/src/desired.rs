@@ -74,8 +74,9 @@ pub(crate) fn desire(
     let owner = owner(service);
     let mut objects: Vec<Wanted> = Vec::new();
     for side in &course.sides {
-        let rendered = trainyard_plan::kubernetes::objects(&side.plan, side.track, &cluster.objects)
-            .map_err(|error| not_supported(error.to_string()))?;
+        let rendered =
+            trainyard_plan::kubernetes::objects(&side.plan, side.track, &cluster.objects)
+                .map_err(|error| not_supported(error.to_string()))?;
         for object in rendered {
             objects.push(wanted(key, &owner, object.into_value()).map_err(not_supported)?);
         }

@@ -26,7 +26,9 @@ use crate::names::managed_by_selector;
 use crate::pods::PodFacts;
 use crate::queue::Queue;
 use crate::settings::Scope;
-use crate::world::{Child, Keep, Observed, Release, Source, World, resource_version, service_of};
+use crate::world::{
+    Child, Keep, Observed, Release, Source, World, resource_version, service_of, strip,
+};
 
 /// What happens to a service's parts comes in bursts: a pod that starts changes five times within
 /// a second, and its Deployment with it.
@@ -262,9 +264,7 @@ impl Shelf<DeserializeGuard<ModelService>> for Services {
         epoch: u32,
     ) -> Option<ServiceKey> {
         let key = self.key(&object)?;
-        let metadata = object.meta_mut();
-        metadata.managed_fields = None;
-        metadata.annotations = None;
+        strip(object.meta_mut());
         world.put_service(key.clone(), object, epoch).then_some(key)
     }
 }

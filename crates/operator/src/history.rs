@@ -19,7 +19,8 @@ use crate::desired::owner;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::names::{
-    MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_MANAGER, SERVICE_LABEL, managed_by_selector,
+    MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, ROLLBACK_MANAGER, SERVICE_LABEL,
+    managed_by_selector,
 };
 use crate::world::{Entry, Release, World, owner_uid};
 
@@ -98,7 +99,10 @@ pub(crate) fn content_of(service: &ModelService) -> Value {
 }
 
 /// The service as it would be with the content of another revision, and all else as it is.
-pub(crate) fn with_content(service: &ModelService, content: &Value) -> Result<ModelService, String> {
+pub(crate) fn with_content(
+    service: &ModelService,
+    content: &Value,
+) -> Result<ModelService, String> {
     let mut spec = serde_json::to_value(&service.spec).map_err(|error| error.to_string())?;
     write_content(&mut spec, content);
     let spec = serde_json::from_value(spec).map_err(|error| error.to_string())?;
@@ -149,7 +153,8 @@ pub enum RollbackError {
 ///
 /// `to` is a revision's name or its number; none is the newest one whose content is another than
 /// what the service asks for now. The revision's model, runtime, resources and batching are
-/// written into the spec, which the operator then rolls out as any other change.
+/// written into the spec, which the operator then rolls out replica by replica, without the steps
+/// and pauses of a strategy: whoever goes back is in a hurry.
 pub async fn rollback(
     client: Client,
     namespace: &str,
@@ -184,6 +189,8 @@ pub async fn rollback(
             .collect();
         let (name, content) = choose(service, &content(&found.data["spec"]), ours, to)?;
         write_content(&mut found.data["spec"], &content);
+        let annotations = found.metadata.annotations.get_or_insert_default();
+        annotations.insert(ROLLBACK_ANNOTATION.to_owned(), name.clone());
         let params =
             PostParams { field_manager: Some(ROLLBACK_MANAGER.into()), ..PostParams::default() };
         // With the resource version that was read: who changed it in the meantime is not undone.

@@ -14,6 +14,9 @@ pub(crate) const ROLLBACK_MANAGER: &str = "trainyard-rollback";
 /// fields which are wanted no longer go.
 pub(crate) const APPLIED_ANNOTATION: &str = "trainyard.dev/applied";
 
+/// The revision that a person went back to: it takes over without steps and pauses.
+pub(crate) const ROLLBACK_ANNOTATION: &str = "trainyard.dev/rolled-back-to";
+
 /// Which tool made an object. What has another value here is none of ours.
 pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub(crate) const MANAGED_BY: &str = "trainyard";

@@ -24,7 +24,9 @@ use crate::rollout::{Contents, Course, sooner, steer};
 use crate::scale::Scalers;
 use crate::settings::Cluster;
 use crate::status::{News, Problem, Seen, decide, news, stalled_only};
-use crate::world::{Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid};
+use crate::world::{
+    Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid, strip,
+};
 
 /// When warnings about a pod that is not ready are read for the first time; then after twice as
 /// long each time, since a large model may load for an hour.
@@ -104,20 +106,22 @@ async fn bring_about(
         write_down(ctx, key, service, course).await?;
     }
     let (problem, applied) = match &charted {
-        Ok((course, desired)) => match apply_all(ctx, key, (service, entry), desired, &course.in_use).await {
-            Ok(found) => (found, Ok(())),
-            Err(CallError::Gone { what }) => {
-                tracing::debug!(what, "nothing to reconcile any more");
-                return Ok(Ended::Settled);
+        Ok((course, desired)) => {
+            match apply_all(ctx, key, (service, entry), desired, &course.in_use).await {
+                Ok(found) => (found, Ok(())),
+                Err(CallError::Gone { what }) => {
+                    tracing::debug!(what, "nothing to reconcile any more");
+                    return Ok(Ended::Settled);
+                }
+                Err(CallError::Rejected { what, reason }) => {
+                    let message = format!("the API server refuses to {what}: {reason}");
+                    let problem = Problem { reason: Reason::ApplyRejected, message };
+                    (Some(problem), Err(CallError::Rejected { what, reason }))
+                }
+                // Nobody could be told now; the next try tells what there is to tell.
+                Err(error) => return Err(error),
             }
-            Err(CallError::Rejected { what, reason }) => {
-                let message = format!("the API server refuses to {what}: {reason}");
-                let problem = Problem { reason: Reason::ApplyRejected, message };
-                (Some(problem), Err(CallError::Rejected { what, reason }))
-            }
-            // Nobody could be told now; the next try tells what there is to tell.
-            Err(error) => return Err(error),
-        },
+        }
         Err(found) => (Some(found.clone()), Ok(())),
     };
     // What was applied just now is seen already.
@@ -379,8 +383,7 @@ async fn tell(
                 ctx.announcer.announce(key, uid, news);
             }
             let mut written = written;
-            written.metadata.managed_fields = None;
-            written.metadata.annotations = None;
+            strip(&mut written.metadata);
             ctx.world.settle_service(key, written);
             Ok(())
         }

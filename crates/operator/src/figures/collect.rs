@@ -11,9 +11,9 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube_client::{Api, Client};
-use kube_runtime::WatchStreamExt;
-use kube_runtime::reflector::{self, store};
+use kube_runtime::reflector::store;
 use kube_runtime::watcher::{Config, Event, watcher};
+use kube_runtime::{WatchStreamExt, reflector};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -120,9 +120,7 @@ pub(crate) async fn collect(client: Client, namespace: String, loads: Arc<Loads>
             stays
         });
         for address in there {
-            listening
-                .entry(address)
-                .or_insert_with(|| tasks.spawn(listen(address, loads.clone())));
+            listening.entry(address).or_insert_with(|| tasks.spawn(listen(address, loads.clone())));
         }
     }
 }

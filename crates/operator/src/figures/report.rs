@@ -106,8 +106,13 @@ mod tests {
     use super::*;
 
     fn seen(arrivals: u64, held: u64) -> Vec<ServiceFigures> {
-        let load =
-            ServiceLoad { at: Instant::now(), in_flight: held, held, arrivals, request_seconds: 0.0 };
+        let load = ServiceLoad {
+            at: Instant::now(),
+            in_flight: held,
+            held,
+            arrivals,
+            request_seconds: 0.0,
+        };
         vec![
             ServiceFigures { name: "a/iris".into(), load, revisions: Vec::new() },
             ServiceFigures {

@@ -56,9 +56,10 @@ pub async fn report(listener: std::net::TcpListener, gateway: Arc<Gateway>) -> i
 async fn lines(State(told): State<Arc<Told>>) -> impl IntoResponse {
     let reporter = Reporter::new(told.instance.clone());
     let held = told.held.subscribe();
-    let lines = stream::unfold((told, reporter, held, None), |(told, mut reporter, mut held, last)| async {
+    let first: Option<Instant> = None;
+    let lines = stream::unfold((told, reporter, held, first), |state| async move {
+        let (told, mut reporter, mut held, last) = state;
         if let Some(last) = last {
-            let last: Instant = last;
             tokio::select! {
                 () = sleep_until(last + PERIOD) => {}
                 // The sender lives as long as `told`.

@@ -154,18 +154,16 @@ impl Tally {
         // The last one before the window's start, or the oldest that there is.
         let first = seen.marks.iter().take_while(|(at, _)| *at <= start).last();
         let first = first.or(seen.marks.front()).map(|(_, counts)| counts);
-        let lately = first.map_or_else(|| seen.latencies.clone(), |first| seen.latencies.since(first));
-        Evidence {
-            requests: seen.requests,
-            failures: seen.failures,
-            p99: lately.quantile(0.99),
-        }
+        let lately =
+            first.map_or_else(|| seen.latencies.clone(), |first| seen.latencies.since(first));
+        Evidence { requests: seen.requests, failures: seen.failures, p99: lately.quantile(0.99) }
     }
 
     /// Notes the latencies so far, from time to time.
     pub(super) fn mark(&mut self, now: Duration) {
         for seen in self.totals.values_mut().flat_map(|total| total.revisions.values_mut()) {
-            let is_due = seen.marks.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= MARK_EVERY);
+            let is_due =
+                seen.marks.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= MARK_EVERY);
             if !is_due {
                 continue;
             }
@@ -192,16 +190,14 @@ impl Tally {
     }
 
     pub(super) fn health(&self, now: Duration) -> Health {
-        let speaks = |source: &Source| {
-            source.heard_at.is_some_and(|at| now.saturating_sub(at) < SILENT)
-        };
+        let speaks =
+            |source: &Source| source.heard_at.is_some_and(|at| now.saturating_sub(at) < SILENT);
         let speaking = self.sources.values().filter(|source| speaks(source)).count();
         if speaking > 0 {
             return if speaking == self.sources.len() { Health::Whole } else { Health::Part };
         }
-        let silent_for = |source: &Source| {
-            now.saturating_sub(source.heard_at.unwrap_or(source.known_since))
-        };
+        let silent_for =
+            |source: &Source| now.saturating_sub(source.heard_at.unwrap_or(source.known_since));
         match self.sources.iter().min_by_key(|(address, source)| (silent_for(source), **address)) {
             Some((address, source)) if silent_for(source) >= UNREADABLE => {
                 let error = source.error.as_deref().unwrap_or("it says nothing");

@@ -122,8 +122,7 @@ fn revisions(
     };
     let mut revisions: Vec<Revision> = Vec::new();
     for track in &rollout.tracks {
-        let endpoints =
-            if track.serves { of_track(track.track == CANDIDATE) } else { Vec::new() };
+        let endpoints = if track.serves { of_track(track.track == CANDIDATE) } else { Vec::new() };
         match revisions.iter_mut().find(|known| known.name == track.revision) {
             Some(known) => known.endpoints.extend(endpoints),
             None => revisions.push(Revision {
@@ -308,9 +307,7 @@ mod tests {
     #[test]
     fn revisions_are_split_as_the_operator_says() {
         let mut iris = service("a", "iris", json!({"rollout": {"strategy": "canary"}}));
-        let track = |track: &str, revision: &str, weight: u32, serves: bool| {
-            json!({"track": track, "revision": revision, "weight": weight, "serves": serves})
-        };
+        let track = |track: &str, revision: &str, weight: u32, serves: bool| json!({"track": track, "revision": revision, "weight": weight, "serves": serves});
         let slices = |owner: &str| {
             let mut slices = [
                 slice("a", "iris", http(), json!([{"addresses": ["10.0.0.1"]}])),

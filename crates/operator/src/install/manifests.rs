@@ -230,7 +230,8 @@ impl Installation {
 
     /// Requests from anywhere; figures for the operator only.
     fn gateway_policy(&self) -> Value {
-        let operator = json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": OPERATOR}}});
+        let operator =
+            json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": OPERATOR}}});
         json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": self.metadata(GATEWAY),

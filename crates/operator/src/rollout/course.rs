@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use trainyard_api::model_service::{MirrorStatus, RolloutStatus, TrackStatus};
-use trainyard_control::rollout::{
-    Decision, Evidence, Observed, Phase, Reason, Revision, State,
-};
+use trainyard_control::rollout::{Decision, Evidence, Observed, Phase, Reason, Revision, State};
 use trainyard_plan::kubernetes::Track;
 use trainyard_plan::{Plan, RevisionName};
 
@@ -170,9 +168,7 @@ pub(super) fn chart(mut memory: Memory, asked: &Asked<'_>) -> Charted {
     memory.tracks = tracks;
     let status = status(&memory, asked, &decision, &lead);
     let now = asked.now;
-    let again_in = decision
-        .look_again_at
-        .map(|at| at.saturating_sub(now).clamp(SHORTEST, LONGEST));
+    let again_in = decision.look_again_at.map(|at| at.saturating_sub(now).clamp(SHORTEST, LONGEST));
     Charted { memory, stable, candidate, status, again_in }
 }
 
@@ -215,8 +211,8 @@ fn status(
     // What is as good stays, letter by letter: a status that is the same is not written.
     let stored = asked.before.and_then(|before| {
         let stored = Memory::read(before)?;
-        let is_as_good = stored.tracks == memory.tracks
-            && memory.state.is_as_good_as(&stored.state, SLACK);
+        let is_as_good =
+            stored.tracks == memory.tracks && memory.state.is_as_good_as(&stored.state, SLACK);
         is_as_good.then(|| before.memory.clone())
     });
     RolloutStatus {
@@ -224,10 +220,10 @@ fn status(
         reason: reason.to_owned(),
         message,
         tracks: tracks.into_iter().flatten().collect(),
-        mirror: decision.mirror.as_ref().map(|mirror| MirrorStatus {
-            revision: mirror.to.to_string(),
-            share: mirror.share,
-        }),
+        mirror: decision
+            .mirror
+            .as_ref()
+            .map(|mirror| MirrorStatus { revision: mirror.to.to_string(), share: mirror.share }),
         // Names and numbers are always written.
         memory: stored.unwrap_or_else(|| serde_json::to_string(memory).unwrap_or_default()),
     }
@@ -295,8 +291,14 @@ mod tests {
     impl World {
         fn new(rollout: serde_json::Value) -> Self {
             let plan = plan("s3://m/a", &rollout);
-            let ready =
-                Seen { exists: true, wanted: 2, live: 2, ready: 2, is_whole: true, ..Seen::default() };
+            let ready = Seen {
+                exists: true,
+                wanted: 2,
+                live: 2,
+                ready: 2,
+                is_whole: true,
+                ..Seen::default()
+            };
             let mut world = Self {
                 plan,
                 status: None,
@@ -308,7 +310,8 @@ mod tests {
                 writes: 0,
             };
             world.run(3);
-            (world.told.clear(), world.writes) = ((), 0);
+            world.told.clear();
+            world.writes = 0;
             world
         }
 
@@ -316,15 +319,16 @@ mod tests {
             for _ in 0..seconds {
                 self.now += 1;
                 let memory = self.status.as_ref().and_then(Memory::read);
-                let memory = memory
-                    .unwrap_or_else(|| Memory::starting(Some(self.plan.revision.clone())));
+                let memory =
+                    memory.unwrap_or_else(|| Memory::starting(Some(self.plan.revision.clone())));
                 let [stable, candidate] = self.tracks;
                 let target = self.plan.revision.clone();
                 let evidence = self.evidence;
-                let revisions = memory.revisions(&stable, &candidate, |name| match *name == target {
-                    true => evidence,
-                    false => Evidence::default(),
-                });
+                let revisions =
+                    memory.revisions(&stable, &candidate, |name| match *name == target {
+                        true => evidence,
+                        false => Evidence::default(),
+                    });
                 let charted = chart(
                     memory,
                     &Asked {

@@ -12,5 +12,7 @@ mod course;
 mod steer;
 mod tracks;
 
-pub(crate) use course::{Course, PROMOTING, Side};
+#[cfg(test)]
+pub(crate) use course::Side;
+pub(crate) use course::{Course, PROMOTING};
 pub(crate) use steer::{Contents, sooner, steer};

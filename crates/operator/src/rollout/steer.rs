@@ -9,7 +9,7 @@ use trainyard_api::ModelService;
 use trainyard_control::autoscale;
 use trainyard_control::rollout::Observed;
 use trainyard_plan::kubernetes::Track;
-use trainyard_plan::{Plan, RevisionName, Strategy};
+use trainyard_plan::{Plan, RevisionName, Rollout, Strategy};
 
 use super::course::{Asked, Charted, Course, Memory, Side, chart};
 use super::tracks::Seen;
@@ -19,7 +19,7 @@ use crate::figures::Health;
 use crate::history;
 use crate::key::ServiceKey;
 use crate::kinds;
-use crate::names::CANDIDATE_SUFFIX;
+use crate::names::{CANDIDATE_SUFFIX, ROLLBACK_ANNOTATION};
 use crate::pods::Reason;
 use crate::reconcile::Ctx;
 use crate::status::Problem;
@@ -78,7 +78,8 @@ pub(crate) async fn steer(
     let impaired = impaired(ctx, scales || (has_gateway && has_steps));
     if !has_gateway || !(has_steps || is_under_way) {
         ctx.contents.forget(key);
-        let followed = scales.then(|| ctx.scalers.follow(key, &plan.scaling, stable.ready, current(&stable)));
+        let followed =
+            scales.then(|| ctx.scalers.follow(key, &plan.scaling, stable.ready, current(&stable)));
         let (replicas, scaled) = match followed {
             Some(followed) => (Some(followed.wanted), followed.news),
             None => (None, None),
@@ -88,6 +89,15 @@ pub(crate) async fn steer(
         return Ok(Ok(Course { sides, rollout, again_in, in_use, scaled, impaired }));
     }
 
+    let straight = Plan {
+        rollout: Rollout {
+            progress_deadline: plan.rollout.progress_deadline,
+            sticky_header: plan.rollout.sticky_header.clone(),
+            ..Rollout::straight()
+        },
+        ..plan.clone()
+    };
+    let plan = if is_way_back(service, plan) { &straight } else { plan };
     let mut memory = stored.unwrap_or_else(|| {
         let revision = template_revision(entry, &key.name).map(RevisionName::stored);
         Memory::starting(revision)
@@ -118,6 +128,12 @@ pub(crate) async fn steer(
         }
     }
 
+    let mut stable = stable;
+    if let Some(plan) = memory.tracks.stable.as_ref().and_then(|name| plans.get(name)) {
+        // It changes over from the moment that it was decided, not only once it is applied.
+        let template = template_revision(entry, &key.name);
+        stable.is_whole &= template.as_deref() == Some(plan.revision.as_str());
+    }
     let candidate = see(entry, &format!("{}{CANDIDATE_SUFFIX}", key.name), true);
     let evidence = |name: &RevisionName| ctx.loads.evidence(key, name.as_str());
     let revisions = memory.revisions(&stable, &candidate, evidence);
@@ -184,6 +200,13 @@ pub(crate) async fn steer(
     Ok(Ok(Course { sides, rollout: Some(status), again_in, in_use, scaled, impaired }))
 }
 
+/// Whether a person went back to what the spec asks for now.
+fn is_way_back(service: &ModelService, plan: &Plan) -> bool {
+    let annotations = service.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(ROLLBACK_ANNOTATION)).map(String::as_str)
+        == Some(plan.revision.as_str())
+}
+
 /// Whether requests decide how many replicas there are.
 pub(crate) fn is_scaled_by_requests(service: &ModelService, plan: &Plan) -> bool {
     let scaling = &plan.scaling;
@@ -241,9 +264,10 @@ fn template_revision(entry: &Entry, name: &str) -> Option<String> {
 
 /// What a track has.
 fn see(entry: &Entry, deployment: &str, is_candidate: bool) -> Seen {
-    let child = kinds::index_of("apps/v1", "Deployment")
-        .and_then(|kind| entry.child(kind, deployment));
-    let facts = child.filter(|child| !child.is_ending).and_then(|child| child.deployment.as_deref());
+    let child =
+        kinds::index_of("apps/v1", "Deployment").and_then(|kind| entry.child(kind, deployment));
+    let facts =
+        child.filter(|child| !child.is_ending).and_then(|child| child.deployment.as_deref());
     let mut seen = Seen {
         exists: child.is_some(),
         wanted: facts.map_or(0, |facts| facts.wanted),

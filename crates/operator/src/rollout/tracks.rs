@@ -144,13 +144,22 @@ mod tests {
 
     /// So many ready replicas, all of them wanted.
     fn seen(ready: u32) -> Seen {
-        Seen { exists: ready > 0, wanted: ready, live: ready, ready, is_whole: true, ..Seen::default() }
+        Seen {
+            exists: ready > 0,
+            wanted: ready,
+            live: ready,
+            ready,
+            is_whole: true,
+            ..Seen::default()
+        }
     }
 
     fn decision(allotted: &[(&str, u32)]) -> Decision {
         let revisions: BTreeMap<RevisionName, Allotment> = allotted
             .iter()
-            .map(|(revision, replicas)| (name(revision), Allotment { replicas: *replicas, weight: 0 }))
+            .map(|(revision, replicas)| {
+                (name(revision), Allotment { replicas: *replicas, weight: 0 })
+            })
             .collect();
         let (phase, reason) = (Phase::Progressing, Reason::Replacing);
         Decision { revisions, mirror: None, phase, reason, look_again_at: None }
@@ -198,7 +207,13 @@ mod tests {
     fn table() {
         let none = Seen::default();
         check("steady", (tracks("a", ""), seen(4), none), &[("a", 4)], "a/a", "a:4 -");
-        check("a canary", (tracks("a", ""), seen(4), none), &[("a", 4), ("b", 1)], "a/b", "a:4 b:1");
+        check(
+            "a canary",
+            (tracks("a", ""), seen(4), none),
+            &[("a", 4), ("b", 1)],
+            "a/b",
+            "a:4 b:1",
+        );
         check(
             "it replaces",
             (tracks("a", "b"), seen(2), seen(3)),
@@ -276,9 +291,8 @@ mod tests {
     #[test]
     fn replicas_of_an_autoscaler_are_not_taken_away() {
         let rules = Rules { wanted: 4, keeps_stable: true, surge: 1 };
-        let changing = |stable: Seen| {
-            (Tracks { changing_over: true, ..tracks("b", "b") }, stable, seen(4))
-        };
+        let changing =
+            |stable: Seen| (Tracks { changing_over: true, ..tracks("b", "b") }, stable, seen(4));
         let old = (tracks("a", "b"), seen(4), seen(2));
         check_by(rules, "whole to the end", old, &[("a", 1), ("b", 4)], "a/b", "a:4 b:4");
         let over = (tracks("a", "b"), seen(4), seen(4));

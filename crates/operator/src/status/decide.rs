@@ -256,7 +256,9 @@ fn in_steps(
             "revision `{target}` gets all requests; the one before stays, to take over again at once"
         ),
         "Replacing" => {
-            format!("revision `{target}` gets {share}% of the requests, and replaces the one before")
+            format!(
+                "revision `{target}` gets {share}% of the requests, and replaces the one before"
+            )
         }
         PROMOTING => {
             let message =
