@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use trainyard_api::scalar::Bytes;
+use trainyard_operator::{GATEWAY, NAME_LABEL};
 use trainyard_plan::GpuPool;
 use trainyard_plan::kubernetes::{ParentGateway, Peer, Profile, PullPolicy, Settings};
 
@@ -60,9 +61,7 @@ impl ClusterArgs {
                 ProfileName::Aks => Profile::Aks,
             },
             kubernetes_minor: self.kubernetes_version.0,
-            gateway: self.gateway.map(|namespace| {
-                peer(namespace, &[("app.kubernetes.io/name", "trainyard-gateway")])
-            }),
+            gateway: self.gateway.map(|namespace| peer(namespace, &[(NAME_LABEL, GATEWAY)])),
             monitoring: Some(peer(self.monitoring, &[])),
             route: self.route.map(|parent| parent.0),
             store_ports: self.store_ports,
