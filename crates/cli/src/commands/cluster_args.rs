@@ -19,7 +19,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, env = "TRAINYARD_IMAGE", default_value_t = default_image())]
     image: String,
     /// When nodes ask the registry for images
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "TRAINYARD_IMAGE_PULL_POLICY")]
     image_pull_policy: PullPolicyName,
     /// The oldest Kubernetes that the objects are for
     #[arg(long, default_value = "1.29", value_name = "1.N")]

@@ -22,7 +22,7 @@ pub use logs::{Containers, Line, LogRequest};
 pub use replica::{Replica, ReplicaState};
 pub use revisions::Kept;
 pub use services::{Key, RESOURCE, Selection, key};
-pub use summary::{Awaited, Summary};
+pub use summary::{Awaited, Summary, time_text, unix_ms};
 pub use watch::Watch;
 
 use kube_client::Client;

@@ -1,5 +1,6 @@
 //! Services as the cluster has them.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube_client::Api;
 use kube_client::api::ListParams;
 use kube_client::core::{ApiResource, DynamicObject};
@@ -60,6 +61,21 @@ impl Console {
             Some(found) => Ok(value(found)),
             None => Err(self.not_found(name).await),
         }
+    }
+
+    /// How operator and gateway are, such as `trainyard-operator 2/2`; nothing where they are not
+    /// found, or not to be seen.
+    pub async fn programs(&self) -> Vec<String> {
+        let api: Api<Deployment> = Api::all(self.client.clone());
+        let params = ListParams::default().labels(crate::install::SELECTOR);
+        let found = ask("list operator and gateway", api.list(&params)).await;
+        let programs = found.into_iter().flatten().map(|deployment| {
+            let status = deployment.status.unwrap_or_default();
+            let wanted = deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+            let name = deployment.metadata.name.unwrap_or_default();
+            format!("{name} {}/{wanted}", status.ready_replicas.unwrap_or(0))
+        });
+        programs.collect()
     }
 
     /// That there is no such service, with what may have been meant.

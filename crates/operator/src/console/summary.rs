@@ -108,7 +108,17 @@ fn condition<'a>(service: &'a Value, kind: &str) -> Option<&'a Value> {
 
 /// A time as Kubernetes writes it, in milliseconds since the Unix epoch.
 fn millis(time: &Value) -> Option<i64> {
-    Some(time.as_str()?.parse::<Timestamp>().ok()?.as_millisecond())
+    unix_ms(time.as_str()?)
+}
+
+/// A time in RFC 3339, in milliseconds since the Unix epoch.
+pub fn unix_ms(time: &str) -> Option<i64> {
+    Some(time.parse::<Timestamp>().ok()?.as_millisecond())
+}
+
+/// Milliseconds since the Unix epoch as Kubernetes writes a time: RFC 3339 in whole seconds.
+pub fn time_text(unix_ms: i64) -> Option<String> {
+    Some(Timestamp::from_second(unix_ms.div_euclid(1000)).ok()?.to_string())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::names::{GATEWAY, NAME_LABEL, OPERATOR};
+use crate::names::{GATEWAY, MANAGED_BY_LABEL, NAME_LABEL, OPERATOR};
 use crate::rbac;
 use crate::settings::Scope;
 
@@ -22,6 +22,10 @@ pub struct Installation {
     pub gateways: u32,
 }
 
+/// What every object of an installation is marked with, and [`SELECTOR`] finds it by.
+const INSTALLER: &str = "trainyard-install";
+/// Selects the objects of installations.
+pub(crate) const SELECTOR: &str = "app.kubernetes.io/managed-by=trainyard-install";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;
@@ -223,7 +227,7 @@ fn labels(name: &str) -> Value {
     json!({
         NAME_LABEL: name,
         "app.kubernetes.io/part-of": "trainyard",
-        "app.kubernetes.io/managed-by": "trainyard-install",
+        MANAGED_BY_LABEL: INSTALLER,
     })
 }
 

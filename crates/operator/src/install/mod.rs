@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::names::{GATEWAY, OPERATOR};
 
 pub use manifests::Installation;
+pub(crate) use manifests::SELECTOR;
 
 /// The field manager of installations.
 const MANAGER: &str = "trainyard-install";
