@@ -10,11 +10,13 @@
 //! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
 //! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
 //! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
+//! [`console`] is what people ask of a cluster by hand.
 
 mod announce;
 mod backoff;
 mod cluster;
 mod compare;
+pub mod console;
 mod desired;
 mod election;
 mod endpoints;
@@ -38,9 +40,9 @@ mod settings;
 mod status;
 mod world;
 
-pub use cluster::{ClientError, CountedClient, client};
+pub use cluster::{ClientError, ClusterChoice, CountedClient, client, client_of};
 pub use figures::report;
 pub use history::{RollbackError, rollback};
-pub use names::FIELD_MANAGER;
+pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::kinds::OWNED;
+use crate::names::{ELECTION, FIGURES, NAME_LABEL, OPERATOR};
 use crate::settings::Scope;
 
 /// One rule, with why it is needed.
@@ -86,14 +87,12 @@ pub fn manifests(
     lease: &str,
     gateway: Option<&str>,
 ) -> Vec<Value> {
-    let mut objects = scoped(scope, "trainyard-operator", &rules(), (namespace, account));
-    let own = "trainyard-operator-election";
-    objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
-    objects.push(binding("Role", own, Some(namespace), (namespace, account)));
+    let mut objects = scoped(scope, OPERATOR, &rules(), (namespace, account));
+    objects.push(role("Role", ELECTION, Some(namespace), &own_rules(lease)));
+    objects.push(binding("Role", ELECTION, Some(namespace), (namespace, account)));
     if gateway.is_some() {
-        let name = "trainyard-operator-figures";
-        objects.push(role("Role", name, gateway, &gateway_namespace_rules()));
-        objects.push(binding("Role", name, gateway, (namespace, account)));
+        objects.push(role("Role", FIGURES, gateway, &gateway_namespace_rules()));
+        objects.push(binding("Role", FIGURES, gateway, (namespace, account)));
     }
     objects
 }
@@ -167,7 +166,7 @@ fn binding(
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let labels = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "trainyard"});
+    let labels = json!({NAME_LABEL: name, "app.kubernetes.io/part-of": "trainyard"});
     match namespace {
         Some(namespace) => json!({"name": name, "namespace": namespace, "labels": labels}),
         None => json!({"name": name, "labels": labels}),

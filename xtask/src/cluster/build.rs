@@ -86,6 +86,10 @@ impl Build {
         Self::new("kubeconform", &["github.com/yannh/kubeconform/cmd/kubeconform"])
     }
 
+    fn kube_score() -> Self {
+        Self::new("kube-score", &["github.com/zegl/kube-score/cmd/kube-score"])
+    }
+
     /// Our NetworkPolicy enforcer.
     pub(crate) fn netpol() -> Self {
         Self::new("netpol", &["."])
@@ -126,6 +130,7 @@ impl Build {
             Self::minio(),
             Self::kwok(),
             Self::kubeconform(),
+            Self::kube_score(),
             Self::netpol(),
             Self::fake_gpu(),
             Self::agnhost()?,

@@ -106,7 +106,6 @@ fn entry(
         access,
         sticky_header: spec.rollout.sticky_header,
         scales_to_zero: spec.scaling.min == 0,
-        ..Service::default()
     }
 }
 

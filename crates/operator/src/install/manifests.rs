@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use trainyard_plan::kubernetes::ParentGateway;
 
-use crate::names::{GATEWAY, GATEWAY_REPORT, LEASE, REPORT_PORT_NAME};
+use crate::names::{
+    GATEWAY, GATEWAY_REPORT, MANAGED_BY_LABEL, NAME_LABEL, OPERATOR, REPORT_PORT_NAME,
+};
 use crate::rbac;
 use crate::settings::Scope;
 
@@ -25,7 +27,10 @@ pub struct Installation {
     pub route: Option<ParentGateway>,
 }
 
-pub(super) const OPERATOR: &str = "trainyard-operator";
+/// What every object of an installation is marked with, and [`SELECTOR`] finds it by.
+const INSTALLER: &str = "trainyard-install";
+/// Selects the objects of installations.
+pub(crate) const SELECTOR: &str = "app.kubernetes.io/managed-by=trainyard-install";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;
@@ -44,7 +49,7 @@ impl Installation {
     pub fn objects(&self) -> Vec<Value> {
         let mut objects = vec![self.account(OPERATOR), self.account(GATEWAY)];
         let gateway = Some(self.namespace.as_str());
-        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, LEASE, gateway));
+        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, OPERATOR, gateway));
         objects.extend(rbac::gateway_manifests(&self.scope, &self.namespace, GATEWAY));
         objects.extend([
             self.deployment(&self.operator()),
@@ -135,7 +140,7 @@ impl Installation {
 
     fn deployment(&self, program: &Program) -> Value {
         let Program { name, replicas, port, .. } = program;
-        let selector = json!({"app.kubernetes.io/name": name});
+        let selector = json!({NAME_LABEL: name});
         let mut ports = vec![json!({"name": "http", "containerPort": port})];
         ports.extend(
             program.report.map(|port| json!({"name": REPORT_PORT_NAME, "containerPort": port})),
@@ -254,7 +259,7 @@ impl Installation {
                 "maxUnavailable": 1,
                 // Pods that are not ready anyway must not block a drain.
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
-                "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
+                "selector": {"matchLabels": {NAME_LABEL: name}},
             },
         })
     }
@@ -263,7 +268,7 @@ impl Installation {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(GATEWAY),
             "spec": {
-                "selector": {"app.kubernetes.io/name": GATEWAY},
+                "selector": {NAME_LABEL: GATEWAY},
                 // One port of the gateway speaks both.
                 "ports": [
                     {"name": "http", "port": 80, "targetPort": "http"},
@@ -290,9 +295,9 @@ struct Program {
 
 fn labels(name: &str) -> Value {
     json!({
-        "app.kubernetes.io/name": name,
+        NAME_LABEL: name,
         "app.kubernetes.io/part-of": "trainyard",
-        "app.kubernetes.io/managed-by": "trainyard-install",
+        MANAGED_BY_LABEL: INSTALLER,
     })
 }
 

@@ -13,10 +13,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use trainyard_plan::kubernetes::ParentGateway;
 
-use crate::names::GATEWAY;
+use crate::names::{GATEWAY, OPERATOR};
 
 pub use manifests::Installation;
-use manifests::OPERATOR;
+pub(crate) use manifests::SELECTOR;
 
 /// The field manager of installations.
 const MANAGER: &str = "trainyard-install";
