@@ -104,6 +104,13 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
 }
 
+/// Without the digest, which a guess could be tried against.
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKey({})", self.name)
+    }
+}
+
 impl ApiKey {
     /// Keeps a key's digest. Editors and `echo` end a file with white space that is no part of it.
     pub fn of(name: String, key: &[u8]) -> Self {
