@@ -1,4 +1,4 @@
-"""Sixty-four clients inside the cluster's network until the input ends: python under_load.py ADDRESS PATH BODY
+"""Clients inside the cluster's network until the input ends: under_load.py ADDRESS PATH BODY CLIENTS PAUSE
 
 Prints what `load.Load` has counted, as JSON.
 """
@@ -11,7 +11,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "local"))
 
 from load import Load  # noqa: E402
 
-address, path, body = sys.argv[1:]
-with Load(address, path, body.encode(), lambda answer: answer["model_name"]) as load:
+address, path, body, clients, pause = sys.argv[1:]
+right = lambda answer: answer["model_name"]
+with Load(address, path, body.encode(), right, int(clients), float(pause)) as load:
     sys.stdin.read()
 print(json.dumps({"answered": load.answered, "failures": load.failures[:20], "lost": len(load.failures)}))
