@@ -43,6 +43,11 @@ class Cluster:
     def get(self, *arguments):
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
 
+    def find(self, *arguments):
+        """As `get`; None where there is no such object."""
+        text = self.kubectl("get", *arguments, "--ignore-not-found", "-o", "json").stdout
+        return json.loads(text) if text.strip() else None
+
     def apply(self, *objects):
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         return self.kubectl("apply", "-f", "-", stdin=body)
@@ -81,7 +86,7 @@ def cluster():
     cluster = Cluster(os.environ.get("TRAINYARD_TEST_CLUSTER", "tests"))
     # Building takes minutes where the cache is empty.
     cluster.xtask(
-        "up", "--replace", "--netpol", "--agnhost", "--audit",
+        "up", "--replace", "--netpol", "--agnhost", "--audit", "--metrics-server",
         "--gpus", "node-1=1", "--gpus", "node-2=1,shared=4",
         timeout=2700,
     )

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conftest import AGNHOST, ROOT, XTASK
-from test_install import BODY, HOME, INFER, gateway, trainyard
+from iris import BODY, HOME, INFER, gateway, trainyard
 
 SCRIPT = pathlib.Path(__file__).parent / "under_load.py"
 # Pins the version whose definitions are applied.
@@ -116,7 +116,7 @@ class Clients:
     def __init__(self, cluster, host):
         self.process = subprocess.Popen(
             [XTASK, "cluster", "--name", cluster.name, "exec", "--", sys.executable, str(SCRIPT),
-             gateway(cluster), INFER, BODY, host],
+             gateway(cluster), INFER, BODY, "64", "0", host],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         self.lines = []

@@ -1,4 +1,4 @@
-"""Sixty-four clients inside the cluster's network until the input ends: python under_load.py ADDRESS PATH BODY [HOST]
+"""Clients inside the cluster's network until the input ends: under_load.py ADDRESS PATH BODY CLIENTS PAUSE [HOST]
 
 Prints twice a second, and at the end, what `load.Load` has counted, as a line of JSON.
 """
@@ -29,8 +29,8 @@ def counted(load):
     )
 
 
-address, path, body = sys.argv[1:4]
-host = sys.argv[4] if len(sys.argv) > 4 else None
+address, path, body, clients, pause = sys.argv[1:6]
+host = sys.argv[6] if len(sys.argv) > 6 else None
 ended = threading.Event()
 
 
@@ -39,7 +39,7 @@ def tell(load):
         print(counted(load), flush=True)
 
 
-with Load(address, path, body.encode(), who, host=host) as load:
+with Load(address, path, body.encode(), who, int(clients), float(pause), host) as load:
     teller = threading.Thread(target=tell, args=(load,))
     teller.start()
     sys.stdin.read()

@@ -74,6 +74,11 @@ impl Sync {
         }
     }
 
+    /// Whether every watch has seen all that there is; false before there are any.
+    pub(crate) fn is_reached(&self) -> bool {
+        *self.all.borrow()
+    }
+
     /// The watches that have not seen all yet.
     pub(crate) fn missing(&self) -> Vec<String> {
         self.lock().iter().filter(|(_, done)| !**done).map(|(name, _)| name.clone()).collect()
@@ -340,4 +345,18 @@ impl Shelf<Observed<Option<Child>>> for Children {
         let key = self.key(&object)?;
         world.put_child(key.clone(), object.kept?.with_kind(self.0), epoch).then_some(key)
     }
+}
+
+#[test]
+fn all_is_seen_once_every_watch_has_seen_all() {
+    let sync = Sync::default();
+    assert!(!sync.is_reached());
+    sync.expect("pods");
+    sync.expect("services");
+    sync.reach("pods");
+    assert!(!sync.is_reached());
+    assert_eq!(sync.missing(), ["services"]);
+    sync.reach("services");
+    sync.reach("pods");
+    assert!(sync.is_reached() && sync.missing().is_empty());
 }

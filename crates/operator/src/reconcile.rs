@@ -85,20 +85,24 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, Call
         ctx.forget(key);
         return Ok(Ended::Settled);
     };
-    match content {
+    let service = match content {
+        Ok(packed) => packed.unpack().map_err(|error| error.to_string()),
+        Err(invalid) => Err(invalid.error.clone()),
+    };
+    match &service {
         Ok(service) if service.metadata.deletion_timestamp.is_some() => {
             ctx.forget(key);
             Ok(Ended::Settled)
         }
         Ok(service) => bring_about(ctx, key, service, &entry).await,
-        Err(invalid) => tell_unreadable(ctx, key, &invalid.error).await,
+        Err(error) => tell_unreadable(ctx, key, error).await,
     }
 }
 
 async fn bring_about(
     ctx: &Ctx,
     key: &ServiceKey,
-    service: &Arc<ModelService>,
+    service: &ModelService,
     entry: &Entry,
 ) -> Result<Ended, CallError> {
     let charted = chart(ctx, key, service, entry).await?;

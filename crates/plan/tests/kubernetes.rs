@@ -251,6 +251,48 @@ fn the_pause_before_the_end() {
 }
 
 #[test]
+fn replicas_leave_a_lost_node_after_half_a_minute_unless_the_manifest_says_otherwise() {
+    let waits = |placement: &str| -> Vec<(String, Option<i64>)> {
+        let spec = format!("  model: {{uri: s3://models/iris}}\n  {placement}\n");
+        let deployment = find(&rendered(&spec, &settings()), "Deployment");
+        let tolerations = &deployment["spec"]["template"]["spec"]["tolerations"];
+        let told = tolerations.as_array().into_iter().flatten().map(|it| {
+            let key = it["key"].as_str().unwrap_or_default();
+            (
+                key.rsplit('/').next().unwrap_or_default().to_owned(),
+                it["tolerationSeconds"].as_i64(),
+            )
+        });
+        told.collect()
+    };
+    let (not_ready, unreachable) = ("not-ready".to_owned(), "unreachable".to_owned());
+    assert_eq!(waits(""), [(not_ready.clone(), Some(30)), (unreachable.clone(), Some(30))]);
+    let longer = "placement: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 600}]}";
+    assert_eq!(waits(longer), [(unreachable, Some(600)), (not_ready.clone(), Some(30))]);
+    let all = "placement: {tolerations: [{operator: Exists}]}";
+    assert_eq!(waits(all), [(String::new(), None)]);
+    let another = "placement: {tolerations: [{operator: Exists, effect: NoSchedule}]}";
+    assert_eq!(waits(another).len(), 3);
+}
+
+#[test]
+fn a_cluster_says_how_long_demand_must_stay_low() {
+    use std::time::Duration;
+    let window = |after: Option<Duration>, gpu: &str| {
+        let spec = format!(
+            "  model: {{uri: s3://models/iris}}\n  scaling: {{min: 2, max: 4, cpu: 70%}}\n  {gpu}\n"
+        );
+        let settings = Settings { scale_down_after: after, ..settings() };
+        let autoscaler = find(&rendered(&spec, &settings), "HorizontalPodAutoscaler");
+        autoscaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"].clone()
+    };
+    assert_eq!(window(None, ""), 300);
+    assert_eq!(window(None, "resources: {gpu: {count: 1}}"), 600);
+    assert_eq!(window(Some(Duration::from_secs(15)), "resources: {gpu: {count: 1}}"), 15);
+    assert_eq!(window(Some(Duration::from_secs(1 << 40)), ""), 3600);
+}
+
+#[test]
 fn models_on_claims_are_mounted_and_not_fetched() {
     let mount = |uri: &str| {
         let spec =

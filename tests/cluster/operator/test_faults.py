@@ -168,7 +168,7 @@ def test_faults_change_nothing_in_the_end(api, spaces, tmp_path, seed):
         reviver.start()
         play(Services(api, calm_space), steps, 0)
         play(Services(api, rough_space), steps, chance.random() * 0.4)
-        until("the kills", lambda: not kills and not killed.is_set(), 90)
+        until("the kills", lambda: not kills and not killed.is_set(), 300)
         faults.refuse = faults.swallow = faults.delay = faults.cut_watch = 0
         expected = settled(api, calm, calm_space, 180)
         # What failed last may still wait for its next attempt, which no counter shows.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use trainyard_api::scalar::Bytes;
+use trainyard_api::scalar::{Bytes, Period};
 use trainyard_operator::{GATEWAY, NAME_LABEL};
 use trainyard_plan::GpuPool;
 use trainyard_plan::kubernetes::{ParentGateway, Peer, Profile, PullPolicy, Settings};
@@ -36,6 +36,10 @@ pub(crate) struct ClusterArgs {
     /// A port of the object store, beside 443; may be repeated
     #[arg(long = "store-port", value_name = "PORT")]
     store_ports: Vec<u16>,
+    /// How long demand must stay low before an autoscaler takes a replica away, at most 1h [default:
+    /// 5m, with a GPU 10m]
+    #[arg(long, value_name = "TIME")]
+    scale_down_after: Option<Period>,
     /// A pool of shared GPUs, such as `default=4,24Gi`: name, parts of each GPU, and its memory; may
     /// be repeated
     #[arg(long = "gpu-pool", value_name = "NAME=PARTS[,MEMORY]")]
@@ -65,6 +69,7 @@ impl ClusterArgs {
             monitoring: Some(peer(self.monitoring, &[])),
             route: self.route.map(|parent| parent.0),
             store_ports: self.store_ports,
+            scale_down_after: self.scale_down_after.map(|period| period.0),
             ..Settings::new(self.image)
         };
         (settings, self.gpu_pools.into_iter().map(Pool::facts).collect())

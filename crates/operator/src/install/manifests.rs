@@ -167,6 +167,7 @@ impl Installation {
                             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
                             "seccompProfile": {"type": "RuntimeDefault"},
                         },
+                        "tolerations": tolerations(),
                         "topologySpreadConstraints": [{
                             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
                             "whenUnsatisfiable": "ScheduleAnyway",
@@ -291,6 +292,15 @@ struct Program {
     /// CPU and memory.
     requests: (&'static str, &'static str),
     memory_limit: &'static str,
+}
+
+/// Another pod is made elsewhere half a minute after a node is known to be lost, not five.
+fn tolerations() -> Vec<Value> {
+    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].into_iter();
+    lost.map(|key| {
+        json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30})
+    })
+    .collect()
 }
 
 fn labels(name: &str) -> Value {

@@ -29,9 +29,23 @@ pub(crate) struct Pod {
 /// The resource as the cluster has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Resource {
-    pub(crate) content: Result<Arc<ModelService>, Arc<InvalidObject>>,
+    pub(crate) content: Result<Packed, Arc<InvalidObject>>,
     pub(crate) resource_version: u64,
     pub(super) epoch: u32,
+}
+
+/// A service as JSON, which takes a third of the memory; it is read once in each reconcile.
+#[derive(Debug, Clone)]
+pub(crate) struct Packed(Arc<[u8]>);
+
+impl Packed {
+    pub(super) fn of(service: &ModelService) -> Self {
+        Self(serde_json::to_vec(service).unwrap_or_default().into())
+    }
+
+    pub(crate) fn unpack(&self) -> serde_json::Result<ModelService> {
+        serde_json::from_slice(&self.0)
+    }
 }
 
 /// A revision of the past or present, kept in a ControllerRevision.

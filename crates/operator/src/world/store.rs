@@ -9,7 +9,7 @@ use serde_json::Value;
 use trainyard_api::ModelService;
 
 use super::child::{Child, Standing};
-use super::entry::{Entry, Pod, Release, Resource};
+use super::entry::{Entry, Packed, Pod, Release, Resource};
 use super::meta;
 use crate::compare::Leaves;
 use crate::key::ServiceKey;
@@ -292,7 +292,7 @@ impl Known {
             return false;
         }
         let epoch = known.as_ref().map_or(epoch, |known| known.epoch.max(epoch));
-        let content = service.0.map(Arc::new).map_err(Arc::new);
+        let content = service.0.map(|service| Packed::of(&service)).map_err(Arc::new);
         *known = Some(Resource { content, resource_version, epoch });
         true
     }
