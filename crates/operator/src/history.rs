@@ -22,7 +22,7 @@ use crate::names::{
     MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, ROLLBACK_MANAGER, SERVICE_LABEL,
     managed_by_selector,
 };
-use crate::world::{Entry, Release, World, owner_uid};
+use crate::world::{Entry, Release, Source, World, owner_uid};
 
 /// Revisions that are kept beside the newest; as many as a StatefulSet keeps.
 const KEPT: usize = 10;
@@ -49,19 +49,20 @@ pub(crate) async fn keep(
         entry.releases.iter().filter(|release| release.owner.as_deref() == Some(uid)).collect();
     ours.sort_by_key(|release| Reverse(release.number));
     let newest = ours.first().map_or(0, |release| release.number);
-    match ours.iter().find(|release| *release.name == *revision) {
-        Some(current) if current.number == newest => {}
-        Some(earlier) => {
-            let kept = calls.renumber_release(key, &earlier.name, newest.saturating_add(1)).await?;
-            metrics.wrote("ControllerRevision", "patch");
-            world.settle_release(key, &kept);
+    let known = ours.iter().find(|release| *release.name == *revision);
+    if known.is_none_or(|known| known.number != newest) {
+        if let Some(earlier) = known {
+            // It becomes the newest by a new object. A patch of its number would be refused where
+            // its content has an `&`: the API server writes that differently once it has read it,
+            // and takes it for another content. What it consists of stands in the spec.
+            calls.delete_release(key, &earlier.name, &earlier.uid).await?;
+            metrics.wrote("ControllerRevision", "delete");
+            world.remove(key, Source::Releases, &earlier.name, earlier.resource_version);
         }
-        None => {
-            let release = release(key, service, revision, newest.saturating_add(1));
-            if let Some(kept) = calls.create_release(key, &release).await? {
-                metrics.wrote("ControllerRevision", "create");
-                world.settle_release(key, &kept);
-            }
+        let release = release(key, service, revision, newest.saturating_add(1));
+        if let Some(kept) = calls.create_release(key, &release).await? {
+            metrics.wrote("ControllerRevision", "create");
+            world.settle_release(key, &kept);
         }
     }
     let old = ours.iter().filter(|release| *release.name != *revision).skip(KEPT);

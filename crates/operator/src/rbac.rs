@@ -40,7 +40,7 @@ pub fn rules() -> Vec<Rule> {
         rule(
             "apps",
             "controllerrevisions",
-            &["list", "watch", "create", "patch", "delete"],
+            &["list", "watch", "create", "delete"],
             "revisions to roll back to",
         ),
         rule(

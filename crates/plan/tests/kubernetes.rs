@@ -145,15 +145,28 @@ fn with_everything_installed() {
     };
     let objects = rendered("  model: {uri: s3://models/iris}\n", &settings);
     let kinds: Vec<&str> = objects.iter().map(Object::kind).collect();
-    assert_eq!(
-        kinds,
-        ["ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodMonitor", "HTTPRoute"]
-    );
+    // One route to the gateway is for all services.
+    assert_eq!(kinds, ["ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodMonitor"]);
     let differs: Vec<Object> = objects
         .into_iter()
-        .filter(|object| matches!(object.kind(), "NetworkPolicy" | "PodMonitor" | "HTTPRoute"))
+        .filter(|object| matches!(object.kind(), "NetworkPolicy" | "PodMonitor"))
         .collect();
     insta::assert_snapshot!(yaml(&differs));
+
+    let objects =
+        rendered("  model: {uri: s3://models/iris}\n", &Settings { gateway: None, ..settings });
+    let route = &find(&objects, "HTTPRoute")["spec"];
+    assert_eq!(route["parentRefs"], json!([{ "namespace": "infra", "name": "public" }]));
+    let rule = &route["rules"][0];
+    assert_eq!(rule["matches"][0]["path"]["value"], "/models/iris");
+    assert_eq!(rule["filters"][0]["urlRewrite"]["path"]["replacePrefixMatch"], "/");
+    assert_eq!(rule["backendRefs"], json!([{ "name": "iris", "port": 80 }]));
+    let policy = &find(&objects, "NetworkPolicy")["spec"]["ingress"][0]["from"];
+    let namespace = |source: &serde_json::Value| {
+        source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"].clone()
+    };
+    let from: Vec<_> = policy.as_array().expect("sources").iter().map(namespace).collect();
+    assert!(from.contains(&json!("infra")), "{from:?}");
 }
 
 #[test]

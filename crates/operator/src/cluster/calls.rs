@@ -168,20 +168,6 @@ impl Calls {
         }
     }
 
-    /// Makes a kept revision the newest.
-    pub(crate) async fn renumber_release(
-        &self,
-        key: &ServiceKey,
-        name: &str,
-        number: i64,
-    ) -> Result<ControllerRevision, CallError> {
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-        let what = format!("renumber the revision {name} of the ModelService {key}");
-        let body = Patch::Merge(json!({"revision": number}));
-        within(what, self.releases(key).patch(name, &params, &body)).await
-    }
-
     /// What a kept revision consists of; none if it is not kept.
     pub(crate) async fn release_content(
         &self,
