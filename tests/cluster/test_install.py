@@ -53,6 +53,24 @@ def manifest(namespace, model="model.onnx", **spec):
     }
 
 
+def volume(namespace, name):
+    """A claim of that name, and its volume on the nodes' folder."""
+    claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": f"{namespace}-{name}"}
+    return [
+        {
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-{name}"},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": "",
+                "hostPath": {"path": str(FOLDER)}, "claimRef": {"namespace": namespace, "name": name},
+            },
+        },
+        {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
+            "spec": {**claim, "resources": {"requests": {"storage": "1Gi"}}},
+        },
+    ]
+
+
 @pytest.fixture(scope="module")
 def iris(cluster, installed, namespace):
     """The example model in two replicas, from a claim."""
@@ -60,20 +78,7 @@ def iris(cluster, installed, namespace):
     FOLDER.chmod(0o755)
     shutil.copy(ROOT / "examples/iris/model.onnx", FOLDER / "model.onnx")
     (FOLDER / "wrong.onnx").write_text("no model")
-    claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": f"{namespace}-model"}
-    cluster.apply(
-        {
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-model"},
-            "spec": {
-                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": "",
-                "hostPath": {"path": str(FOLDER)}, "claimRef": {"namespace": namespace, "name": "model"},
-            },
-        },
-        {
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "model", "namespace": namespace},
-            "spec": {**claim, "resources": {"requests": {"storage": "1Gi"}}},
-        },
-    )
+    cluster.apply(*volume(namespace, "model"))
     cluster.apply(manifest(namespace))
     yield cluster.until("iris", lambda: ready(cluster, namespace))
     cluster.kubectl("delete", "pv", f"{namespace}-model", "--wait=false", check=False)

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 /// All services, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
@@ -100,6 +102,13 @@ pub struct ApiKey {
     /// Who it belongs to, for metrics and logs.
     pub name: String,
     pub sha256: [u8; 32],
+}
+
+impl ApiKey {
+    /// Keeps a key's digest. Editors and `echo` end a file with white space that is no part of it.
+    pub fn of(name: String, key: &[u8]) -> Self {
+        Self { name, sha256: Sha256::digest(key.trim_ascii_end()).into() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

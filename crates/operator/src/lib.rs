@@ -7,12 +7,13 @@
 //! Watches ([`feed`]) put what they see into the [`world`] and wake services in the [`queue`]; while
 //! this operator holds the Lease ([`election`]), workers ([`run`]) take services from the queue and
 //! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
-//! it so, and [`status`] tells.
+//! it so, and [`status`] tells. [`console`] is what people ask of a cluster by hand.
 
 mod announce;
 mod backoff;
 mod cluster;
 mod compare;
+pub mod console;
 mod desired;
 mod election;
 mod endpoints;
@@ -33,8 +34,8 @@ mod settings;
 mod status;
 mod world;
 
-pub use cluster::{ClientError, CountedClient, client};
+pub use cluster::{ClientError, ClusterChoice, CountedClient, client, client_of};
 pub use history::{RollbackError, rollback};
-pub use names::FIELD_MANAGER;
+pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};

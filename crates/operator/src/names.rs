@@ -19,18 +19,25 @@ pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub(crate) const MANAGED_BY: &str = "trainyard";
 
 /// The service that an object belongs to.
-pub(crate) const SERVICE_LABEL: &str = "trainyard.dev/service";
+pub(crate) use trainyard_plan::kubernetes::SERVICE as SERVICE_LABEL;
 
 /// The revision that a pod runs.
-pub(crate) const REVISION_LABEL: &str = "trainyard.dev/revision";
+pub(crate) use trainyard_plan::kubernetes::REVISION as REVISION_LABEL;
 
 /// Selects what the operator made.
 pub(crate) fn managed_by_selector() -> String {
     format!("{MANAGED_BY_LABEL}={MANAGED_BY}")
 }
 
-/// The Lease that operators elect by.
-pub(crate) const LEASE: &str = "trainyard-operator";
+/// What the operator of an installation is called: its Deployment, its account, its Role, its Lease.
+pub const OPERATOR: &str = "trainyard-operator";
+
+/// The operator's Role and binding for its Lease.
+pub(crate) const ELECTION: &str = "trainyard-operator-election";
 
 /// What the gateway of an installation is called: its Deployment, its Service, its account.
-pub(crate) const GATEWAY: &str = "trainyard-gateway";
+pub const GATEWAY: &str = "trainyard-gateway";
+
+/// What an object is called by the recommended labels: the value that [`OPERATOR`] and [`GATEWAY`]
+/// are selected by.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";

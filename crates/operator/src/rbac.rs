@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::kinds::OWNED;
+use crate::names::{ELECTION, NAME_LABEL, OPERATOR};
 use crate::settings::Scope;
 
 /// One rule, with why it is needed.
@@ -69,10 +70,9 @@ pub fn own_rules(lease: &str) -> Vec<Rule> {
 
 /// The objects that give these rights to a service account of `namespace`.
 pub fn manifests(scope: &Scope, namespace: &str, account: &str, lease: &str) -> Vec<Value> {
-    let mut objects = scoped(scope, "trainyard-operator", &rules(), (namespace, account));
-    let own = "trainyard-operator-election";
-    objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
-    objects.push(binding("Role", own, Some(namespace), (namespace, account)));
+    let mut objects = scoped(scope, OPERATOR, &rules(), (namespace, account));
+    objects.push(role("Role", ELECTION, Some(namespace), &own_rules(lease)));
+    objects.push(binding("Role", ELECTION, Some(namespace), (namespace, account)));
     objects
 }
 
@@ -145,7 +145,7 @@ fn binding(
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let labels = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "trainyard"});
+    let labels = json!({NAME_LABEL: name, "app.kubernetes.io/part-of": "trainyard"});
     match namespace {
         Some(namespace) => json!({"name": name, "namespace": namespace, "labels": labels}),
         None => json!({"name": name, "labels": labels}),

@@ -74,7 +74,7 @@ impl Election {
     pub fn new(namespace: String, identity: String) -> Self {
         Self {
             namespace,
-            lease: crate::names::LEASE.to_owned(),
+            lease: crate::names::OPERATOR.to_owned(),
             identity,
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use trainyard_api::scalar::Bytes;
+use trainyard_operator::{GATEWAY, NAME_LABEL};
 use trainyard_plan::GpuPool;
 use trainyard_plan::kubernetes::{ParentGateway, Peer, Profile, PullPolicy, Settings};
 
@@ -18,7 +19,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, env = "TRAINYARD_IMAGE", default_value_t = default_image())]
     image: String,
     /// When nodes ask the registry for images
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "TRAINYARD_IMAGE_PULL_POLICY")]
     image_pull_policy: PullPolicyName,
     /// The oldest Kubernetes that the objects are for
     #[arg(long, default_value = "1.29", value_name = "1.N")]
@@ -60,9 +61,7 @@ impl ClusterArgs {
                 ProfileName::Aks => Profile::Aks,
             },
             kubernetes_minor: self.kubernetes_version.0,
-            gateway: self.gateway.map(|namespace| {
-                peer(namespace, &[("app.kubernetes.io/name", "trainyard-gateway")])
-            }),
+            gateway: self.gateway.map(|namespace| peer(namespace, &[(NAME_LABEL, GATEWAY)])),
             monitoring: Some(peer(self.monitoring, &[])),
             route: self.route.map(|parent| parent.0),
             store_ports: self.store_ports,

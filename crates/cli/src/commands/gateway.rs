@@ -50,7 +50,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        let name = "trainyard-gateway".to_owned();
+        let name = trainyard_operator::GATEWAY.to_owned();
         let (_telemetry, runtime) = daemon::start(name, self.log_format, "info")?;
         runtime.block_on(self.serve())?;
         Ok(ExitCode::SUCCESS)

@@ -65,7 +65,7 @@ pub(crate) struct Operator {
     /// The service account in them
     #[arg(
         long,
-        default_value = "trainyard-operator",
+        default_value = trainyard_operator::OPERATOR,
         value_name = "NAME",
         requires = "print_rbac"
     )]
@@ -84,7 +84,7 @@ impl Operator {
         }
         // What a request came to is told by who made it.
         let filter = "info,kube_client::client=error,kube_client::client::builder=off";
-        let name = "trainyard-operator".to_owned();
+        let name = trainyard_operator::OPERATOR.to_owned();
         let (_telemetry, runtime) = daemon::start(name, self.log_format, filter)?;
         runtime.block_on(self.operate(settings))
     }

@@ -8,7 +8,7 @@ mod patience;
 mod throttle;
 
 pub(crate) use calls::Calls;
-pub use client::{ClientError, CountedClient, client};
+pub use client::{ClientError, ClusterChoice, CountedClient, client, client_of};
 pub(crate) use discover::custom_apis;
 pub(crate) use failure::{CallError, Chain};
 pub(crate) use throttle::RequestCounts;

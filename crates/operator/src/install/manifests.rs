@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::names::{GATEWAY, LEASE};
+use crate::names::{GATEWAY, MANAGED_BY_LABEL, NAME_LABEL, OPERATOR};
 use crate::rbac;
 use crate::settings::Scope;
 
@@ -22,7 +22,10 @@ pub struct Installation {
     pub gateways: u32,
 }
 
-pub(super) const OPERATOR: &str = "trainyard-operator";
+/// What every object of an installation is marked with, and [`SELECTOR`] finds it by.
+const INSTALLER: &str = "trainyard-install";
+/// Selects the objects of installations.
+pub(crate) const SELECTOR: &str = "app.kubernetes.io/managed-by=trainyard-install";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;
@@ -38,7 +41,7 @@ impl Installation {
     /// applied.
     pub fn objects(&self) -> Vec<Value> {
         let mut objects = vec![self.account(OPERATOR), self.account(GATEWAY)];
-        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, LEASE));
+        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, OPERATOR));
         objects.extend(rbac::gateway_manifests(&self.scope, &self.namespace, GATEWAY));
         objects.extend([
             self.deployment(&self.operator()),
@@ -120,7 +123,7 @@ impl Installation {
 
     fn deployment(&self, program: &Program) -> Value {
         let Program { name, replicas, port, .. } = program;
-        let selector = json!({"app.kubernetes.io/name": name});
+        let selector = json!({NAME_LABEL: name});
         let probe = |path: &str, failures: u32| {
             json!({
                 "httpGet": {"path": path, "port": "http"},
@@ -187,7 +190,7 @@ impl Installation {
                 "maxUnavailable": 1,
                 // Pods that are not ready anyway must not block a drain.
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
-                "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
+                "selector": {"matchLabels": {NAME_LABEL: name}},
             },
         })
     }
@@ -196,7 +199,7 @@ impl Installation {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(GATEWAY),
             "spec": {
-                "selector": {"app.kubernetes.io/name": GATEWAY},
+                "selector": {NAME_LABEL: GATEWAY},
                 // One port of the gateway speaks both.
                 "ports": [
                     {"name": "http", "port": 80, "targetPort": "http"},
@@ -222,9 +225,9 @@ struct Program {
 
 fn labels(name: &str) -> Value {
     json!({
-        "app.kubernetes.io/name": name,
+        NAME_LABEL: name,
         "app.kubernetes.io/part-of": "trainyard",
-        "app.kubernetes.io/managed-by": "trainyard-install",
+        MANAGED_BY_LABEL: INSTALLER,
     })
 }
 

@@ -12,10 +12,10 @@ use kube_client::{Api, Client};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::names::GATEWAY;
+use crate::names::{GATEWAY, OPERATOR};
 
 pub use manifests::Installation;
-use manifests::OPERATOR;
+pub(crate) use manifests::SELECTOR;
 
 /// The field manager of installations.
 const MANAGER: &str = "trainyard-install";
