@@ -183,8 +183,8 @@ async fn write_down(
     tell(ctx, key, service, status).await
 }
 
-fn readable(entry: &Entry) -> Option<Arc<ModelService>> {
-    entry.resource.as_ref()?.content.as_ref().ok().cloned()
+fn readable(entry: &Entry) -> Option<ModelService> {
+    entry.resource.as_ref()?.content.as_ref().ok()?.unpack().ok()
 }
 
 fn status(
