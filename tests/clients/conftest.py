@@ -1,6 +1,7 @@
 """Starts the real server for the suites. Everything listens on loopback, on ports the system picks."""
 
 import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -47,8 +48,8 @@ class Running:
     def is_ready(self):
         try:
             return self.request("/v2/health/ready")[0] == 200
-        except urllib.error.URLError:
-            return False  # It has ended, or is about to.
+        except (OSError, http.client.HTTPException):
+            return False  # It has ended, or is about to, perhaps in the middle of an answer.
 
     def json(self, path, body=None, headers=None, method=None):
         status, _, text = self.request(path, body, headers, method)

@@ -3,12 +3,16 @@
 import json
 import os
 import pathlib
-import subprocess
+import sys
 import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/shared"))
+
+from running import run  # noqa: E402  (its folder was added above)
+
 XTASK = os.environ.get("TRAINYARD_XTASK", str(ROOT / "target/debug/xtask"))
 IMAGE = os.environ.get("TRAINYARD_IMAGE", str(ROOT / "target/image-dev.tar"))
 IMAGE_NAME = os.environ.get("TRAINYARD_IMAGE_NAME", "localhost/trainyard:test")
@@ -26,18 +30,9 @@ class Cluster:
     def __init__(self, name):
         self.name = name
 
-    def xtask(self, *arguments, check=True, timeout=300, stdin=None):
-        done = subprocess.run(
-            [XTASK, "cluster", "--name", self.name, *map(str, arguments)],
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        if check:
-            assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-        return done
+    def xtask(self, *arguments, check=True, timeout=300, stdin=None, **options):
+        command = [XTASK, "cluster", "--name", self.name, *arguments]
+        return run(command, check=check, timeout=timeout, text=stdin, **options)
 
     def exec(self, *command, **options):
         return self.xtask("exec", "--", *command, **options)
@@ -47,6 +42,11 @@ class Cluster:
 
     def get(self, *arguments):
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def find(self, *arguments):
+        """As `get`; None where there is no such object."""
+        text = self.kubectl("get", *arguments, "--ignore-not-found", "-o", "json").stdout
+        return json.loads(text) if text.strip() else None
 
     def apply(self, *objects):
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
@@ -86,7 +86,7 @@ def cluster():
     cluster = Cluster(os.environ.get("TRAINYARD_TEST_CLUSTER", "tests"))
     # Building takes minutes where the cache is empty.
     cluster.xtask(
-        "up", "--replace", "--netpol", "--agnhost",
+        "up", "--replace", "--netpol", "--agnhost", "--audit", "--metrics-server",
         "--gpus", "node-1=1", "--gpus", "node-2=1,shared=4",
         timeout=2700,
     )

@@ -1,142 +1,34 @@
 """Trainyard as its users have it in a cluster: installed, called through the gateway, changed under load."""
 
-import contextlib
 import json
-import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import urllib.request
 
 import pytest
 
-from conftest import ROOT, XTASK
-
-BINARY = os.environ["TRAINYARD_BIN"]
-HOME = "trainyard"
-INFER = "/v2/models/iris/infer"
-BODY = json.dumps(
-    {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
+import iris as served
+from conftest import ROOT
+from iris import (
+    BINARY, BODY, HOME, INFER, answered, call, condition, gateway, install, is_true, manifest, on, ready, rolled_out,
+    trainyard, under_load,
 )
-# A host folder that every node sees at this path: the claim's volume.
-FOLDER = pathlib.Path("/tmp/trainyard-cluster-models")
-
-
-def trainyard(cluster, *arguments, **options):
-    return cluster.exec(BINARY, *arguments, **options)
-
-
-def install(cluster, image):
-    done = trainyard(cluster, "install", "--image", image, "--image-pull-policy", "IfNotPresent", "--timeout", "3m")
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def installed(cluster, image):
-    said = install(cluster, image)
-    yield said
-    trainyard(cluster, "uninstall", check=False)
-    cluster.kubectl("delete", "namespace", HOME, "--wait=false", check=False)
-
-
-def manifest(namespace, model="model.onnx", **spec):
-    return {
-        "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService",
-        "metadata": {"name": "iris", "namespace": namespace},
-        "spec": {
-            "model": {"uri": f"pvc://model/{model}"},
-            "resources": {"cpu": "100m", "memory": "256Mi"},
-            "replicas": 2,
-            **spec,
-        },
-    }
+    yield install(cluster, image)
+    served.uninstall(cluster)
 
 
 @pytest.fixture(scope="module")
 def iris(cluster, installed, namespace):
     """The example model in two replicas, from a claim."""
-    FOLDER.mkdir(exist_ok=True)
-    FOLDER.chmod(0o755)
-    shutil.copy(ROOT / "examples/iris/model.onnx", FOLDER / "model.onnx")
-    (FOLDER / "wrong.onnx").write_text("no model")
-    claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": f"{namespace}-model"}
-    cluster.apply(
-        {
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-model"},
-            "spec": {
-                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": "",
-                "hostPath": {"path": str(FOLDER)}, "claimRef": {"namespace": namespace, "name": "model"},
-            },
-        },
-        {
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "model", "namespace": namespace},
-            "spec": {**claim, "resources": {"requests": {"storage": "1Gi"}}},
-        },
-    )
+    served.claim(cluster, namespace)
     cluster.apply(manifest(namespace))
     yield cluster.until("iris", lambda: ready(cluster, namespace))
     cluster.kubectl("delete", "pv", f"{namespace}-model", "--wait=false", check=False)
-
-
-def condition(cluster, namespace, name):
-    service = cluster.get("-n", namespace, "modelservice", "iris")
-    found = [it for it in service.get("status", {}).get("conditions", []) if it["type"] == name]
-    current = service["metadata"]["generation"] == service.get("status", {}).get("observedGeneration")
-    return found[0] if found and current else None
-
-
-def ready(cluster, namespace):
-    seen = condition(cluster, namespace, "Ready")
-    return seen if seen and seen["status"] == "True" else None
-
-
-def gateway(cluster):
-    """The gateway's address inside the cluster's network."""
-    return cluster.get("-n", HOME, "service", "trainyard-gateway")["spec"]["clusterIP"] + ":80"
-
-
-def call(cluster, address, path=INFER, host=None):
-    """Status and answer of one request."""
-    program = (
-        "import http.client,sys\n"
-        "address,path,host,body=sys.argv[1:]\n"
-        "client=http.client.HTTPConnection(address,timeout=30)\n"
-        "client.request('POST',path,body,{'Host':host,'Content-Type':'application/json'})\n"
-        "answer=client.getresponse()\n"
-        "print(answer.status);print(answer.read().decode())\n"
-    )
-    done = cluster.exec(sys.executable, "-c", program, address, path, host or address, BODY)
-    status, _, body = done.stdout.partition("\n")
-    return int(status), json.loads(body)
-
-
-@contextlib.contextmanager
-def under_load(cluster, what):
-    """Clients that never pause. Nothing of theirs may be lost."""
-    script = pathlib.Path(__file__).parent / "under_load.py"
-    process = subprocess.Popen(
-        [XTASK, "cluster", "--name", cluster.name, "exec", "--", sys.executable, str(script), gateway(cluster), INFER, BODY],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )
-    try:
-        yield
-    finally:
-        counted, _ = process.communicate("", timeout=120)
-    counted = json.loads(counted)
-    print(f"{what}: {counted['answered']} answered, {counted['lost']} lost")
-    assert counted["lost"] == 0, (what, counted["failures"])
-    assert counted["answered"] > 0, what
-
-
-def on(cluster, namespace):
-    """The nodes of the ready replicas."""
-    pods = cluster.ready_pods(namespace, "trainyard.dev/service=iris")
-    return {pod["spec"]["nodeName"] for pod in pods} if len(pods) == 2 else set()
-
-
-def rolled_out(cluster, namespace, deployment):
-    cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{deployment}", "--timeout=180s", timeout=200)
 
 
 def test_a_second_install_changes_nothing(cluster, image, installed):
@@ -185,11 +77,6 @@ def test_one_machine_gives_the_same_answer(cluster, namespace, iris, tmp_path):
     assert here["outputs"] == in_cluster["outputs"]
 
 
-def answered(cluster):
-    status, answer = call(cluster, gateway(cluster))
-    return (status, answer) if status == 200 else None
-
-
 def test_nothing_is_lost_while_things_change(cluster, namespace, iris):
     cluster.until("a route", lambda: answered(cluster))
     with under_load(cluster, "a new revision"):
@@ -223,10 +110,6 @@ def test_a_broken_release_takes_no_traffic(cluster, namespace, iris):
         assert stalled["reason"] == "CrashLoop", stalled
     trainyard(cluster, "rollback", "iris", "-n", namespace)
     cluster.until("the old revision", lambda: ready(cluster, namespace))
-
-
-def is_true(seen):
-    return seen if seen and seen["status"] == "True" else None
 
 
 def test_others_cannot_reach_the_replicas(cluster, namespace, iris):

@@ -13,12 +13,15 @@ import urllib.request
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "clients"))
+TESTS = pathlib.Path(__file__).parent.parent
+sys.path[:0] = [str(TESTS / "clients"), str(TESTS / "shared")]
 
 import zoo as model_zoo  # noqa: E402  (its folder was added above)
 from custom import Custom  # noqa: E402
+from running import run  # noqa: E402
 
 BINARY = os.path.abspath(os.environ.get("TRAINYARD_BIN", "target/debug/trainyard"))
+ROOT = TESTS.parent
 CACHE = os.environ.get("TRAINYARD_CACHE", str(pathlib.Path.home() / ".cache/trainyard"))
 
 
@@ -38,18 +41,9 @@ class Up:
         self.address = f"127.0.0.1:{self.port}"
 
     def run(self, *arguments, check=True, timeout=120):
-        done = subprocess.run(
-            [BINARY, *map(str, arguments)],
-            env={**os.environ, "TRAINYARD_STATE_DIR": str(self.state)},
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        if check:
-            assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-        return done
+        environment = {**os.environ, "TRAINYARD_STATE_DIR": str(self.state)}
+        command = [BINARY, *arguments]
+        return run(command, check=check, timeout=timeout, env=environment, cwd=self.folder)
 
     def up(self, *targets, **options):
         return self.run("up", "-d", "--port", self.port, *targets, **options)

@@ -148,7 +148,7 @@ class Custom:
         return answer["says"]
 
     def events(self):
-        return [json.loads(line) for line in self.run("events", "--json", "-n", "1000").splitlines()]
+        return [json.loads(line) for line in self.run("events", "--json", "--limit", "1000").splitlines()]
 
     def happened(self, reason):
         return [one for one in self.events() if one["reason"] == reason]

@@ -1,4 +1,4 @@
-"""Sixty-four clients that never pause, and a count of every request that was not answered right."""
+"""Clients that ask over and over, and a count of every request that was not answered right."""
 
 import asyncio
 import json
@@ -6,21 +6,22 @@ import threading
 
 
 class Load:
-    """Keep-alive clients that send one request over and over until told to stop.
+    """Keep-alive clients that send one request over and over until told to stop, with so many seconds
+    between an answer and the next request.
 
     A client opens a new connection only where HTTP asks for it: when the answer before said
     `Connection: close`. Nothing is sent twice, so a request that is lost is counted.
     """
 
-    def __init__(self, address, path, body, right, clients=64):
+    def __init__(self, address, path, body, right, clients=64, pause=0.0, host=None):
         self.host, port = address.rsplit(":", 1)
         self.port = int(port)
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {host or address}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         self.request = head.encode() + body
-        self.right, self.clients = right, clients
+        self.right, self.clients, self.pause = right, clients, pause
         self.answered, self.failures, self.seen = 0, [], {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -64,6 +65,8 @@ class Load:
             if headers.get("connection", "").lower() == "close":
                 writer.close()
                 writer = None
+            if self.pause:
+                await asyncio.sleep(self.pause)
         if writer:
             writer.close()
 

@@ -12,4 +12,5 @@ pub mod model_service;
 pub mod scalar;
 
 pub use crd::crd;
+pub use manifest::nearest;
 pub use model_service::{ModelService, ModelServiceSpec};

@@ -9,7 +9,8 @@ mod yaml;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use commands::plugin;
 
 /// The ML platform in one binary: serve, train and share GPUs, on a laptop or on Kubernetes
 #[derive(Parser)]
@@ -20,20 +21,43 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let is_plugin = plugin::is_plugin();
+    // kubectl's commands know one code of failure.
+    let failed = ExitCode::from(if is_plugin { 1 } else { 2 });
+    let mut command = Cli::command();
+    if is_plugin {
+        command = plugin::adapt(command);
+    }
+    let parsed = command.try_get_matches().and_then(|matches| {
+        let name = matches.subcommand_name().unwrap_or_default();
+        if is_plugin && plugin::is_of_this_machine(name) {
+            let message = format!("`{name}` acts on this machine: run `trainyard {name}`\n");
+            return Err(clap::Error::raw(clap::error::ErrorKind::InvalidSubcommand, message));
+        }
+        Cli::from_arg_matches(&matches)
+    });
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_failure = error.use_stderr();
+            // A reader that is gone has no use for it.
+            let _ = error.print();
+            return if is_failure { failed } else { ExitCode::SUCCESS };
+        }
+    };
     // The one TLS provider of the process; nothing before this line could have installed another.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command.run() {
         Ok(code) => code,
         Err(report) => {
             eprintln!("{report:?}");
-            ExitCode::from(2)
+            failed
         }
     }
 }
 
 #[test]
 fn arguments_are_consistent() {
-    use clap::CommandFactory;
     Cli::command().debug_assert();
+    plugin::adapt(Cli::command()).debug_assert();
 }

@@ -4,16 +4,21 @@ use serde::Serialize;
 
 use crate::failure::failure;
 
+/// One document alone.
+pub(crate) fn document(object: impl Serialize) -> miette::Result<String> {
+    // Through JSON, whose keys are sorted: two runs give the same bytes.
+    let value = serde_json::to_value(object).map_err(failure)?;
+    serde_saphyr::to_string_with_options(&value, options()).map_err(failure)
+}
+
 /// One document for each object.
 pub(crate) fn documents<T: Serialize>(
     objects: impl IntoIterator<Item = T>,
 ) -> miette::Result<String> {
     let mut text = String::new();
     for object in objects {
-        // Through JSON, whose keys are sorted: two runs give the same bytes.
-        let value = serde_json::to_value(object).map_err(failure)?;
         text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string_with_options(&value, options()).map_err(failure)?);
+        text.push_str(&document(object)?);
     }
     Ok(text)
 }

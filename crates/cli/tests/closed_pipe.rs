@@ -18,6 +18,6 @@ fn a_closed_pipe_is_no_panic() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
         // A command that had nothing to print ends as it likes.
-        assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}: {output:?}");
+        assert!(matches!(output.status.code(), Some(0..=2)), "{arguments:?}: {output:?}");
     }
 }

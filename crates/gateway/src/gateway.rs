@@ -22,8 +22,18 @@ use crate::replay::{Kept, Pool};
 use crate::revision::{Codes, RevisionLoad};
 use crate::scope::{self, Scope};
 use crate::settings::Settings;
-use crate::state::{EndpointState, Routing};
+use crate::state::{EndpointState, RevisionConfig, Routing};
 use crate::table::Table;
+
+/// What was seen of one service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceFigures {
+    /// As the table has it.
+    pub name: Arc<str>,
+    pub load: ServiceLoad,
+    /// By name; empty unless the table has several.
+    pub revisions: Vec<(String, RevisionLoad)>,
+}
 
 /// A proxy in front of services. Share it in an [`Arc`].
 #[derive(Debug)]
@@ -129,6 +139,22 @@ impl Gateway {
         let config = routing.services.get(service)?.config.load();
         let known = config.revisions.iter().find(|known| known.state.name == revision)?;
         Some(known.state.read(Instant::now()))
+    }
+
+    /// How busy each service is, and how each revision answers where there are several.
+    pub fn observe_all(&self) -> Vec<ServiceFigures> {
+        let (routing, now) = (self.routing.load(), Instant::now());
+        let figures = routing.services.values().map(|service| {
+            let config = service.config.load();
+            let read = |known: &RevisionConfig| (known.state.name.clone(), known.state.read(now));
+            let is_rollout = config.revisions.len() > 1;
+            ServiceFigures {
+                name: service.name.clone(),
+                load: service.meter.read(service.queue.len() as u64, now),
+                revisions: config.revisions.iter().filter(|_| is_rollout).map(read).collect(),
+            }
+        });
+        figures.collect()
     }
 
     /// Waits until requests are held for services without an endpoint; returns these services.

@@ -57,6 +57,25 @@ impl Default for LatencyCounts {
 }
 
 impl LatencyCounts {
+    /// The buckets that hold anything, as `(bucket, count)`, and the sum in microseconds: for
+    /// another process, whose [`from_parts`](Self::from_parts) reads it.
+    pub fn parts(&self) -> (Vec<(u16, u64)>, u64) {
+        let counts = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let counts = counts.filter_map(|(at, count)| Some((u16::try_from(at).ok()?, *count)));
+        (counts.collect(), self.micros)
+    }
+
+    /// What another process noted. Buckets that there are not are left out.
+    pub fn from_parts(counts: &[(u16, u64)], micros: u64) -> Self {
+        let mut read = Self { micros, ..Self::default() };
+        for (at, count) in counts {
+            if let Some(bucket) = read.counts.get_mut(usize::from(*at)) {
+                *bucket = *count;
+            }
+        }
+        read
+    }
+
     /// How many latencies were noted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -187,7 +206,8 @@ mod tests {
             prop_assert_eq!(counts(&both).since(&counts(&first)), counts(&second));
             let mut sum = counts(&first);
             sum.merge(&counts(&second));
-            prop_assert_eq!(sum, counts(&both));
+            let (parts, micros) = sum.parts();
+            prop_assert_eq!(LatencyCounts::from_parts(&parts, micros), counts(&both));
         }
     }
 }

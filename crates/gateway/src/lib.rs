@@ -43,7 +43,7 @@ mod upstream;
 mod visit;
 
 pub use eject::Ejection;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, ServiceFigures};
 pub use latency::LatencyCounts;
 pub use load::ServiceLoad;
 pub use record::Trace;

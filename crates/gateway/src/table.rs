@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 /// All services, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
@@ -100,6 +102,20 @@ pub struct ApiKey {
     /// Who it belongs to, for metrics and logs.
     pub name: String,
     pub sha256: [u8; 32],
+}
+
+/// Without the digest, which a guess could be tried against.
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiKey({})", self.name)
+    }
+}
+
+impl ApiKey {
+    /// Keeps a key's digest. Editors and `echo` end a file with white space that is no part of it.
+    pub fn of(name: String, key: &[u8]) -> Self {
+        Self { name, sha256: Sha256::digest(key.trim_ascii_end()).into() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

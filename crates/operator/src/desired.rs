@@ -4,14 +4,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_client::Resource as _;
 use serde_json::{Value, json};
 use trainyard_api::{ModelService, manifest};
-use trainyard_plan::kubernetes::{Peer, Track, objects};
-use trainyard_plan::{Facts, Plan, Strategy, Target, compile};
+use trainyard_plan::kubernetes::Peer;
+use trainyard_plan::{Facts, Plan, PlanError, Strategy, Target, compile};
 
 use crate::compare::{Leaves, digest};
 use crate::key::ServiceKey;
 use crate::kinds::{self, KindIndex};
 use crate::names::{APPLIED_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 use crate::pods::Reason;
+use crate::rollout::Course;
 use crate::settings::Cluster;
 use crate::status::Problem;
 
@@ -19,8 +20,6 @@ use crate::status::Problem;
 #[derive(Debug, Clone)]
 pub(crate) struct Desired {
     pub(crate) revision: String,
-    /// Replica by replica; the other strategies need a candidate beside the Deployment.
-    pub(crate) is_rolling: bool,
     pub(crate) objects: Vec<Wanted>,
     pub(crate) url: Option<String>,
     /// Fields that nothing in this cluster acts on.
@@ -39,35 +38,55 @@ pub(crate) struct Wanted {
     pub(crate) digest: u64,
 }
 
-/// Compiles and renders a service.
+/// Compiles a service.
 ///
 /// The API server has checked the spec by the schema that it had at the time; it is checked again
 /// by today's, since a stored object may be older.
-pub(crate) fn desire(
+pub(crate) fn plan(
     key: &ServiceKey,
     service: &ModelService,
     cluster: &Cluster,
-) -> Result<Desired, Problem> {
+) -> Result<Plan, Problem> {
     check(key, service)?;
+    compiled(service, cluster)
+        .map_err(|error| Problem { reason: Reason::InvalidSpec, message: error.to_string() })
+}
+
+/// Compiles a service that was checked.
+pub(crate) fn compiled(service: &ModelService, cluster: &Cluster) -> Result<Plan, PlanError> {
     let target = Target::Kubernetes {
         image: cluster.objects.image.clone(),
         gpu_pools: cluster.gpu_pools.clone(),
     };
-    let plan = compile(service, &Facts { target, model: None })
-        .map_err(|error| Problem { reason: Reason::InvalidSpec, message: error.to_string() })?;
+    compile(service, &Facts { target, model: None })
+}
+
+/// Renders what a service should be made of: the plan that its spec asks for, of which the sides may
+/// be others.
+pub(crate) fn desire(
+    key: &ServiceKey,
+    service: &ModelService,
+    cluster: &Cluster,
+    plan: &Plan,
+    course: &Course,
+) -> Result<Desired, Problem> {
     let not_supported = |message| Problem { reason: Reason::NotSupported, message };
-    let rendered = objects(&plan, Track::Stable { replicas: None }, &cluster.objects)
-        .map_err(|error| not_supported(error.to_string()))?;
     let owner = owner(service);
-    let objects: Result<Vec<Wanted>, Problem> = rendered
-        .into_iter()
-        .map(|object| wanted(key, &owner, object.into_value()).map_err(not_supported))
-        .collect();
-    let objects = objects?;
+    let mut objects: Vec<Wanted> = Vec::new();
+    for side in &course.sides {
+        let rendered =
+            trainyard_plan::kubernetes::objects(&side.plan, side.track, &cluster.objects)
+                .map_err(|error| not_supported(error.to_string()))?;
+        for object in rendered {
+            objects.push(wanted(key, &owner, object.into_value()).map_err(not_supported)?);
+        }
+    }
+    let has_gateway = cluster.objects.gateway.is_some();
+    let mut not_in_effect = not_in_effect(plan, is_stopped(service), has_gateway);
+    not_in_effect.extend(course.impaired.clone());
     Ok(Desired {
         revision: plan.revision.as_str().to_owned(),
-        is_rolling: matches!(plan.rollout.strategy, Strategy::Rolling { .. }),
-        not_in_effect: not_in_effect(&plan, cluster.objects.gateway.is_some()),
+        not_in_effect,
         url: url(key, &objects, cluster.objects.gateway.as_ref()),
         selector: selector(&objects),
         objects,
@@ -75,29 +94,40 @@ pub(crate) fn desire(
 }
 
 /// What a person asked for and nothing in this cluster brings about, so that nobody relies on it.
-fn not_in_effect(plan: &Plan, has_gateway: bool) -> Vec<String> {
-    let (scaling, access) = (&plan.scaling, &plan.access);
+fn not_in_effect(plan: &Plan, is_stopped: bool, has_gateway: bool) -> Vec<String> {
+    let (scaling, access, rollout) = (&plan.scaling, &plan.access, &plan.rollout);
     let of_the_gateway = [
         ("spec.scaling.maxConcurrency", scaling.max_concurrency.is_some()),
         ("spec.access.apiKeysSecret", access.api_keys_secret.is_some()),
         ("spec.access.rateLimit", access.rate_limit.is_some()),
-    ];
-    let of_one_machine = [
-        ("spec.scaling.min: 0", scaling.min == 0 && scaling.max > 0),
+        ("spec.scaling.min: 0", scaling.min == 0 && !is_stopped),
         ("spec.scaling.concurrency", scaling.concurrency.is_some()),
         ("spec.scaling.rps", scaling.rps.is_some()),
-        ("spec.scaling.gpu", scaling.gpu.is_some()),
-        ("spec.rollout.mirror", plan.rollout.mirror.is_some()),
+        ("spec.rollout.mirror", rollout.mirror.is_some()),
     ];
+    let has_steps = !matches!(rollout.strategy, Strategy::Rolling { .. });
+    let of_nobody = [("spec.scaling.gpu", scaling.gpu.is_some())];
     let told = |fields: &[(&str, bool)], why: &str| -> Vec<String> {
         let written = fields.iter().filter(|(_, is_written)| *is_written);
         written.map(|(field, _)| format!("`{field}` is not in effect: {why}")).collect()
     };
-    let mut fields = told(&of_one_machine, "Trainyard does not do this in clusters yet");
+    let mut fields = told(&of_nobody, "nothing in a cluster tells Trainyard how busy its GPUs are");
     if !has_gateway {
-        fields.extend(told(&of_the_gateway, "this cluster has no gateway of Trainyard"));
+        fields.extend(told(&of_the_gateway, NO_GATEWAY));
+        if has_steps {
+            fields.push(format!(
+                "`spec.rollout.strategy` is not in effect: {NO_GATEWAY}; a new revision takes over replica by replica"
+            ));
+        }
     }
     fields
+}
+
+const NO_GATEWAY: &str = "this cluster has no gateway of Trainyard";
+
+/// Whether a person stopped the service, so that no request starts it.
+pub(crate) fn is_stopped(service: &ModelService) -> bool {
+    service.spec.replicas == Some(0)
 }
 
 fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
@@ -219,7 +249,18 @@ mod tests {
             objects: trainyard_plan::kubernetes::Settings::new("registry.example/trainyard:1"),
             gpu_pools: std::collections::BTreeMap::new(),
         };
-        desire(&ServiceKey::new("default", "iris"), &service(spec), &cluster)
+        let (key, service) = (ServiceKey::new("default", "iris"), service(spec));
+        let plan = plan(&key, &service, &cluster)?;
+        let track = trainyard_plan::kubernetes::Track::Stable { replicas: None };
+        let course = Course {
+            sides: vec![crate::rollout::Side { plan: plan.clone(), track }],
+            rollout: None,
+            again_in: None,
+            in_use: Vec::new(),
+            scaled: None,
+            impaired: None,
+        };
+        desire(&key, &service, &cluster, &plan, &course)
     }
 
     #[test]
@@ -228,7 +269,7 @@ mod tests {
         assert_eq!(desired.url.as_deref(), Some("http://iris.default.svc"));
         let selector = "trainyard.dev/service=iris,trainyard.dev/track=stable";
         assert_eq!(desired.selector.as_deref(), Some(selector));
-        assert!(desired.is_rolling && desired.not_in_effect.is_empty());
+        assert!(desired.not_in_effect.is_empty());
         assert!(desired.objects.len() > 3);
         for object in &desired.objects {
             let metadata = &object.body["metadata"];
@@ -279,17 +320,23 @@ mod tests {
             "spec": {
                 "model": {"uri": "s3://m/iris"}, "access": {"apiKeysSecret": "keys"},
                 "scaling": {"min": 1, "max": 2, "rps": 5, "maxConcurrency": 3},
+                "rollout": {"strategy": "blueGreen"},
             },
         }));
         let target = Target::Kubernetes { image: "i".to_owned(), gpu_pools: Default::default() };
         let plan =
             compile(&service.expect("valid"), &Facts { target, model: None }).expect("valid");
         let fields = |has_gateway| -> Vec<String> {
-            let told = not_in_effect(&plan, has_gateway).into_iter();
+            let told = not_in_effect(&plan, false, has_gateway).into_iter();
             told.map(|text| text.split('`').nth(1).unwrap_or_default().to_owned()).collect()
         };
-        assert_eq!(fields(true), ["spec.scaling.rps"]);
-        let all = ["spec.scaling.rps", "spec.scaling.maxConcurrency", "spec.access.apiKeysSecret"];
+        assert!(fields(true).is_empty());
+        let all = [
+            "spec.scaling.maxConcurrency",
+            "spec.access.apiKeysSecret",
+            "spec.scaling.rps",
+            "spec.rollout.strategy",
+        ];
         assert_eq!(fields(false), all);
     }
 }

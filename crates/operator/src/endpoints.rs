@@ -51,11 +51,12 @@ async fn metrics(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
 
 /// Ready to take over, whether it leads or not: everything that there is has been seen.
 async fn ready(State(shown): State<Arc<Shown>>) -> impl IntoResponse {
-    match shown.sync.missing() {
-        missing if missing.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
-        missing => {
-            let text = format!("waits for the first list of: {}\n", missing.join(", "));
-            (StatusCode::SERVICE_UNAVAILABLE, text)
-        }
+    if shown.sync.is_reached() {
+        return (StatusCode::OK, "ok\n".to_owned());
     }
+    let text = match shown.sync.missing() {
+        missing if missing.is_empty() => "asks which APIs the cluster has\n".to_owned(),
+        missing => format!("waits for the first list of: {}\n", missing.join(", ")),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod;
-use kube_client::api::DynamicObject;
-use kube_client::core::{ApiResource, DeserializeGuard, NamespaceResourceScope};
+use kube_client::core::{ApiResource, DeserializeGuard};
 use kube_client::{Api, Client, Resource};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{Config, Event, watcher};
@@ -24,16 +23,20 @@ use crate::key::ServiceKey;
 use crate::kinds::{KindIndex, OWNED, owned};
 use crate::metrics::Metrics;
 use crate::names::managed_by_selector;
+use crate::pods::PodFacts;
 use crate::queue::Queue;
 use crate::settings::Scope;
-use crate::world::{Child, Source, World, service_of};
+use crate::world::{
+    Child, Keep, Observed, Release, Source, World, resource_version, service_of, strip,
+};
 
 /// What happens to a service's parts comes in bursts: a pod that starts changes five times within
 /// a second, and its Deployment with it.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Objects per page of a list; a Deployment has about 10 KiB with its managed fields.
-const PAGE: u32 = 250;
+/// Objects per page of a list; a Deployment has about 10 KiB with its managed fields, and a page of
+/// each kind may be in memory at once.
+const PAGE: u32 = 100;
 
 /// Where all watches put what they see.
 #[derive(Clone)]
@@ -71,6 +74,11 @@ impl Sync {
         }
     }
 
+    /// Whether every watch has seen all that there is; false before there are any.
+    pub(crate) fn is_reached(&self) -> bool {
+        *self.all.borrow()
+    }
+
     /// The watches that have not seen all yet.
     pub(crate) fn missing(&self) -> Vec<String> {
         self.lock().iter().filter(|(_, done)| !**done).map(|(name, _)| name.clone()).collect()
@@ -97,21 +105,21 @@ impl Feed {
         for namespace in scope.watched() {
             let ours = || Config::default().page_size(PAGE).labels(&managed_by_selector());
             let all = Config::default().page_size(PAGE);
-            let services: Api<DeserializeGuard<ModelService>> = typed(&self.client, namespace);
             follows.push(Box::pin(self.clone().follow(
-                services,
+                services(&self.client, namespace),
                 all,
                 Services,
                 namespace.map(str::to_owned),
             )));
-            let pods: Api<Pod> = typed(&self.client, namespace);
+            let pods = observed(&self.client, &ApiResource::erase::<Pod>(&()), namespace);
             follows.push(Box::pin(self.clone().follow(
                 pods,
                 ours(),
                 Pods,
                 namespace.map(str::to_owned),
             )));
-            let releases: Api<ControllerRevision> = typed(&self.client, namespace);
+            let resource = ApiResource::erase::<ControllerRevision>(&());
+            let releases = observed(&self.client, &resource, namespace);
             follows.push(Box::pin(self.clone().follow(
                 releases,
                 ours(),
@@ -125,7 +133,7 @@ impl Feed {
                 if owned(index).is_custom && !apis.contains(&owned(index).api_version()) {
                     continue;
                 }
-                let children = dynamic(&self.client, &owned(index).resource(), namespace);
+                let children = observed(&self.client, &owned(index).resource(), namespace);
                 let namespace = namespace.map(str::to_owned);
                 follows.push(Box::pin(self.clone().follow(
                     children,
@@ -174,6 +182,7 @@ impl Feed {
                                 &key,
                                 shelf.source(),
                                 object.meta().name.as_deref().unwrap_or_default(),
+                                resource_version(object.meta()),
                             );
                             self.wake(key, &shelf);
                         }
@@ -206,17 +215,18 @@ impl Feed {
     }
 }
 
-fn typed<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
+fn services(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<ModelService>> {
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
 }
 
-fn dynamic(client: &Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+fn observed<T: Keep>(
+    client: &Client,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+) -> Api<Observed<T>> {
     match namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
         None => Api::all_with(client.clone(), resource),
@@ -259,16 +269,14 @@ impl Shelf<DeserializeGuard<ModelService>> for Services {
         epoch: u32,
     ) -> Option<ServiceKey> {
         let key = self.key(&object)?;
-        let metadata = object.meta_mut();
-        metadata.managed_fields = None;
-        metadata.annotations = None;
+        strip(object.meta_mut());
         world.put_service(key.clone(), object, epoch).then_some(key)
     }
 }
 
 struct Pods;
 
-impl Shelf<Pod> for Pods {
+impl Shelf<Observed<PodFacts>> for Pods {
     fn source(&self) -> Source {
         Source::Pods
     }
@@ -277,19 +285,19 @@ impl Shelf<Pod> for Pods {
         "pods"
     }
 
-    fn key(&self, object: &Pod) -> Option<ServiceKey> {
-        service_of(&object.metadata)
+    fn key(&self, object: &Observed<PodFacts>) -> Option<ServiceKey> {
+        service_of(object.meta())
     }
 
-    fn put(&self, world: &World, object: Pod, epoch: u32) -> Option<ServiceKey> {
+    fn put(&self, world: &World, object: Observed<PodFacts>, epoch: u32) -> Option<ServiceKey> {
         let key = self.key(&object)?;
-        world.put_pod(key.clone(), &object, epoch).then_some(key)
+        world.put_pod(key.clone(), object.kept, epoch).then_some(key)
     }
 }
 
 struct Releases;
 
-impl Shelf<ControllerRevision> for Releases {
+impl Shelf<Observed<Option<Release>>> for Releases {
     fn source(&self) -> Source {
         Source::Releases
     }
@@ -298,19 +306,24 @@ impl Shelf<ControllerRevision> for Releases {
         "controllerrevisions"
     }
 
-    fn key(&self, object: &ControllerRevision) -> Option<ServiceKey> {
-        service_of(&object.metadata)
+    fn key(&self, object: &Observed<Option<Release>>) -> Option<ServiceKey> {
+        service_of(object.meta())
     }
 
-    fn put(&self, world: &World, object: ControllerRevision, epoch: u32) -> Option<ServiceKey> {
+    fn put(
+        &self,
+        world: &World,
+        object: Observed<Option<Release>>,
+        epoch: u32,
+    ) -> Option<ServiceKey> {
         let key = self.key(&object)?;
-        world.put_release(key.clone(), &object, epoch).then_some(key)
+        world.put_release(key.clone(), object.kept?, epoch).then_some(key)
     }
 }
 
 struct Children(KindIndex);
 
-impl Shelf<DynamicObject> for Children {
+impl Shelf<Observed<Option<Child>>> for Children {
     fn source(&self) -> Source {
         Source::Children(self.0)
     }
@@ -319,13 +332,31 @@ impl Shelf<DynamicObject> for Children {
         owned(self.0).plural
     }
 
-    fn key(&self, object: &DynamicObject) -> Option<ServiceKey> {
-        service_of(&object.metadata)
+    fn key(&self, object: &Observed<Option<Child>>) -> Option<ServiceKey> {
+        service_of(object.meta())
     }
 
-    fn put(&self, world: &World, object: DynamicObject, epoch: u32) -> Option<ServiceKey> {
+    fn put(
+        &self,
+        world: &World,
+        object: Observed<Option<Child>>,
+        epoch: u32,
+    ) -> Option<ServiceKey> {
         let key = self.key(&object)?;
-        let child = Child::of(self.0, &key.name, &serde_json::to_value(object).ok()?)?;
-        world.put_child(key.clone(), child, epoch).then_some(key)
+        world.put_child(key.clone(), object.kept?.with_kind(self.0), epoch).then_some(key)
     }
+}
+
+#[test]
+fn all_is_seen_once_every_watch_has_seen_all() {
+    let sync = Sync::default();
+    assert!(!sync.is_reached());
+    sync.expect("pods");
+    sync.expect("services");
+    sync.reach("pods");
+    assert!(!sync.is_reached());
+    assert_eq!(sync.missing(), ["services"]);
+    sync.reach("services");
+    sync.reach("pods");
+    assert!(sync.is_reached() && sync.missing().is_empty());
 }

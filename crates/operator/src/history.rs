@@ -19,9 +19,10 @@ use crate::desired::owner;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::names::{
-    MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_MANAGER, SERVICE_LABEL, managed_by_selector,
+    MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, ROLLBACK_MANAGER, SERVICE_LABEL,
+    managed_by_selector,
 };
-use crate::world::{Entry, Release, World, owner_uid};
+use crate::world::{Entry, Release, Source, World, owner_uid};
 
 /// Revisions that are kept beside the newest; as many as a StatefulSet keeps.
 const KEPT: usize = 10;
@@ -32,7 +33,8 @@ const FIELDS: [&str; 4] = ["model", "runtime", "resources", "batching"];
 /// How often a rollback is tried when the service changes under it.
 const TRIES: u32 = 5;
 
-/// Keeps the revision that a service asks for, as the newest, and lets go of the oldest.
+/// Keeps the revision that a service asks for, as the newest, and lets go of the oldest; not of those
+/// in use.
 pub(crate) async fn keep(
     calls: &Calls,
     world: &World,
@@ -40,29 +42,31 @@ pub(crate) async fn keep(
     key: &ServiceKey,
     (service, entry): (&ModelService, &Entry),
     revision: &str,
+    in_use: &[String],
 ) -> Result<(), CallError> {
     let uid = service.metadata.uid.as_deref().unwrap_or_default();
     let mut ours: Vec<&Release> =
         entry.releases.iter().filter(|release| release.owner.as_deref() == Some(uid)).collect();
     ours.sort_by_key(|release| Reverse(release.number));
     let newest = ours.first().map_or(0, |release| release.number);
-    match ours.iter().find(|release| *release.name == *revision) {
-        Some(current) if current.number == newest => {}
-        Some(earlier) => {
-            let kept = calls.renumber_release(key, &earlier.name, newest.saturating_add(1)).await?;
-            metrics.wrote("ControllerRevision", "patch");
-            world.put_release(key.clone(), &kept, 0);
+    let known = ours.iter().find(|release| *release.name == *revision);
+    if known.is_none_or(|known| known.number != newest) {
+        if let Some(earlier) = known {
+            // It becomes the newest by a new object. A patch of its number would be refused where
+            // its content has an `&`: the API server writes that differently once it has read it,
+            // and takes it for another content. What it consists of stands in the spec.
+            calls.delete_release(key, &earlier.name, &earlier.uid).await?;
+            metrics.wrote("ControllerRevision", "delete");
+            world.remove(key, Source::Releases, &earlier.name, earlier.resource_version);
         }
-        None => {
-            let release = release(key, service, revision, newest.saturating_add(1));
-            if let Some(kept) = calls.create_release(key, &release).await? {
-                metrics.wrote("ControllerRevision", "create");
-                world.put_release(key.clone(), &kept, 0);
-            }
+        let release = release(key, service, revision, newest.saturating_add(1));
+        if let Some(kept) = calls.create_release(key, &release).await? {
+            metrics.wrote("ControllerRevision", "create");
+            world.settle_release(key, &kept);
         }
     }
     let old = ours.iter().filter(|release| *release.name != *revision).skip(KEPT);
-    for release in old {
+    for release in old.filter(|release| !in_use.iter().any(|name| **name == *release.name)) {
         calls.delete_release(key, &release.name, &release.uid).await?;
         metrics.wrote("ControllerRevision", "delete");
     }
@@ -87,6 +91,35 @@ fn release(
         },
         data: Some(RawExtension(content(&spec))),
         revision: number,
+    }
+}
+
+/// What the revision that a service asks for consists of.
+pub(crate) fn content_of(service: &ModelService) -> Value {
+    content(&serde_json::to_value(&service.spec).unwrap_or_default())
+}
+
+/// The service as it would be with the content of another revision, and all else as it is.
+pub(crate) fn with_content(
+    service: &ModelService,
+    content: &Value,
+) -> Result<ModelService, String> {
+    let mut spec = serde_json::to_value(&service.spec).map_err(|error| error.to_string())?;
+    write_content(&mut spec, content);
+    let spec = serde_json::from_value(spec).map_err(|error| error.to_string())?;
+    Ok(ModelService { spec, ..service.clone() })
+}
+
+fn write_content(spec: &mut Value, content: &Value) {
+    for field in FIELDS {
+        match content.get(field) {
+            Some(value) => spec[field] = value.clone(),
+            None => {
+                if let Some(spec) = spec.as_object_mut() {
+                    spec.remove(field);
+                }
+            }
+        }
     }
 }
 
@@ -121,7 +154,8 @@ pub enum RollbackError {
 ///
 /// `to` is a revision's name or its number; none is the newest one whose content is another than
 /// what the service asks for now. The revision's model, runtime, resources and batching are
-/// written into the spec, which the operator then rolls out as any other change.
+/// written into the spec, which the operator then rolls out replica by replica, without the steps
+/// and pauses of a strategy: whoever goes back is in a hurry.
 pub async fn rollback(
     client: Client,
     namespace: &str,
@@ -155,16 +189,9 @@ pub async fn rollback(
             })
             .collect();
         let (name, content) = choose(service, &content(&found.data["spec"]), ours, to)?;
-        for field in FIELDS {
-            match content.get(field) {
-                Some(value) => found.data["spec"][field] = value.clone(),
-                None => {
-                    if let Some(spec) = found.data["spec"].as_object_mut() {
-                        spec.remove(field);
-                    }
-                }
-            }
-        }
+        write_content(&mut found.data["spec"], &content);
+        let annotations = found.metadata.annotations.get_or_insert_default();
+        annotations.insert(ROLLBACK_ANNOTATION.to_owned(), name.clone());
         let params =
             PostParams { field_manager: Some(ROLLBACK_MANAGER.into()), ..PostParams::default() };
         // With the resource version that was read: who changed it in the meantime is not undone.

@@ -2,21 +2,26 @@
 //! what came of it.
 //!
 //! In: the Kubernetes API. Out: server-side applied objects, status and events. Decides nothing
-//! itself: objects come from `plan`; what a status says is the pure function in [`status`].
+//! itself: objects come from `plan`, counts and steps from `control`; what a status says is the pure
+//! function in [`status`].
 //!
 //! Watches ([`feed`]) put what they see into the [`world`] and wake services in the [`queue`]; while
 //! this operator holds the Lease ([`election`]), workers ([`run`]) take services from the queue and
 //! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
-//! it so, and [`status`] tells.
+//! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
+//! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
+//! [`console`] is what people ask of a cluster by hand.
 
 mod announce;
 mod backoff;
 mod cluster;
 mod compare;
+pub mod console;
 mod desired;
 mod election;
 mod endpoints;
 mod feed;
+mod figures;
 mod history;
 pub mod ingress;
 pub mod install;
@@ -28,13 +33,16 @@ mod pods;
 mod queue;
 pub mod rbac;
 mod reconcile;
+mod rollout;
 mod run;
+mod scale;
 mod settings;
 mod status;
 mod world;
 
-pub use cluster::{ClientError, CountedClient, client};
+pub use cluster::{ClientError, ClusterChoice, CountedClient, client, client_of};
+pub use figures::report;
 pub use history::{RollbackError, rollback};
-pub use names::FIELD_MANAGER;
+pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};

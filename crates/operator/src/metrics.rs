@@ -205,7 +205,7 @@ impl Collector for Observed {
 fn the_names_that_dashboards_know() {
     let metrics = Metrics::default();
     metrics.reconciled("success", Duration::from_millis(3));
-    metrics.leads("trainyard-operator", true);
+    metrics.leads(crate::names::OPERATOR, true);
     let (queue, world) = (Arc::new(Queue::default()), Arc::new(World::default()));
     let registry = metrics.registry(queue, world, RequestCounts::default(), 8);
     let mut text = String::new();

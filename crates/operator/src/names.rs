@@ -14,23 +14,47 @@ pub(crate) const ROLLBACK_MANAGER: &str = "trainyard-rollback";
 /// fields which are wanted no longer go.
 pub(crate) const APPLIED_ANNOTATION: &str = "trainyard.dev/applied";
 
+/// The revision that a person went back to: it takes over without steps and pauses.
+pub(crate) const ROLLBACK_ANNOTATION: &str = "trainyard.dev/rolled-back-to";
+
 /// Which tool made an object. What has another value here is none of ours.
 pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub(crate) const MANAGED_BY: &str = "trainyard";
 
 /// The service that an object belongs to.
-pub(crate) const SERVICE_LABEL: &str = "trainyard.dev/service";
+pub(crate) use trainyard_plan::kubernetes::SERVICE as SERVICE_LABEL;
+
+/// Which of a service's Deployments a pod is of.
+pub(crate) const TRACK_LABEL: &str = trainyard_plan::kubernetes::TRACK;
+pub(crate) const CANDIDATE: &str = "candidate";
+
+/// What the candidate's objects have behind the service's name.
+pub(crate) const CANDIDATE_SUFFIX: &str = "-candidate";
 
 /// The revision that a pod runs.
-pub(crate) const REVISION_LABEL: &str = "trainyard.dev/revision";
+pub(crate) use trainyard_plan::kubernetes::REVISION as REVISION_LABEL;
 
 /// Selects what the operator made.
 pub(crate) fn managed_by_selector() -> String {
     format!("{MANAGED_BY_LABEL}={MANAGED_BY}")
 }
 
-/// The Lease that operators elect by.
-pub(crate) const LEASE: &str = "trainyard-operator";
+/// What the operator of an installation is called: its Deployment, its account, its Role, its Lease.
+pub const OPERATOR: &str = "trainyard-operator";
+
+/// The operator's Role and binding for its Lease.
+pub(crate) const ELECTION: &str = "trainyard-operator-election";
 
 /// What the gateway of an installation is called: its Deployment, its Service, its account.
-pub(crate) const GATEWAY: &str = "trainyard-gateway";
+pub const GATEWAY: &str = "trainyard-gateway";
+
+/// The Service at which the operator finds the gateways' reports, and its port's name.
+pub(crate) const GATEWAY_REPORT: &str = "trainyard-gateway-report";
+pub(crate) const REPORT_PORT_NAME: &str = "report";
+
+/// The operator's Role and binding for the gateways' namespace.
+pub(crate) const FIGURES: &str = "trainyard-operator-figures";
+
+/// What an object is called by the recommended labels: the value that [`OPERATOR`] and [`GATEWAY`]
+/// are selected by.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::kinds::OWNED;
+use crate::names::{ELECTION, FIGURES, NAME_LABEL, OPERATOR};
 use crate::settings::Scope;
 
 /// One rule, with why it is needed.
@@ -39,7 +40,7 @@ pub fn rules() -> Vec<Rule> {
         rule(
             "apps",
             "controllerrevisions",
-            &["list", "watch", "create", "patch", "delete"],
+            &["list", "watch", "create", "delete"],
             "revisions to roll back to",
         ),
         rule(
@@ -67,12 +68,32 @@ pub fn own_rules(lease: &str) -> Vec<Rule> {
     ]
 }
 
+/// What is needed in the gateway's namespace.
+pub fn gateway_namespace_rules() -> Vec<Rule> {
+    vec![Rule {
+        group: "discovery.k8s.io",
+        resource: "endpointslices",
+        verbs: &["list", "watch"],
+        why: "the gateways, whose figures decide on replicas and rollouts",
+        names: Vec::new(),
+    }]
+}
+
 /// The objects that give these rights to a service account of `namespace`.
-pub fn manifests(scope: &Scope, namespace: &str, account: &str, lease: &str) -> Vec<Value> {
-    let mut objects = scoped(scope, "trainyard-operator", &rules(), (namespace, account));
-    let own = "trainyard-operator-election";
-    objects.push(role("Role", own, Some(namespace), &own_rules(lease)));
-    objects.push(binding("Role", own, Some(namespace), (namespace, account)));
+pub fn manifests(
+    scope: &Scope,
+    namespace: &str,
+    account: &str,
+    lease: &str,
+    gateway: Option<&str>,
+) -> Vec<Value> {
+    let mut objects = scoped(scope, OPERATOR, &rules(), (namespace, account));
+    objects.push(role("Role", ELECTION, Some(namespace), &own_rules(lease)));
+    objects.push(binding("Role", ELECTION, Some(namespace), (namespace, account)));
+    if gateway.is_some() {
+        objects.push(role("Role", FIGURES, gateway, &gateway_namespace_rules()));
+        objects.push(binding("Role", FIGURES, gateway, (namespace, account)));
+    }
     objects
 }
 
@@ -145,7 +166,7 @@ fn binding(
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let labels = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "trainyard"});
+    let labels = json!({NAME_LABEL: name, "app.kubernetes.io/part-of": "trainyard"});
     match namespace {
         Some(namespace) => json!({"name": name, "namespace": namespace, "labels": labels}),
         None => json!({"name": name, "labels": labels}),
@@ -158,7 +179,8 @@ mod tests {
 
     #[test]
     fn no_wildcards_no_secrets_and_no_rights_over_rights() {
-        for rule in rules().into_iter().chain(own_rules("l")) {
+        let all = [rules(), own_rules("l"), gateway_namespace_rules()].concat();
+        for rule in all {
             let words = [&[rule.group, rule.resource], rule.verbs].concat();
             assert!(!words.contains(&"*"), "{rule:?}");
             assert!(
@@ -175,7 +197,7 @@ mod tests {
     fn a_list_of_namespaces_needs_nothing_in_the_cluster() {
         let scope = Scope::Namespaces(vec!["a".into(), "b".into()]);
         let kinds = |scope: &Scope| -> Vec<String> {
-            let all = manifests(scope, "trainyard", "operator", "l");
+            let all = manifests(scope, "trainyard", "operator", "l", None);
             let show = |o: &Value| {
                 format!(
                     "{} {}",

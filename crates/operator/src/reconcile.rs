@@ -11,7 +11,8 @@ use trainyard_api::model_service::ModelServiceStatus;
 
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain};
-use crate::desired::{Desired, Wanted, desire};
+use crate::desired::{self, Desired, Wanted, desire};
+use crate::figures::Loads;
 use crate::history;
 use crate::key::ServiceKey;
 use crate::kinds;
@@ -19,9 +20,13 @@ use crate::metrics::Metrics;
 use crate::names::MANAGED_BY_LABEL;
 use crate::pods::{PodFacts, Reason, Trouble, of_event};
 use crate::queue::Ended;
+use crate::rollout::{Contents, Course, sooner, steer};
+use crate::scale::Scalers;
 use crate::settings::Cluster;
 use crate::status::{News, Problem, Seen, decide, news, stalled_only};
-use crate::world::{Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid};
+use crate::world::{
+    Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid, strip,
+};
 
 /// When warnings about a pod that is not ready are read for the first time; then after twice as
 /// long each time, since a large model may load for an hour.
@@ -39,6 +44,18 @@ pub(crate) struct Ctx {
     pub(crate) announcer: Announcer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) looks: Looks,
+    pub(crate) loads: Arc<Loads>,
+    pub(crate) scalers: Arc<Scalers>,
+    pub(crate) contents: Contents,
+}
+
+impl Ctx {
+    /// A service is gone, or going.
+    fn forget(&self, key: &ServiceKey) {
+        self.looks.forget(key);
+        self.scalers.forget(key);
+        self.contents.forget(key);
+    }
 }
 
 /// What warnings said about pods that are not ready, and when to read them again.
@@ -58,65 +75,122 @@ struct Look {
 /// Safe to stop at any await and to run again: each write is a whole object or guarded by a version
 /// or uid, and nothing is remembered that cannot be seen again.
 pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, CallError> {
+    let _visit = ctx.world.visit(key);
     let Some(entry) = ctx.world.entry(key) else {
-        ctx.looks.forget(key);
+        ctx.forget(key);
         return Ok(Ended::Settled);
     };
     let Some(Resource { content, .. }) = &entry.resource else {
         // Its objects go with it: the cluster's garbage collector follows their owner references.
-        ctx.looks.forget(key);
+        ctx.forget(key);
         return Ok(Ended::Settled);
     };
-    match content {
-        Ok(service) if service.metadata.deletion_timestamp.is_some() => Ok(Ended::Settled),
+    let service = match content {
+        Ok(packed) => packed.unpack().map_err(|error| error.to_string()),
+        Err(invalid) => Err(invalid.error.clone()),
+    };
+    match &service {
+        Ok(service) if service.metadata.deletion_timestamp.is_some() => {
+            ctx.forget(key);
+            Ok(Ended::Settled)
+        }
         Ok(service) => bring_about(ctx, key, service, &entry).await,
-        Err(invalid) => tell_unreadable(ctx, key, &invalid.error).await,
+        Err(error) => tell_unreadable(ctx, key, error).await,
     }
 }
 
 async fn bring_about(
     ctx: &Ctx,
     key: &ServiceKey,
-    service: &Arc<ModelService>,
+    service: &ModelService,
     entry: &Entry,
 ) -> Result<Ended, CallError> {
-    let desired = desire(key, service, &ctx.cluster);
-    let (problem, applied) = match &desired {
-        Ok(desired) => match apply_all(ctx, key, (service, entry), desired).await {
-            Ok(found) => (found, Ok(())),
-            Err(CallError::Gone { what }) => {
-                tracing::debug!(what, "nothing to reconcile any more");
-                return Ok(Ended::Settled);
+    let charted = chart(ctx, key, service, entry).await?;
+    if let Ok((course, _)) = &charted {
+        write_down(ctx, key, service, course).await?;
+    }
+    let (problem, applied) = match &charted {
+        Ok((course, desired)) => {
+            match apply_all(ctx, key, (service, entry), desired, &course.in_use).await {
+                Ok(found) => (found, Ok(())),
+                Err(CallError::Gone { what }) => {
+                    tracing::debug!(what, "nothing to reconcile any more");
+                    return Ok(Ended::Settled);
+                }
+                Err(CallError::Rejected { what, reason }) => {
+                    let message = format!("the API server refuses to {what}: {reason}");
+                    let problem = Problem { reason: Reason::ApplyRejected, message };
+                    (Some(problem), Err(CallError::Rejected { what, reason }))
+                }
+                // Nobody could be told now; the next try tells what there is to tell.
+                Err(error) => return Err(error),
             }
-            Err(CallError::Rejected { what, reason }) => {
-                let message = format!("the API server refuses to {what}: {reason}");
-                let problem = Problem { reason: Reason::ApplyRejected, message };
-                (Some(problem), Err(CallError::Rejected { what, reason }))
-            }
-            // Nobody could be told now; the next try tells what there is to tell.
-            Err(error) => return Err(error),
-        },
+        }
         Err(found) => (Some(found.clone()), Ok(())),
     };
     // What was applied just now is seen already.
     let entry = ctx.world.entry(key).unwrap_or_default();
-    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref().ok()).await;
+    let service = readable(&entry).unwrap_or_else(|| service.clone());
+    let (course, desired) = charted.ok().unzip();
+    let look = ctx.looks.look(ctx, key, &entry, desired.as_ref()).await;
     let is_taken = problem.as_ref().is_some_and(|found| found.reason == Reason::NameConflict);
-    let status = status(service, &entry, desired.as_ref().ok(), problem, &look, key);
-    tell(ctx, key, service, status).await?;
+    let status = status(&service, &entry, (course.as_ref(), desired.as_ref()), problem, &look, key);
+    tell(ctx, key, &service, status).await?;
     applied?;
+    if let Some(news) = course.as_ref().and_then(|course| course.scaled.clone()) {
+        ctx.announcer.announce(key, service.metadata.uid.as_deref().unwrap_or_default(), news);
+    }
     // No watch tells what happens to objects of others.
     let again_in = if is_taken { Some(NAME_CONFLICT_PAUSE) } else { look.again_in };
-    Ok(match again_in {
+    Ok(match sooner(again_in, course.and_then(|course| course.again_in)) {
         Some(delay) => Ended::LookAgain(delay),
         None => Ended::Settled,
     })
 }
 
+/// What should be; or why that cannot be said.
+async fn chart(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    service: &ModelService,
+    entry: &Entry,
+) -> Result<Result<(Course, Desired), Problem>, CallError> {
+    let plan = match desired::plan(key, service, &ctx.cluster) {
+        Ok(plan) => plan,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let course = match steer(ctx, key, service, entry, &plan).await? {
+        Ok(course) => course,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let desired = desire(key, service, &ctx.cluster, &plan, &course);
+    Ok(desired.map(|desired| (course, desired)))
+}
+
+/// Writes down what was decided before it is done: a later operator goes on from there, and the
+/// gateways go by it.
+async fn write_down(
+    ctx: &Ctx,
+    key: &ServiceKey,
+    service: &ModelService,
+    course: &Course,
+) -> Result<(), CallError> {
+    let before = service.status.clone().unwrap_or_default();
+    if before.rollout == course.rollout {
+        return Ok(());
+    }
+    let status = ModelServiceStatus { rollout: course.rollout.clone(), ..before };
+    tell(ctx, key, service, status).await
+}
+
+fn readable(entry: &Entry) -> Option<ModelService> {
+    entry.resource.as_ref()?.content.as_ref().ok()?.unpack().ok()
+}
+
 fn status(
     service: &ModelService,
     entry: &Entry,
-    desired: Option<&Desired>,
+    (course, desired): (Option<&Course>, Option<&Desired>),
     problem: Option<Problem>,
     look: &Looked,
     key: &ServiceKey,
@@ -132,6 +206,12 @@ fn status(
         pods: entry.pods().collect(),
         from_events: look.said.as_ref(),
         not_in_effect: desired.map(|desired| desired.not_in_effect.clone()).unwrap_or_default(),
+        rollout: match course {
+            Some(course) => course.rollout.as_ref(),
+            // Gateways go on by it.
+            None => service.status.as_ref().and_then(|status| status.rollout.as_ref()),
+        },
+        is_stopped: desired::is_stopped(service),
         url: desired.and_then(|desired| desired.url.clone()),
         selector: desired.and_then(|desired| desired.selector.clone()),
         before: service.status.as_ref(),
@@ -146,19 +226,13 @@ async fn apply_all(
     key: &ServiceKey,
     (service, entry): (&ModelService, &Entry),
     desired: &Desired,
+    in_use: &[String],
 ) -> Result<Option<Problem>, CallError> {
-    let held_back = held_back(entry, desired, key);
-    if held_back.is_none() {
-        let of = (service, entry);
-        history::keep(&ctx.calls, &ctx.world, &ctx.metrics, key, of, &desired.revision).await?;
-    }
+    let (of, revision) = ((service, entry), &desired.revision);
+    history::keep(&ctx.calls, &ctx.world, &ctx.metrics, key, of, revision, in_use).await?;
     let uid = service.metadata.uid.as_deref().unwrap_or_default();
-    let mut problem = held_back.clone();
+    let mut problem = None;
     for wanted in &desired.objects {
-        let is_deployment = kinds::owned(wanted.kind).kind == "Deployment";
-        if held_back.is_some() && is_deployment {
-            continue;
-        }
         if let Some(conflict) = ensure(ctx, key, uid, wanted).await? {
             problem.get_or_insert(conflict);
         }
@@ -174,26 +248,9 @@ async fn apply_all(
         let kind = kinds::owned(child.kind).kind;
         ctx.metrics.wrote(kind, "delete");
         tracing::info!(kind, name = &*child.name, "deleted what is not wanted any more");
-        ctx.world.remove(key, Source::Children(child.kind), &child.name);
+        ctx.world.remove(key, Source::Children(child.kind), &child.name, child.resource_version);
     }
     Ok(problem)
-}
-
-/// A change of revision that this operator must not roll out: nobody would judge the candidate.
-fn held_back(entry: &Entry, desired: &Desired, key: &ServiceKey) -> Option<Problem> {
-    if desired.is_rolling {
-        return None;
-    }
-    let kind = kinds::index_of("apps/v1", "Deployment")?;
-    let deployment = entry.child(kind, &key.name)?.deployment.as_deref()?;
-    if deployment.revision.is_empty() || *deployment.revision == *desired.revision {
-        return None;
-    }
-    let message = format!(
-        "`spec.rollout.strategy` is not rolled out in clusters yet, so that revision `{}` stays; set it to `rolling` to replace it by `{}` replica by replica",
-        deployment.revision, desired.revision
-    );
-    Some(Problem { reason: Reason::StrategyNotSupported, message })
 }
 
 /// Applies an object if it is not as wanted. A problem means that it is somebody else's.
@@ -330,10 +387,8 @@ async fn tell(
                 ctx.announcer.announce(key, uid, news);
             }
             let mut written = written;
-            written.metadata.managed_fields = None;
-            written.metadata.annotations = None;
-            let guarded = kube_client::core::DeserializeGuard(Ok(written));
-            ctx.world.put_service(key.clone(), guarded, 0);
+            strip(&mut written.metadata);
+            ctx.world.settle_service(key, written);
             Ok(())
         }
         Err(CallError::Gone { .. }) => Ok(()),

@@ -16,10 +16,13 @@ use crate::cluster::{CallError, Calls, Chain, CountedClient, custom_apis};
 use crate::election::Candidate;
 use crate::endpoints;
 use crate::feed::{Feed, Sync};
+use crate::figures::{Loads, collect};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::queue::{Ended, Queue};
 use crate::reconcile::{Ctx, Looks, reconcile};
+use crate::rollout::Contents;
+use crate::scale::{Scalers, watch_demand};
 use crate::settings::Settings;
 use crate::world::World;
 
@@ -74,6 +77,16 @@ pub async fn run(
     let (announcer, announcing) = Announcer::new(calls.clone(), instance, metrics.clone());
     tasks.spawn(announcing);
 
+    // Of those who wait for the Lease too: who takes over knows the load at once.
+    let loads = Arc::new(Loads::default());
+    let scalers = Arc::new(Scalers::new(loads.clone(), settings.scaling_window));
+    if let Some(gateway) = &settings.cluster.objects.gateway {
+        let namespace = gateway.namespace.clone();
+        tasks.spawn(collect(client.clone(), namespace, loads.clone()));
+        let (queue, world) = (queue.clone(), world.clone());
+        tasks.spawn(watch_demand(scalers.clone(), loads.clone(), queue, world));
+    }
+
     let ctx = Arc::new(Ctx {
         world,
         calls,
@@ -81,6 +94,9 @@ pub async fn run(
         announcer,
         metrics,
         looks: Looks::default(),
+        loads,
+        scalers,
+        contents: Contents::default(),
     });
     let acting = Acting { ctx, queue, sync, workers: settings.workers };
     elect_and_act(&settings, client, &acting, &stop).await;
@@ -168,6 +184,7 @@ impl Acting {
     async fn give_out(&self, running: &mut JoinSet<()>) {
         self.sync.reached().await;
         self.queue.clear();
+        self.ctx.scalers.clear();
         for key in self.ctx.world.services() {
             self.queue.add(key);
         }

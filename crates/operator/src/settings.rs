@@ -41,6 +41,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Services that are reconciled at once.
     pub workers: usize,
+    /// Requests are averaged over this to decide how many replicas there are; at least 3 s.
+    pub scaling_window: Duration,
     pub election: Election,
 }
 
@@ -74,7 +76,7 @@ impl Election {
     pub fn new(namespace: String, identity: String) -> Self {
         Self {
             namespace,
-            lease: crate::names::LEASE.to_owned(),
+            lease: crate::names::OPERATOR.to_owned(),
             identity,
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),

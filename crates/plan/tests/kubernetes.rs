@@ -145,15 +145,28 @@ fn with_everything_installed() {
     };
     let objects = rendered("  model: {uri: s3://models/iris}\n", &settings);
     let kinds: Vec<&str> = objects.iter().map(Object::kind).collect();
-    assert_eq!(
-        kinds,
-        ["ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodMonitor", "HTTPRoute"]
-    );
+    // One route to the gateway is for all services.
+    assert_eq!(kinds, ["ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodMonitor"]);
     let differs: Vec<Object> = objects
         .into_iter()
-        .filter(|object| matches!(object.kind(), "NetworkPolicy" | "PodMonitor" | "HTTPRoute"))
+        .filter(|object| matches!(object.kind(), "NetworkPolicy" | "PodMonitor"))
         .collect();
     insta::assert_snapshot!(yaml(&differs));
+
+    let objects =
+        rendered("  model: {uri: s3://models/iris}\n", &Settings { gateway: None, ..settings });
+    let route = &find(&objects, "HTTPRoute")["spec"];
+    assert_eq!(route["parentRefs"], json!([{ "namespace": "infra", "name": "public" }]));
+    let rule = &route["rules"][0];
+    assert_eq!(rule["matches"][0]["path"]["value"], "/models/iris");
+    assert_eq!(rule["filters"][0]["urlRewrite"]["path"]["replacePrefixMatch"], "/");
+    assert_eq!(rule["backendRefs"], json!([{ "name": "iris", "port": 80 }]));
+    let policy = &find(&objects, "NetworkPolicy")["spec"]["ingress"][0]["from"];
+    let namespace = |source: &serde_json::Value| {
+        source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"].clone()
+    };
+    let from: Vec<_> = policy.as_array().expect("sources").iter().map(namespace).collect();
+    assert!(from.contains(&json!("infra")), "{from:?}");
 }
 
 #[test]
@@ -248,6 +261,48 @@ fn the_pause_before_the_end() {
         hook("triton", 30),
         (json!({ "preStop": { "sleep": { "seconds": 10 } } }), json!(45))
     );
+}
+
+#[test]
+fn replicas_leave_a_lost_node_after_half_a_minute_unless_the_manifest_says_otherwise() {
+    let waits = |placement: &str| -> Vec<(String, Option<i64>)> {
+        let spec = format!("  model: {{uri: s3://models/iris}}\n  {placement}\n");
+        let deployment = find(&rendered(&spec, &settings()), "Deployment");
+        let tolerations = &deployment["spec"]["template"]["spec"]["tolerations"];
+        let told = tolerations.as_array().into_iter().flatten().map(|it| {
+            let key = it["key"].as_str().unwrap_or_default();
+            (
+                key.rsplit('/').next().unwrap_or_default().to_owned(),
+                it["tolerationSeconds"].as_i64(),
+            )
+        });
+        told.collect()
+    };
+    let (not_ready, unreachable) = ("not-ready".to_owned(), "unreachable".to_owned());
+    assert_eq!(waits(""), [(not_ready.clone(), Some(30)), (unreachable.clone(), Some(30))]);
+    let longer = "placement: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 600}]}";
+    assert_eq!(waits(longer), [(unreachable, Some(600)), (not_ready.clone(), Some(30))]);
+    let all = "placement: {tolerations: [{operator: Exists}]}";
+    assert_eq!(waits(all), [(String::new(), None)]);
+    let another = "placement: {tolerations: [{operator: Exists, effect: NoSchedule}]}";
+    assert_eq!(waits(another).len(), 3);
+}
+
+#[test]
+fn a_cluster_says_how_long_demand_must_stay_low() {
+    use std::time::Duration;
+    let window = |after: Option<Duration>, gpu: &str| {
+        let spec = format!(
+            "  model: {{uri: s3://models/iris}}\n  scaling: {{min: 2, max: 4, cpu: 70%}}\n  {gpu}\n"
+        );
+        let settings = Settings { scale_down_after: after, ..settings() };
+        let autoscaler = find(&rendered(&spec, &settings), "HorizontalPodAutoscaler");
+        autoscaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"].clone()
+    };
+    assert_eq!(window(None, ""), 300);
+    assert_eq!(window(None, "resources: {gpu: {count: 1}}"), 600);
+    assert_eq!(window(Some(Duration::from_secs(15)), "resources: {gpu: {count: 1}}"), 15);
+    assert_eq!(window(Some(Duration::from_secs(1 << 40)), ""), 3600);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 To be run inside the cluster's network, with KUBECONFIG, kubectl on the path and the variable
 TRAINYARD_BIN: `cargo xtask cluster exec -- pytest tests/cluster/operator`. The cluster has the image
-`localhost/agnhost:1` (`up --agnhost`).
+`localhost/agnhost:1` and logs writes (`up --agnhost --audit`).
 """
 
 import json

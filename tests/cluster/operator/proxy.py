@@ -51,13 +51,16 @@ class Proxy:
         self.loop.run_forever()
 
     def close(self):
-        def stop():
-            for task in asyncio.all_tasks(self.loop):
+        async def stop():
+            self.server.close()
+            tasks = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
+            for task in tasks:
                 task.cancel()
-            self.loop.call_later(0.05, self.loop.stop)
+            if tasks:
+                await asyncio.wait(tasks, timeout=5)
+            self.loop.stop()
 
-        self.loop.call_soon_threadsafe(self.server.close)
-        self.loop.call_soon_threadsafe(stop)
+        asyncio.run_coroutine_threadsafe(stop(), self.loop)
         self.thread.join(10)
 
     def kubeconfig(self):

@@ -1,7 +1,8 @@
 """How an operator copes with many services: prints what `docs/performance.md` shows.
 
-`cargo xtask cluster exec -- python tests/cluster/operator/scale.py N` with TRAINYARD_BIN set. Services
-have no replicas: what is measured is the operator, and the API server, not nodes.
+`cargo xtask cluster exec -- python tests/cluster/operator/scale.py SERVICES [REPLICAS]` with
+TRAINYARD_BIN set, in a cluster of `up --kwok N`: replicas are simulated, on nodes of 110 pods each.
+Without replicas, what is measured is the operator and the API server alone.
 """
 
 import json
@@ -19,14 +20,19 @@ from conftest import TRAINYARD, Operator, kubectl
 NAMESPACE = f"ty-scale-{uuid.uuid4().hex[:6]}"
 
 
-def resident_mib(process):
+def mib(process, field="VmRSS"):
+    """What the process holds now, or has held at most (VmHWM)."""
     for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
+        if line.startswith(field):
+            return round(int(line.split()[1]) / 1024, 1)
     return 0.0
 
 
-def create(count, threads=8):
+# Of kwok's nodes.
+TOLERATIONS = [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def create(count, replicas, threads=8):
     def some(first):
         api = Api()
         for number in range(first, count, threads):
@@ -34,7 +40,11 @@ def create(count, threads=8):
             body = {
                 "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService",
                 "metadata": {"name": name, "namespace": NAMESPACE},
-                "spec": {"model": {"uri": "s3://models/iris"}, "replicas": 0},
+                "spec": {
+                    "model": {"uri": "s3://models/iris"}, "replicas": replicas,
+                    "placement": {"nodeSelector": {"type": "kwok"}, "tolerations": TOLERATIONS},
+                    "resources": {"cpu": "10m", "memory": "128Mi"},
+                },
             }
             api.apply(path("modelservices", NAMESPACE, name), body)
 
@@ -53,46 +63,53 @@ def settled(operator, count):
     return known and done and idle
 
 
-def told(api):
+def told(api, replicas):
     """Services whose status says what is to be said of them in the end."""
-    items = api.get(path("modelservices", NAMESPACE))["items"]
-    return sum(condition(item, "Ready")["reason"] == "ScaledToZero" for item in items)
+    reason = "Serving" if replicas else "ScaledToZero"
+    count, more = 0, ""
+    while more is not None:
+        page = api.get(f"{path('modelservices', NAMESPACE)}?limit=500&continue={more}")
+        count += sum(condition(item, "Ready")["reason"] == reason for item in page["items"])
+        more = page["metadata"].get("continue") or None
+    return count
 
 
-def rest(api, operator, count, patience):
-    """Waits until nothing is left to do. Kubernetes' own controllers are slower than we are: a
-    Deployment is looked at by one that makes 20 requests a second."""
+def rest(api, operator, count, replicas, patience):
+    """Waits until nothing is left to do. Kubernetes' own controllers are slower than we are."""
 
     def still():
-        if not settled(operator, count) or told(api) < count:
+        if not settled(operator, count):
             return False
         before = operator.metric("trainyard_operator_writes_total")
         time.sleep(1)
-        return operator.metric("trainyard_operator_writes_total") == before and settled(operator, count)
+        if operator.metric("trainyard_operator_writes_total") != before or not settled(operator, count):
+            return False
+        return told(api, replicas) == count
 
-    until("rest", still, patience, 0.5)
+    until("rest", still, patience, 0.2)
 
 
-def main(count):
+def main(count, replicas):
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=subprocess.check_output([TRAINYARD, "crds"], text=True))
     kubectl("create", "namespace", NAMESPACE)
     api = Api()
-    figures = {"services": count}
+    figures = {"services": count, "replicas": replicas}
     with tempfile.TemporaryDirectory() as folder:
         operator = Operator(NAMESPACE, pathlib.Path(folder), rights=False)
         try:
             operator.start()
             until("the lease", operator.leads, 30)
-            figures["MiB with none"] = round(resident_mib(operator.process), 1)
+            figures["MiB with none"] = mib(operator.process)
             started = time.monotonic()
-            create(count)
+            create(count, replicas)
             figures["s to create"] = round(time.monotonic() - started, 1)
-            rest(api, operator, count, 3600)
+            rest(api, operator, count, replicas, 3600)
             figures["s to converge"] = round(time.monotonic() - started - 1, 1)
             requests = operator.metric("rest_client_requests_total")
             figures["requests a service"] = round(requests / count, 2)
             figures["writes a service"] = round(operator.metric("trainyard_operator_writes_total") / count, 2)
-            figures["MiB"] = round(resident_mib(operator.process), 1)
+            figures["MiB"] = mib(operator.process)
+            figures["MiB at most"] = mib(operator.process, "VmHWM")
             before = operator.metric("trainyard_operator_writes_total")
             time.sleep(60)
             figures["writes a minute"] = operator.metric("trainyard_operator_writes_total") - before
@@ -100,10 +117,12 @@ def main(count):
             started = time.monotonic()
             operator.start(wait=False)
             until("an answer", operator.is_ready, 300, 0.05)
-            rest(api, operator, count, 600)
+            figures["s from start to all seen"] = round(time.monotonic() - started, 1)
+            rest(api, operator, count, replicas, 600)
             figures["s from start to rest"] = round(time.monotonic() - started - 1, 1)
             figures["writes after a start"] = operator.metric("trainyard_operator_writes_total")
-            figures["MiB after a start"] = round(resident_mib(operator.process), 1)
+            figures["MiB after a start"] = mib(operator.process)
+            figures["MiB after a start, at most"] = mib(operator.process, "VmHWM")
             print(json.dumps(figures, indent=1))
         finally:
             operator.kill()
@@ -111,4 +130,4 @@ def main(count):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

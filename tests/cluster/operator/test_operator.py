@@ -192,18 +192,17 @@ def test_an_invalid_spec_and_a_foreign_object(api, operator, services, namespace
     until("a ready service", lambda: services.is_ready("taken"), 120)
 
 
-def test_a_canary_is_not_rolled_out_unjudged(api, operator, services, namespace):
+def test_without_a_gateway_a_canary_is_a_rolling_update(api, operator, services, namespace):
     canary = {"strategy": "canary"}
     services.server(rollout=canary)
     first = until("a ready service", services.is_ready, 90)["status"]["revision"]
     services.server(rollout=canary, arguments=["--delay-shutdown=1"])
-    until("StrategyNotSupported", lambda: condition(services.get(), "Stalled")["reason"] == "StrategyNotSupported")
-    time.sleep(3)
-    service = services.get()
-    assert service["status"]["revision"] == first and len(service["status"]["revisions"]) == 1
-    assert condition(service, "Degraded")["status"] == "True"
-    services.server(rollout={"strategy": "rolling"}, arguments=["--delay-shutdown=1"])
     until("the new revision", lambda: services.is_ready() and services.get()["status"]["revision"] != first, 90)
+    service = services.get()
+    degraded = condition(service, "Degraded")
+    assert degraded["status"] == "True" and degraded["reason"] == "NotInEffect", degraded
+    assert "`spec.rollout.strategy` is not in effect" in degraded["message"]
+    assert "rollout" not in service["status"]
 
 
 def test_deletion_leaves_nothing(api, operator, services, namespace):

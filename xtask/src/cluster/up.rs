@@ -108,7 +108,7 @@ impl Up {
         }
         network::create(layout)?;
         node::prepare_mount_namespaces(&layout.mount_namespaces())?;
-        control_plane::start(layout, &settings, &built.etcd, self.audit)?;
+        control_plane::start(layout, &settings, &built.etcd, self.audit, self.kwok > 0)?;
         for node in &nodes {
             network::create_node(node)?;
         }

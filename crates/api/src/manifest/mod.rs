@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub use errors::{ManifestErrors, Mark, Problem, ProblemKind};
 pub use located::{Located, Place, Source};
+pub use nearest::nearest;
 
 use crate::ModelService;
 use node::Content;

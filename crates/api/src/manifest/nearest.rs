@@ -5,7 +5,7 @@ const LONGEST: usize = 64;
 
 /// The known word that is nearest to `word`, if it is near: the same but for case, `-` and `_`, or
 /// within one edit for each three letters.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.chars().count() > LONGEST {
         return None;
     }

@@ -26,7 +26,7 @@ pub use resources::{Gpu, Resources};
 pub use rollout::{Abort, Rollout, RolloutStrategy};
 pub use runtime::{EnvSource, EnvVar, Runtime, RuntimeName, SecretKey};
 pub use scaling::{Batching, Scaling};
-pub use status::{ModelServiceStatus, RevisionStatus};
+pub use status::{MirrorStatus, ModelServiceStatus, RevisionStatus, RolloutStatus, TrackStatus};
 
 /// A model served behind one endpoint: where the model comes from, what serves it, how many
 /// replicas there are, and how a change is rolled out.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use trainyard_api::scalar::Bytes;
+use trainyard_api::scalar::{Bytes, Period};
+use trainyard_operator::{GATEWAY, NAME_LABEL};
 use trainyard_plan::GpuPool;
 use trainyard_plan::kubernetes::{ParentGateway, Peer, Profile, PullPolicy, Settings};
 
@@ -18,7 +19,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, env = "TRAINYARD_IMAGE", default_value_t = default_image())]
     image: String,
     /// When nodes ask the registry for images
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "TRAINYARD_IMAGE_PULL_POLICY")]
     image_pull_policy: PullPolicyName,
     /// The oldest Kubernetes that the objects are for
     #[arg(long, default_value = "1.29", value_name = "1.N")]
@@ -35,6 +36,10 @@ pub(crate) struct ClusterArgs {
     /// A port of the object store, beside 443; may be repeated
     #[arg(long = "store-port", value_name = "PORT")]
     store_ports: Vec<u16>,
+    /// How long demand must stay low before an autoscaler takes a replica away, at most 1h [default:
+    /// 5m, with a GPU 10m]
+    #[arg(long, value_name = "TIME")]
+    scale_down_after: Option<Period>,
     /// A pool of shared GPUs, such as `default=4,24Gi`: name, parts of each GPU, and its memory; may
     /// be repeated
     #[arg(long = "gpu-pool", value_name = "NAME=PARTS[,MEMORY]")]
@@ -60,12 +65,11 @@ impl ClusterArgs {
                 ProfileName::Aks => Profile::Aks,
             },
             kubernetes_minor: self.kubernetes_version.0,
-            gateway: self.gateway.map(|namespace| {
-                peer(namespace, &[("app.kubernetes.io/name", "trainyard-gateway")])
-            }),
+            gateway: self.gateway.map(|namespace| peer(namespace, &[(NAME_LABEL, GATEWAY)])),
             monitoring: Some(peer(self.monitoring, &[])),
             route: self.route.map(|parent| parent.0),
             store_ports: self.store_ports,
+            scale_down_after: self.scale_down_after.map(|period| period.0),
             ..Settings::new(self.image)
         };
         (settings, self.gpu_pools.into_iter().map(Pool::facts).collect())
@@ -127,7 +131,13 @@ impl FromStr for KubernetesVersion {
 
 /// The two parts of `NAMESPACE/NAME`.
 #[derive(Clone)]
-struct Parent(ParentGateway);
+pub(super) struct Parent(ParentGateway);
+
+impl From<Parent> for ParentGateway {
+    fn from(parent: Parent) -> Self {
+        parent.0
+    }
+}
 
 impl FromStr for Parent {
     type Err = String;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use trainyard_api::scalar::Period;
 use trainyard_gateway::{Gateway as Proxy, Settings, Trace};
 use trainyard_operator::ingress::feed;
-use trainyard_operator::{RequestRate, Scope, client};
+use trainyard_operator::{RequestRate, Scope, client, report};
 use trainyard_telemetry::ProcessMetrics;
 
 use super::daemon::{self, Format};
@@ -25,6 +25,9 @@ pub(crate) struct Gateway {
     /// Port to listen on; 0 takes any that is free
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Port at which the operator hears what is counted; without it, nothing is told
+    #[arg(long, value_name = "PORT")]
+    report_port: Option<u16>,
     /// Serve services of this namespace only; may be repeated
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
@@ -50,7 +53,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        let name = "trainyard-gateway".to_owned();
+        let name = trainyard_operator::GATEWAY.to_owned();
         let (_telemetry, runtime) = daemon::start(name, self.log_format, "info")?;
         runtime.block_on(self.serve())?;
         Ok(ExitCode::SUCCESS)
@@ -59,7 +62,8 @@ impl Gateway {
     async fn serve(self) -> miette::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).into_diagnostic()?;
         let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic()?;
-        let listener = self.listen()?;
+        let listener = self.listen(self.port)?;
+        let report_listener = self.report_port.map(|port| self.listen(port)).transpose()?;
         let address = listener.local_addr().into_diagnostic()?;
         let cluster =
             client(self.context.as_deref(), RequestRate::default()).await.into_diagnostic()?;
@@ -74,6 +78,15 @@ impl Gateway {
         let feeding =
             tokio::spawn(feed(cluster.client, gateway.clone(), scope, CancellationToken::new()));
         let leave = self.leave_delay.0;
+        // Until then the operator hears of them, too.
+        let reporting = report_listener.map(|listener| {
+            let reporting = report(listener, gateway.clone());
+            tokio::spawn(async move {
+                if let Err(error) = reporting.await {
+                    tracing::error!(%error, "the operator does not hear what is counted any more");
+                }
+            })
+        });
         let signals = async {
             let delay = tokio::select! {
                 _ = terminate.recv() => leave,
@@ -86,11 +99,14 @@ impl Gateway {
         };
         let (result, ()) = tokio::join!(serving, signals);
         feeding.abort();
+        if let Some(reporting) = reporting {
+            reporting.abort();
+        }
         result.into_diagnostic().wrap_err("the listener failed")
     }
 
-    fn listen(&self) -> miette::Result<TcpListener> {
-        let bind = |host| TcpListener::bind(SocketAddr::new(host, self.port));
+    fn listen(&self, port: u16) -> miette::Result<TcpListener> {
+        let bind = |host| TcpListener::bind(SocketAddr::new(host, port));
         let bound = match bind(self.host) {
             // A kernel without IPv6.
             Err(error) if self.host == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
@@ -100,7 +116,7 @@ impl Gateway {
         };
         bound
             .into_diagnostic()
-            .wrap_err_with(|| format!("cannot listen on port {} of {}", self.port, self.host))
+            .wrap_err_with(|| format!("cannot listen on port {port} of {}", self.host))
     }
 
     fn settings(&self) -> Settings {

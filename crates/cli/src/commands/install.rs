@@ -1,12 +1,13 @@
 //! `trainyard install` and `trainyard uninstall`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use miette::IntoDiagnostic;
 use trainyard_api::scalar::Period;
 use trainyard_operator::install::{self, Change, Done, Installation};
-use trainyard_operator::{CountedClient, RequestRate, Scope};
+use trainyard_operator::{ClusterChoice, CountedClient, GATEWAY, RequestRate, Scope, client_of};
 
 use super::supervisor::block_on;
 use crate::print::print;
@@ -23,7 +24,7 @@ pub(crate) struct Install {
     #[arg(long, env = "TRAINYARD_IMAGE", default_value_t = super::cluster_args::default_image())]
     image: String,
     /// When nodes ask the registry for the image
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "TRAINYARD_IMAGE_PULL_POLICY")]
     image_pull_policy: super::cluster_args::PullPolicyName,
     /// Pods of the operator, of which one acts
     #[arg(long, default_value_t = 2, value_name = "N")]
@@ -34,6 +35,9 @@ pub(crate) struct Install {
     /// A further argument of the operator, such as --operator-arg=--profile=eks; may be repeated
     #[arg(long = "operator-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     operator_args: Vec<String>,
+    /// A Gateway of the Gateway API that should route to Trainyard's gateway
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    route: Option<super::cluster_args::Parent>,
     /// Print the objects, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -63,6 +67,9 @@ struct Place {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Place {
@@ -71,8 +78,9 @@ impl Place {
     }
 
     async fn client(&self) -> miette::Result<CountedClient> {
-        let context = self.context.as_deref();
-        trainyard_operator::client(context, RequestRate::default()).await.into_diagnostic()
+        let choice =
+            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        client_of(&choice, RequestRate::default()).await.into_diagnostic()
     }
 }
 
@@ -86,6 +94,7 @@ impl Install {
             operator_args: self.operator_args.clone(),
             operators: self.operators,
             gateways: self.gateways,
+            route: self.route.clone().map(Into::into),
         };
         if self.dry_run {
             let crd = serde_json::to_value(trainyard_api::crd()).into_diagnostic()?;
@@ -106,9 +115,7 @@ impl Install {
         }
         let namespace = &installation.namespace;
         install::available(&client, namespace, self.timeout.0).await.into_diagnostic()?;
-        println!(
-            "operator and gateway are ready; models answer at http://trainyard-gateway.{namespace}"
-        );
+        println!("operator and gateway are ready; models answer at http://{GATEWAY}.{namespace}");
         Ok(())
     }
 }
@@ -123,6 +130,7 @@ impl Uninstall {
             operator_args: Vec::new(),
             operators: 0,
             gateways: 0,
+            route: None,
         };
         let removed = async {
             let client = self.place.client().await?.client;

@@ -1,19 +1,26 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
 mod cluster_args;
+mod completion;
 mod crds;
 mod daemon;
+mod delete;
+mod describe;
 mod down;
 mod engine;
 mod events;
 mod fetch;
 mod fetching;
 mod gateway;
+mod get;
 mod inspect;
 mod install;
 mod lint;
 mod logs;
 mod operator;
+mod output;
+mod place;
+pub(crate) mod plugin;
 mod predict;
 mod render;
 mod restart;
@@ -24,6 +31,7 @@ mod status;
 mod supervisor;
 mod time;
 mod up;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -31,10 +39,14 @@ use std::process::ExitCode;
 pub(crate) enum Command {
     Up(up::Up),
     Status(status::Status),
+    Get(get::Get),
+    Describe(describe::Describe),
     Logs(logs::Logs),
     Events(events::Events),
+    Wait(wait::Wait),
     Scale(scale::Scale),
     Rollback(rollback::Rollback),
+    Delete(delete::Delete),
     Restart(restart::Restart),
     Down(down::Down),
     Install(install::Install),
@@ -49,6 +61,7 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
     Operator(operator::Operator),
+    Completion(completion::Completion),
 }
 
 impl Command {
@@ -57,10 +70,14 @@ impl Command {
         match self {
             Self::Up(command) => command.run(),
             Self::Status(command) => command.run(),
+            Self::Get(command) => command.run(),
+            Self::Describe(command) => command.run(),
             Self::Logs(command) => command.run(),
             Self::Events(command) => command.run(),
+            Self::Wait(command) => command.run(),
             Self::Scale(command) => command.run(),
             Self::Rollback(command) => command.run(),
+            Self::Delete(command) => command.run(),
             Self::Restart(command) => command.run(),
             Self::Down(command) => command.run(),
             Self::Install(command) => command.run(),
@@ -75,6 +92,7 @@ impl Command {
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),
             Self::Operator(command) => command.run(),
+            Self::Completion(command) => command.run(),
         }
     }
 }

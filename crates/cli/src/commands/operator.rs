@@ -7,6 +7,7 @@ use clap::Args;
 use miette::{IntoDiagnostic, miette};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use trainyard_api::scalar::Period;
 use trainyard_operator::{Cluster, Election, RequestRate, Scope, Settings, client, rbac};
 
 use super::cluster_args::ClusterArgs;
@@ -44,6 +45,9 @@ pub(crate) struct Operator {
     /// Services that are reconciled at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     workers: usize,
+    /// Over what requests are averaged to decide on replicas; replicas go after as long with fewer
+    #[arg(long, default_value = "60s", value_name = "TIME")]
+    scaling_window: Period,
     /// Requests per second to the API server, watches not counted
     #[arg(long, default_value_t = RequestRate::default().per_second, value_name = "N")]
     qps: f64,
@@ -65,7 +69,7 @@ pub(crate) struct Operator {
     /// The service account in them
     #[arg(
         long,
-        default_value = "trainyard-operator",
+        default_value = trainyard_operator::OPERATOR,
         value_name = "NAME",
         requires = "print_rbac"
     )]
@@ -77,14 +81,20 @@ impl Operator {
         let settings = self.settings()?;
         if self.print_rbac {
             let lease = &settings.election.lease;
-            let objects =
-                rbac::manifests(&settings.scope, &self.namespace, &self.service_account, lease);
+            let gateway = settings.cluster.objects.gateway.as_ref();
+            let objects = rbac::manifests(
+                &settings.scope,
+                &self.namespace,
+                &self.service_account,
+                lease,
+                gateway.map(|gateway| gateway.namespace.as_str()),
+            );
             print(documents(objects)?.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
         // What a request came to is told by who made it.
         let filter = "info,kube_client::client=error,kube_client::client::builder=off";
-        let name = "trainyard-operator".to_owned();
+        let name = trainyard_operator::OPERATOR.to_owned();
         let (_telemetry, runtime) = daemon::start(name, self.log_format, filter)?;
         runtime.block_on(self.operate(settings))
     }
@@ -127,6 +137,7 @@ impl Operator {
             cluster: Cluster { objects, gpu_pools },
             address: self.address,
             workers: self.workers,
+            scaling_window: self.scaling_window.0,
             election: Election::new(self.namespace.clone(), self.identity()),
         })
     }

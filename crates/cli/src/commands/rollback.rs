@@ -3,47 +3,45 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use miette::IntoDiagnostic;
 use trainyard_local::socket::Request;
-use trainyard_operator::RequestRate;
 
-use super::supervisor::{State, block_on};
+use super::output::ServiceName;
+use super::place::{Intent, Place, PlaceArgs, PlaceError};
+use super::supervisor::block_on;
+use crate::print::print_line;
 
 /// Go back to the revision before, replica by replica and without a failed request
 #[derive(Args)]
 pub(crate) struct Rollback {
     /// The service
-    name: String,
+    name: ServiceName,
     /// Go to this revision instead; in a cluster also by its number
     #[arg(long, value_name = "REVISION")]
     to: Option<String>,
-    /// Namespace of the service: it runs in a cluster, not on this machine
-    #[arg(short, long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
-    /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME", requires = "namespace")]
-    context: Option<String>,
     #[command(flatten)]
-    state: State,
+    place: PlaceArgs,
 }
 
 impl Rollback {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        if let Some(namespace) = &self.namespace {
-            let revision = block_on(self.in_cluster(namespace))??;
-            println!("`{}` goes back to revision {revision}", self.name);
-            return Ok(ExitCode::SUCCESS);
-        }
-        self.state.order(&Request::Rollback { service: self.name, to: self.to })?;
-        Ok(ExitCode::SUCCESS)
+        block_on(self.go_back())?
     }
 
-    async fn in_cluster(&self, namespace: &str) -> miette::Result<String> {
-        let context = self.context.as_deref();
-        let rate = RequestRate::default();
-        let client = trainyard_operator::client(context, rate).await.into_diagnostic()?.client;
-        trainyard_operator::rollback(client, namespace, &self.name, self.to.as_deref())
-            .await
-            .into_diagnostic()
+    async fn go_back(self) -> miette::Result<ExitCode> {
+        let place = self.place.open(Intent::CHANGE).await?;
+        let name = self.name.0;
+        let said = match &place {
+            Place::Here(here) => {
+                here.find(&name)?;
+                here.state.do_it(&Request::Rollback { service: name, to: self.to }).await?
+            }
+            Place::Cluster(console) => {
+                let revision = console.rollback(&name, self.to.as_deref()).await;
+                let revision = revision.map_err(PlaceError::from)?;
+                format!("`{name}` goes back to revision {revision}")
+            }
+        };
+        print_line(&said)?;
+        Ok(ExitCode::SUCCESS)
     }
 }

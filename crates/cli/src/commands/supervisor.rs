@@ -21,25 +21,37 @@ pub(crate) struct State {
 }
 
 impl State {
+    pub(crate) fn of(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     pub(crate) fn open(&self) -> miette::Result<StateDir> {
         StateDir::new(&self.folder).into_diagnostic()
     }
 
     /// Asks the supervisor, and prints what it says it has done.
     pub(crate) fn order(&self, request: &Request) -> miette::Result<()> {
+        print_line(&block_on(self.do_it(request))??)
+    }
+
+    /// Asks the supervisor; what it says it has done.
+    pub(crate) async fn do_it(&self, request: &Request) -> miette::Result<String> {
         let state = self.open()?;
-        match block_on(Client::ask(&state.socket(), request))? {
-            Ok(Reply::Done { message }) => print_line(&message)?,
-            Ok(other) => return Err(miette!("the supervisor answers something else: {other:?}")),
-            Err(error) => return Err(explain(error)),
+        match Client::ask(&state.socket(), request).await {
+            Ok(Reply::Done { message }) => Ok(message),
+            Ok(other) => Err(miette!("the supervisor answers something else: {other:?}")),
+            Err(error) => Err(explain(error)),
         }
-        Ok(())
     }
 
     /// What is; none if no supervisor runs.
-    pub(crate) fn status(&self) -> miette::Result<Option<Status>> {
+    pub(crate) async fn status(&self) -> miette::Result<Option<Status>> {
         let state = self.open()?;
-        match block_on(Client::ask(&state.socket(), &Request::Status))? {
+        match Client::ask(&state.socket(), &Request::Status).await {
             Ok(Reply::Status(status)) => Ok(Some(*status)),
             Ok(other) => Err(miette!("the supervisor answers something else: {other:?}")),
             Err(ClientError::NotRunning { .. }) => Ok(None),
@@ -52,7 +64,8 @@ impl State {
 pub(crate) fn explain(error: ClientError) -> miette::Report {
     let help = match &error {
         ClientError::NotRunning { .. } => {
-            "start one with `trainyard up TARGET`, or name its state folder with --state-dir"
+            "start one with `trainyard up TARGET`, or name its state folder with --state-dir; \
+             `-n NAMESPACE` or `--context NAME` asks a cluster instead"
         }
         _ => return Err::<(), _>(error).into_diagnostic().expect_err("it is an error"),
     };

@@ -81,6 +81,40 @@ impl State {
         self.stable.as_ref()
     }
 
+    /// The revision on its way to become the stable one, if there is one.
+    pub fn candidate(&self) -> Option<&RevisionName> {
+        self.candidate.as_ref().map(|candidate| &candidate.revision)
+    }
+
+    /// The replica count that was wanted at the last decision.
+    pub fn wanted(&self) -> Option<u32> {
+        self.wanted
+    }
+
+    /// A revision has another name from now on, with the same content: as when a newer back end
+    /// writes the same workload differently.
+    pub fn rename(&mut self, from: &RevisionName, to: &RevisionName) {
+        let candidate = self.candidate.as_mut().map(|candidate| &mut candidate.revision);
+        let given_up = self.given_up.as_mut().map(|gone| &mut gone.revision);
+        for name in [self.stable.as_mut(), candidate, given_up].into_iter().flatten() {
+            if name == from {
+                name.clone_from(to);
+            }
+        }
+    }
+
+    /// Whether storing this one in place of `stored` may wait: nothing was decided between them,
+    /// and of the time without progress less than `slack` would be counted twice.
+    pub fn is_as_good_as(&self, stored: &Self, slack: Duration) -> bool {
+        let mut same = stored.clone();
+        if let (Some(same), Some(own)) = (&mut same.candidate, &self.candidate)
+            && own.progress_at.saturating_sub(same.progress_at) < slack
+        {
+            same.progress_at = own.progress_at;
+        }
+        same == *self
+    }
+
     /// Why a revision was given up, if it was.
     pub fn given_up(&self, revision: &RevisionName) -> Option<Reason> {
         self.given_up.as_ref().filter(|gone| gone.revision == *revision).map(|gone| gone.reason)

@@ -726,3 +726,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_renamed_revision_goes_on_where_it_was() {
+    let mut world = World::new(canary(&[50]), 2);
+    world.roll_out("b", GOOD).run(10);
+    let before = world.state.clone();
+    world.state.rename(&name("a"), &name("a2"));
+    world.state.rename(&name("b"), &name("b2"));
+    assert_eq!(world.state.stable(), Some(&name("a2")));
+    assert_eq!(world.state.candidate(), Some(&name("b2")));
+    world.state.rename(&name("a2"), &name("a"));
+    world.state.rename(&name("b2"), &name("b"));
+    assert_eq!(world.state, before);
+}
+
+#[test]
+fn only_time_without_progress_may_wait_to_be_stored() {
+    let mut world = World::new(canary(&[50]), 2);
+    world.roll_out("b", GOOD).run(10);
+    let stored = world.state.clone();
+    let slack = Duration::from_secs(30);
+    world.run(20);
+    assert_ne!(world.state, stored);
+    assert!(world.state.is_as_good_as(&stored, slack));
+    world.run(20);
+    assert!(!world.state.is_as_good_as(&stored, slack));
+    // The next stage is no matter of time.
+    let stored = world.state.clone();
+    world.run(40);
+    assert!(!world.state.is_as_good_as(&stored, Duration::from_secs(3600)));
+}

@@ -17,7 +17,7 @@ use crate::call::{Call, Peer};
 use crate::forward::{Answer, AnswerBody};
 use crate::gateway::Gateway;
 use crate::http1::{
-    BadHead, Decoder, Framing, RequestHead, Step, Timer, Wire, read_request, write_chunk,
+    BadHead, Decoder, Framing, RequestHead, Step, Timer, Wire, read_request, spare, write_chunk,
     write_headers, write_last_chunk,
 };
 use crate::refusal::{Reason, Refusal, Shape};
@@ -160,7 +160,9 @@ impl Client<'_> {
                     record.served_by(&call);
                     record.answered(answer.head.status, &answer.head.headers);
                 }
-                self.relay(&call, answer, manner).await
+                let kept = self.relay(&call, answer, manner).await;
+                spare::put(call.headers);
+                kept
             }
         };
         match kept {
@@ -225,6 +227,7 @@ impl Client<'_> {
             out.put_slice(b"\r\n");
         }
         out.put_slice(b"\r\n");
+        spare::put(head.headers);
         let chunked = framing == Framing::Chunked;
         let mut relay =
             Relay { rest: Some(rest), chunked, stalled: None, quiet: None, broken: false };

@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::body::Framing;
+use super::spare;
 
 /// All lines of a head together.
 const MAX_HEAD: usize = 64 << 10;
@@ -171,7 +172,8 @@ fn ranges(buf: &[u8], lines: &[httparse::Header<'_>]) -> smallvec::SmallVec<[(Ra
 
 /// Header values share the bytes of the head.
 fn collect(head: &Bytes, ranges: &[(Range, Range)]) -> Result<HeaderMap, BadHead> {
-    let mut headers = HeaderMap::with_capacity(ranges.len() + 4);
+    let mut headers = spare::take();
+    headers.try_reserve(ranges.len() + 4).map_err(|_| BadHead::TooLarge)?;
     for (name, value) in ranges {
         let name = HeaderName::from_bytes(head.get(name.clone()).unwrap_or_default())
             .map_err(|_| Malformed("a header name is no token"))?;

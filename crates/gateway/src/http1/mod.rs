@@ -7,6 +7,7 @@
 
 mod body;
 mod head;
+pub(crate) mod spare;
 mod wire;
 
 pub(crate) use body::{Decoder, Framing, Step, write_chunk, write_last_chunk};

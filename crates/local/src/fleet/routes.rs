@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use trainyard_control::rollout::Decision;
 use trainyard_gateway::table::{Access, ApiKey, Endpoint, Limits, Mirror, Rate, Revision, Service};
 use trainyard_plan::{Plan, RevisionName};
@@ -57,13 +56,7 @@ pub(crate) fn routes(
 
 /// The keys of a secret whose entries are callers, as digests.
 pub(crate) fn digests(entries: &Entries) -> Vec<ApiKey> {
-    entries
-        .iter()
-        .map(|(name, key)| ApiKey {
-            name: name.clone(),
-            sha256: Sha256::digest(key.expose().as_bytes()).into(),
-        })
-        .collect()
+    entries.iter().map(|(name, key)| ApiKey::of(name.clone(), key.expose().as_bytes())).collect()
 }
 
 #[cfg(test)]

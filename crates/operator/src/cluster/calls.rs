@@ -168,18 +168,17 @@ impl Calls {
         }
     }
 
-    /// Makes a kept revision the newest.
-    pub(crate) async fn renumber_release(
+    /// What a kept revision consists of; none if it is not kept.
+    pub(crate) async fn release_content(
         &self,
         key: &ServiceKey,
         name: &str,
-        number: i64,
-    ) -> Result<ControllerRevision, CallError> {
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-        let what = format!("renumber the revision {name} of the ModelService {key}");
-        let body = Patch::Merge(json!({"revision": number}));
-        within(what, self.releases(key).patch(name, &params, &body)).await
+    ) -> Result<Option<Value>, CallError> {
+        // A list needs no right that watches do not need.
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let what = format!("read the revision {name} of the ModelService {key}");
+        let found = within(what, self.releases(key).list(&params)).await?;
+        Ok(found.items.into_iter().next().and_then(|release| release.data).map(|data| data.0))
     }
 
     pub(crate) async fn delete_release(

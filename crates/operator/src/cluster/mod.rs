@@ -4,10 +4,11 @@ mod calls;
 mod client;
 mod discover;
 mod failure;
+mod patience;
 mod throttle;
 
 pub(crate) use calls::Calls;
-pub use client::{ClientError, CountedClient, client};
+pub use client::{ClientError, ClusterChoice, CountedClient, client, client_of};
 pub(crate) use discover::custom_apis;
 pub(crate) use failure::{CallError, Chain};
 pub(crate) use throttle::RequestCounts;

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 use trainyard_api::ModelService;
 use trainyard_api::defaults::complete;
+use trainyard_api::model_service::RolloutStatus;
 use trainyard_gateway::table::{
-    Access, ApiKey, Endpoint, Limits, Rate, Revision, Service, Table, Unavailable,
+    Access, ApiKey, Endpoint, Limits, Mirror, Rate, Revision, Service, Table, Unavailable,
 };
+
+use crate::names::{CANDIDATE, CANDIDATE_SUFFIX, SERVICE_LABEL};
 
 /// Which Service an EndpointSlice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -30,6 +33,7 @@ pub(super) fn table<'a>(
     keys: &Keys,
 ) -> Table {
     let endpoints = endpoints(slices);
+    let none = Vec::new();
     let mut table = Table::default();
     for service in services {
         let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name)
@@ -37,7 +41,13 @@ pub(super) fn table<'a>(
             continue;
         };
         let key = (namespace.clone(), name.clone());
-        let entry = entry(service, &key, endpoints.get(&key), keys);
+        let of_track = |candidate: bool| {
+            let name = if candidate { format!("{name}{CANDIDATE_SUFFIX}") } else { name.clone() };
+            // Another service may be called as this one's candidate.
+            let of = (namespace.clone(), name, key.1.clone());
+            endpoints.get(&of).unwrap_or(&none).clone()
+        };
+        let entry = entry(service, &key, of_track, keys);
         table.services.insert(format!("{namespace}/{name}").into(), entry);
     }
     table
@@ -59,10 +69,11 @@ pub(super) fn secrets<'a>(
 fn entry(
     service: &ModelService,
     key: &Key,
-    endpoints: Option<&Vec<Endpoint>>,
+    of_track: impl Fn(bool) -> Vec<Endpoint>,
     keys: &Keys,
 ) -> Service {
     let (namespace, name) = key;
+    let rollout = service.status.as_ref().and_then(|status| status.rollout.as_ref());
     let hosts = vec![format!("{name}.{namespace}")];
     let models = vec![service.model_name().to_owned()];
     // Not from the plan: replicas of a good revision go on serving when the newest has none.
@@ -75,11 +86,15 @@ fn entry(
     Service {
         models,
         hosts,
-        revisions: vec![Revision {
-            name: "stable".to_owned(),
-            weight: 1,
-            endpoints: endpoints.cloned().unwrap_or_default(),
-        }],
+        revisions: revisions(rollout, of_track),
+        mirror: rollout.and_then(|rollout| rollout.mirror.as_ref()).map(|mirror| Mirror {
+            revision: mirror.revision.clone(),
+            share: mirror.share.fraction(),
+        }),
+        unavailable: (spec.scaling.max == 0).then(|| Unavailable {
+            reason: "the service is stopped: `spec.replicas` is 0".to_owned(),
+            until: None,
+        }),
         limits: Limits {
             rate: spec
                 .access
@@ -91,8 +106,32 @@ fn entry(
         access,
         sticky_header: spec.rollout.sticky_header,
         scales_to_zero: spec.scaling.min == 0,
-        ..Service::default()
     }
+}
+
+/// The revisions with their shares, as the operator has decided; one, if it leaves that to
+/// Kubernetes. A revision may have replicas on both tracks.
+fn revisions(
+    rollout: Option<&RolloutStatus>,
+    of_track: impl Fn(bool) -> Vec<Endpoint>,
+) -> Vec<Revision> {
+    let Some(rollout) = rollout.filter(|rollout| !rollout.tracks.is_empty()) else {
+        let (name, weight) = ("stable".to_owned(), 1);
+        return vec![Revision { name, weight, endpoints: of_track(false) }];
+    };
+    let mut revisions: Vec<Revision> = Vec::new();
+    for track in &rollout.tracks {
+        let endpoints = if track.serves { of_track(track.track == CANDIDATE) } else { Vec::new() };
+        match revisions.iter_mut().find(|known| known.name == track.revision) {
+            Some(known) => known.endpoints.extend(endpoints),
+            None => revisions.push(Revision {
+                name: track.revision.clone(),
+                weight: track.weight,
+                endpoints,
+            }),
+        }
+    }
+    revisions
 }
 
 /// A service that answers nobody, and says why.
@@ -112,15 +151,21 @@ fn access(secret: Option<&str>, namespace: &str, keys: &Keys) -> Result<Access, 
     }
 }
 
+/// A namespace, the name of a Service in it, and the `ModelService` that this is of.
+type Of = (String, String, String);
+
 /// Ready endpoints of each Service.
 fn endpoints<'a>(
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-) -> BTreeMap<Key, Vec<Endpoint>> {
-    let mut found: BTreeMap<Key, Vec<Endpoint>> = BTreeMap::new();
+) -> BTreeMap<Of, Vec<Endpoint>> {
+    let mut found: BTreeMap<Of, Vec<Endpoint>> = BTreeMap::new();
     for slice in slices {
         let labels = slice.metadata.labels.as_ref();
         let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
-        let (Some(namespace), Some(service)) = (&slice.metadata.namespace, service) else {
+        let owner = labels.and_then(|labels| labels.get(SERVICE_LABEL));
+        let (Some(namespace), Some(service), Some(owner)) =
+            (&slice.metadata.namespace, service, owner)
+        else {
             continue;
         };
         let ports = slice.ports.iter().flatten();
@@ -128,7 +173,8 @@ fn endpoints<'a>(
             .filter(|port| port.name.as_deref() == Some("http"))
             .find_map(|port| u16::try_from(port.port?).ok());
         let Some(port) = port else { continue };
-        let known = found.entry((namespace.clone(), service.clone())).or_default();
+        let of = (namespace.clone(), service.clone(), owner.clone());
+        let known = found.entry(of).or_default();
         known.extend(slice.endpoints.iter().filter_map(|it| endpoint(it, port)));
     }
     for endpoints in found.values_mut() {
@@ -173,7 +219,10 @@ mod tests {
         serde_json::from_value(json!({
             "metadata": {
                 "namespace": namespace, "name": format!("{service}-abc"),
-                "labels": {"kubernetes.io/service-name": service},
+                "labels": {
+                    "kubernetes.io/service-name": service,
+                    "trainyard.dev/service": service.trim_end_matches("-candidate"),
+                },
             },
             "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
         }))
@@ -252,6 +301,50 @@ mod tests {
         let entry = at(&[(key(), Ok(vec![ann]))].into());
         assert_eq!(entry.unavailable, None);
         assert_eq!((entry.access.api_keys.len(), entry.revisions[0].endpoints.len()), (1, 1));
+    }
+
+    #[test]
+    fn revisions_are_split_as_the_operator_says() {
+        let mut iris = service("a", "iris", json!({"rollout": {"strategy": "canary"}}));
+        let track = |track: &str, revision: &str, weight: u32, serves: bool| json!({"track": track, "revision": revision, "weight": weight, "serves": serves});
+        let slices = |owner: &str| {
+            let mut slices = [
+                slice("a", "iris", http(), json!([{"addresses": ["10.0.0.1"]}])),
+                slice("a", "iris-candidate", http(), json!([{"addresses": ["10.0.0.2"]}])),
+            ];
+            let labels = slices[1].metadata.labels.as_mut().expect("labels");
+            labels.insert("trainyard.dev/service".to_owned(), owner.to_owned());
+            slices
+        };
+        let mut shown = |tracks: Value, owner: &str| -> Vec<String> {
+            iris.status = serde_json::from_value(json!({"rollout": {
+                "phase": "Paused", "reason": "CanaryStep", "tracks": tracks, "memory": "",
+                "mirror": {"revision": "r2", "share": "5%"},
+            }}))
+            .expect("a status");
+            let table = table([&iris], &slices(owner), &Keys::new());
+            let service = &table.services["a/iris"];
+            assert_eq!(service.mirror.as_ref().map(|mirror| mirror.share), Some(0.05));
+            let show = |revision: &Revision| {
+                format!("{} {} {}", revision.name, revision.weight, revision.endpoints.len())
+            };
+            service.revisions.iter().map(show).collect()
+        };
+        let both = || json!([track("stable", "r1", 80, true), track("candidate", "r2", 20, true)]);
+        assert_eq!(shown(both(), "iris"), ["r1 80 1", "r2 20 1"]);
+        // A service of its own that is called so.
+        assert_eq!(shown(both(), "iris-candidate"), ["r1 80 1", "r2 20 0"]);
+        let over = json!([track("stable", "r2", 100, false), track("candidate", "r2", 100, true)]);
+        assert_eq!(shown(over, "iris"), ["r2 100 1"]);
+        let moved = json!([track("stable", "r2", 100, true), track("candidate", "r2", 100, true)]);
+        assert_eq!(shown(moved, "iris"), ["r2 100 2"]);
+    }
+
+    #[test]
+    fn a_service_that_was_stopped_says_so() {
+        let table = table([&service("a", "iris", json!({"replicas": 0}))], [], &Keys::new());
+        let said = table.services["a/iris"].unavailable.as_ref().expect("said");
+        assert!(said.reason.contains("spec.replicas"));
     }
 
     #[test]

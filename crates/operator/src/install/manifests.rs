@@ -1,8 +1,11 @@
 //! What an installation consists of.
 
 use serde_json::{Value, json};
+use trainyard_plan::kubernetes::ParentGateway;
 
-use crate::names::{GATEWAY, LEASE};
+use crate::names::{
+    GATEWAY, GATEWAY_REPORT, MANAGED_BY_LABEL, NAME_LABEL, OPERATOR, REPORT_PORT_NAME,
+};
 use crate::rbac;
 use crate::settings::Scope;
 
@@ -20,13 +23,20 @@ pub struct Installation {
     /// Pods of the operator and of the gateway; of the operators one acts.
     pub operators: u32,
     pub gateways: u32,
+    /// What routes to the gateway from outside the cluster.
+    pub route: Option<ParentGateway>,
 }
 
-pub(super) const OPERATOR: &str = "trainyard-operator";
+/// What every object of an installation is marked with, and [`SELECTOR`] finds it by.
+const INSTALLER: &str = "trainyard-install";
+/// Selects the objects of installations.
+pub(crate) const SELECTOR: &str = "app.kubernetes.io/managed-by=trainyard-install";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;
 const GATEWAY_PORT: u16 = 8080;
+/// Where the operator hears what a gateway counts.
+const REPORT_PORT: u16 = 8082;
 /// New connections come for a while after a pod was told to end: five seconds of them, thirty for
 /// the requests in flight, and some to spare.
 const GATEWAY_GRACE_SECONDS: u32 = 45;
@@ -38,7 +48,8 @@ impl Installation {
     /// applied.
     pub fn objects(&self) -> Vec<Value> {
         let mut objects = vec![self.account(OPERATOR), self.account(GATEWAY)];
-        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, LEASE));
+        let gateway = Some(self.namespace.as_str());
+        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, OPERATOR, gateway));
         objects.extend(rbac::gateway_manifests(&self.scope, &self.namespace, GATEWAY));
         objects.extend([
             self.deployment(&self.operator()),
@@ -46,7 +57,10 @@ impl Installation {
             self.deployment(&self.gateway()),
             self.disruption_budget(GATEWAY),
             self.gateway_service(),
+            self.report_service(),
+            self.gateway_policy(),
         ]);
+        objects.extend(self.route.as_ref().map(|parent| self.http_route(parent)));
         objects
     }
 
@@ -90,6 +104,7 @@ impl Installation {
             replicas: self.operators,
             args,
             port: OPERATOR_PORT,
+            report: None,
             grace: OPERATOR_GRACE_SECONDS,
             requests: ("50m", "64Mi"),
             memory_limit: "512Mi",
@@ -97,13 +112,18 @@ impl Installation {
     }
 
     fn gateway(&self) -> Program {
-        let mut args = vec!["gateway".to_owned(), format!("--port={GATEWAY_PORT}")];
+        let mut args = vec![
+            "gateway".to_owned(),
+            format!("--port={GATEWAY_PORT}"),
+            format!("--report-port={REPORT_PORT}"),
+        ];
         args.extend(self.watched().map(|it| format!("--namespace={it}")));
         Program {
             name: GATEWAY,
             replicas: self.gateways,
             args,
             port: GATEWAY_PORT,
+            report: Some(REPORT_PORT),
             grace: GATEWAY_GRACE_SECONDS,
             requests: ("100m", "64Mi"),
             memory_limit: "1Gi",
@@ -120,7 +140,11 @@ impl Installation {
 
     fn deployment(&self, program: &Program) -> Value {
         let Program { name, replicas, port, .. } = program;
-        let selector = json!({"app.kubernetes.io/name": name});
+        let selector = json!({NAME_LABEL: name});
+        let mut ports = vec![json!({"name": "http", "containerPort": port})];
+        ports.extend(
+            program.report.map(|port| json!({"name": REPORT_PORT_NAME, "containerPort": port})),
+        );
         let probe = |path: &str, failures: u32| {
             json!({
                 "httpGet": {"path": path, "port": "http"},
@@ -143,6 +167,7 @@ impl Installation {
                             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
                             "seccompProfile": {"type": "RuntimeDefault"},
                         },
+                        "tolerations": tolerations(),
                         "topologySpreadConstraints": [{
                             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
                             "whenUnsatisfiable": "ScheduleAnyway",
@@ -157,7 +182,7 @@ impl Installation {
                                 "name": "POD_NAME",
                                 "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
                             }],
-                            "ports": [{"name": "http", "containerPort": port}],
+                            "ports": ports,
                             "startupProbe": probe("/healthz", 24),
                             "readinessProbe": probe("/readyz", 2),
                             "livenessProbe": probe("/healthz", 6),
@@ -179,6 +204,54 @@ impl Installation {
         })
     }
 
+    /// Where the operator finds each gateway.
+    fn report_service(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(GATEWAY_REPORT),
+            "spec": {
+                "clusterIP": "None",
+                "selector": {"app.kubernetes.io/name": GATEWAY},
+                "ports": [{
+                    "name": REPORT_PORT_NAME, "port": REPORT_PORT, "targetPort": REPORT_PORT_NAME,
+                }],
+            },
+        })
+    }
+
+    /// Everything that comes to the parent goes to our gateway, which tells services apart by the
+    /// model's name and the host, as for all its clients.
+    pub(super) fn http_route(&self, parent: &ParentGateway) -> Value {
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": self.metadata(GATEWAY),
+            "spec": {
+                "parentRefs": [{"namespace": parent.namespace, "name": parent.name}],
+                "rules": [{
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                    "backendRefs": [{"name": GATEWAY, "port": 80}],
+                }],
+            },
+        })
+    }
+
+    /// Requests from anywhere; figures for the operator only.
+    fn gateway_policy(&self) -> Value {
+        let operator =
+            json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": OPERATOR}}});
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": self.metadata(GATEWAY),
+            "spec": {
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": GATEWAY}},
+                "policyTypes": ["Ingress"],
+                "ingress": [
+                    {"ports": [{"protocol": "TCP", "port": GATEWAY_PORT}]},
+                    {"from": [operator], "ports": [{"protocol": "TCP", "port": REPORT_PORT}]},
+                ],
+            },
+        })
+    }
+
     fn disruption_budget(&self, name: &str) -> Value {
         json!({
             "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
@@ -187,7 +260,7 @@ impl Installation {
                 "maxUnavailable": 1,
                 // Pods that are not ready anyway must not block a drain.
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
-                "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
+                "selector": {"matchLabels": {NAME_LABEL: name}},
             },
         })
     }
@@ -196,7 +269,7 @@ impl Installation {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(GATEWAY),
             "spec": {
-                "selector": {"app.kubernetes.io/name": GATEWAY},
+                "selector": {NAME_LABEL: GATEWAY},
                 // One port of the gateway speaks both.
                 "ports": [
                     {"name": "http", "port": 80, "targetPort": "http"},
@@ -214,17 +287,27 @@ struct Program {
     replicas: u32,
     args: Vec<String>,
     port: u16,
+    report: Option<u16>,
     grace: u32,
     /// CPU and memory.
     requests: (&'static str, &'static str),
     memory_limit: &'static str,
 }
 
+/// Another pod is made elsewhere half a minute after a node is known to be lost, not five.
+fn tolerations() -> Vec<Value> {
+    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].into_iter();
+    lost.map(|key| {
+        json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30})
+    })
+    .collect()
+}
+
 fn labels(name: &str) -> Value {
     json!({
-        "app.kubernetes.io/name": name,
+        NAME_LABEL: name,
         "app.kubernetes.io/part-of": "trainyard",
-        "app.kubernetes.io/managed-by": "trainyard-install",
+        MANAGED_BY_LABEL: INSTALLER,
     })
 }
 
@@ -241,6 +324,7 @@ mod tests {
             operator_args: vec!["--profile=eks".to_owned()],
             operators: 2,
             gateways: 3,
+            route: None,
         }
     }
 
@@ -267,6 +351,36 @@ mod tests {
         let objects = installation(Scope::Cluster).objects();
         assert_eq!(named(&objects, "Deployment", GATEWAY)["spec"]["replicas"], 3);
         named(&objects, "ClusterRole", GATEWAY);
+    }
+
+    #[test]
+    fn only_the_operator_may_read_figures() {
+        let objects = installation(Scope::Cluster).objects();
+        let policy = &named(&objects, "NetworkPolicy", GATEWAY)["spec"]["ingress"];
+        assert_eq!(policy[0]["ports"][0]["port"], GATEWAY_PORT);
+        assert!(policy[0]["from"].is_null());
+        assert_eq!(policy[1]["ports"][0]["port"], REPORT_PORT);
+        let from = &policy[1]["from"][0]["podSelector"]["matchLabels"];
+        assert_eq!(from["app.kubernetes.io/name"], OPERATOR);
+        let role = named(&objects, "Role", "trainyard-operator-figures");
+        assert_eq!(role["rules"][0]["resources"][0], "endpointslices");
+        let args = &named(&objects, "Deployment", GATEWAY)["spec"]["template"]["spec"];
+        let args = args["containers"][0]["args"].as_array().unwrap();
+        assert!(args.contains(&json!(format!("--report-port={REPORT_PORT}"))), "{args:?}");
+    }
+
+    #[test]
+    fn a_route_is_made_where_a_parent_is_named() {
+        let with = Installation {
+            route: Some(ParentGateway { namespace: "infra".into(), name: "public".into() }),
+            ..installation(Scope::Cluster)
+        };
+        let objects = with.objects();
+        let route = &named(&objects, "HTTPRoute", GATEWAY)["spec"];
+        assert_eq!(route["parentRefs"], json!([{"namespace": "infra", "name": "public"}]));
+        assert_eq!(route["rules"][0]["backendRefs"][0]["name"], GATEWAY);
+        let without = installation(Scope::Cluster).objects();
+        assert!(without.iter().all(|object| object["kind"] != "HTTPRoute"));
     }
 
     #[test]

@@ -11,11 +11,12 @@ use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube_client::{Api, Client};
 use serde_json::Value;
 use tokio::time::Instant;
+use trainyard_plan::kubernetes::ParentGateway;
 
-use crate::names::GATEWAY;
+use crate::names::{GATEWAY, OPERATOR};
 
 pub use manifests::Installation;
-use manifests::OPERATOR;
+pub(crate) use manifests::SELECTOR;
 
 /// The field manager of installations.
 const MANAGER: &str = "trainyard-install";
@@ -121,7 +122,11 @@ pub async fn uninstall(
     mut tell: impl FnMut(&Done),
 ) -> Result<(), InstallError> {
     // Pods before the rights that they need to end well.
-    for object in installation.objects().iter().rev() {
+    let mut objects = installation.objects();
+    // It may have been made by an installation with other flags.
+    let any = ParentGateway { namespace: String::new(), name: String::new() };
+    objects.push(installation.http_route(&any));
+    for object in objects.iter().rev() {
         let named = Named::of(object);
         let what = format!("delete {}", named.shown());
         match named.api(client).delete(&named.name, &DeleteParams::foreground()).await {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::trouble::{self, Trouble};
-use crate::names::REVISION_LABEL;
+use crate::names::{CANDIDATE, REVISION_LABEL, TRACK_LABEL};
 
 /// One pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,8 @@ pub(crate) struct PodFacts {
     pub(crate) resource_version: u64,
     /// The revision that it runs; none if its label is gone.
     pub(crate) revision: Option<Box<str>>,
+    /// It is of the Deployment beside the service's own.
+    pub(crate) is_candidate: bool,
     /// It passes its readiness probe and gets requests.
     pub(crate) ready: bool,
     /// It was told to end.
@@ -32,11 +34,14 @@ impl PodFacts {
             .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
         let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
         let ending = metadata.deletion_timestamp.is_some();
-        let label = metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
+        let labels = metadata.labels.as_ref();
+        let label = labels.and_then(|labels| labels.get(REVISION_LABEL));
+        let track = labels.and_then(|labels| labels.get(TRACK_LABEL));
         Self {
             name: metadata.name.as_deref().unwrap_or_default().into(),
             resource_version: crate::world::resource_version(metadata),
             revision: label.map(|revision| revision.as_str().into()),
+            is_candidate: track.is_some_and(|track| track == CANDIDATE),
             ready: ready && !ending,
             ending,
             ended: matches!(phase, "Succeeded" | "Failed"),

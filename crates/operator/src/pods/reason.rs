@@ -8,8 +8,8 @@ pub(crate) enum Reason {
     InvalidSpec,
     /// The spec cannot be turned into objects for this cluster.
     NotSupported,
-    /// The rollout strategy is not there yet in clusters.
-    StrategyNotSupported,
+    /// What says how an earlier revision is made is gone.
+    RevisionMissing,
     /// An object of that name exists and is somebody else's.
     NameConflict,
     /// The API server, or an admission webhook, refuses an object.
@@ -52,7 +52,7 @@ impl Reason {
         match self {
             Self::InvalidSpec => "InvalidSpec",
             Self::NotSupported => "NotSupported",
-            Self::StrategyNotSupported => "StrategyNotSupported",
+            Self::RevisionMissing => "RevisionMissing",
             Self::NameConflict => "NameConflict",
             Self::ApplyRejected => "ApplyRejected",
             Self::QuotaExceeded => "QuotaExceeded",
@@ -91,7 +91,7 @@ impl Reason {
             | Self::ProbeFailing => false,
             Self::InvalidSpec
             | Self::NotSupported
-            | Self::StrategyNotSupported
+            | Self::RevisionMissing
             | Self::NameConflict
             | Self::ApplyRejected
             | Self::QuotaExceeded
@@ -116,7 +116,7 @@ impl Reason {
     pub(crate) const ALL: [Self; 25] = [
         Self::InvalidSpec,
         Self::NotSupported,
-        Self::StrategyNotSupported,
+        Self::RevisionMissing,
         Self::NameConflict,
         Self::ApplyRejected,
         Self::QuotaExceeded,

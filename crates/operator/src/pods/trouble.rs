@@ -79,7 +79,7 @@ impl Trouble {
             Reason::ProbeFailing => format!("pod `{pod}` is not ready"),
             Reason::InvalidSpec
             | Reason::NotSupported
-            | Reason::StrategyNotSupported
+            | Reason::RevisionMissing
             | Reason::NameConflict
             | Reason::ApplyRejected
             | Reason::ProgressDeadlineExceeded => format!("pod `{pod}`"),
@@ -134,7 +134,7 @@ impl Trouble {
             }
             Reason::InvalidSpec
             | Reason::NotSupported
-            | Reason::StrategyNotSupported
+            | Reason::RevisionMissing
             | Reason::NameConflict
             | Reason::ApplyRejected
             | Reason::ProgressDeadlineExceeded => "see its events".into(),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
-use trainyard_api::model_service::{ModelServiceStatus, RevisionStatus};
+use trainyard_api::model_service::{ModelServiceStatus, RevisionStatus, RolloutStatus};
 
 use super::conditions::{Verdict, merge};
 use crate::pods::{PodFacts, Reason, Trouble, of_create_failure};
+use crate::rollout::PROMOTING;
 use crate::world::DeploymentFacts;
 
 /// Why what the spec asks for cannot be brought about at all, whatever pods do.
@@ -31,6 +32,10 @@ pub(crate) struct Seen<'a> {
     pub(crate) from_events: Option<&'a Trouble>,
     /// Fields of the spec that nothing in this cluster acts on.
     pub(crate) not_in_effect: Vec<String>,
+    /// How requests are split, where there are steps.
+    pub(crate) rollout: Option<&'a RolloutStatus>,
+    /// A person stopped the service: no request starts it.
+    pub(crate) is_stopped: bool,
     pub(crate) url: Option<String>,
     pub(crate) selector: Option<String>,
     pub(crate) before: Option<&'a ModelServiceStatus>,
@@ -71,6 +76,7 @@ pub(crate) fn decide(seen: &Seen<'_>) -> ModelServiceStatus {
         ready_replicas: counts.ready,
         selector: seen.selector.clone().or_else(|| kept.and_then(|status| status.selector.clone())),
         revisions: counts.revisions,
+        rollout: seen.rollout.cloned(),
     }
 }
 
@@ -100,6 +106,7 @@ fn count<'a>(seen: &Seen<'a>) -> Counts<'a> {
         *ready += u32::from(pod.ready);
     }
     let ready: u32 = by_revision.values().map(|(_, ready)| ready).sum();
+    let split = split(seen);
     let target = seen.target.unwrap_or_default();
     let of_target = by_revision.get(target).copied().unwrap_or_default();
     let serving = by_revision
@@ -112,8 +119,11 @@ fn count<'a>(seen: &Seen<'a>) -> Counts<'a> {
         .filter(|(name, _)| !name.is_empty())
         .map(|(name, (replicas, ready_replicas))| RevisionStatus {
             name: (*name).to_owned(),
-            // Requests go to ready replicas, each as likely as the other.
-            traffic: (ready_replicas * 100 + ready / 2).checked_div(ready).unwrap_or(0),
+            // Without a split requests go to ready replicas, each as likely as the other.
+            traffic: match &split {
+                Some(split) => split.get(name).copied().unwrap_or(0),
+                None => (ready_replicas * 100 + ready / 2).checked_div(ready).unwrap_or(0),
+            },
             replicas: *replicas,
             ready_replicas: *ready_replicas,
         })
@@ -127,6 +137,20 @@ fn count<'a>(seen: &Seen<'a>) -> Counts<'a> {
         serving: serving.filter(|name| !name.is_empty()),
         revisions,
     }
+}
+
+/// The share of requests of each revision that pods have as their label: the share of their track.
+fn split<'a>(seen: &Seen<'a>) -> Option<BTreeMap<&'a str, u32>> {
+    let tracks = &seen.rollout?.tracks;
+    let mut split = BTreeMap::new();
+    for pod in seen.pods.iter().filter(|pod| pod.is_replica()) {
+        let track = if pod.is_candidate { "candidate" } else { "stable" };
+        let share = tracks.iter().find(|known| known.track == track && known.serves);
+        let share = share.map_or(0, |track| track.weight);
+        let of_pod = split.entry(pod.revision.as_deref().unwrap_or_default()).or_insert(share);
+        *of_pod = share.max(*of_pod);
+    }
+    Some(split)
 }
 
 /// What is worst: of the revision that is asked for, else of the one that is there.
@@ -172,15 +196,100 @@ fn verdicts(seen: &Seen<'_>, counts: &Counts<'_>, trouble: Option<&Trouble>) -> 
         ];
     };
     if facts.wanted == 0 && counts.revisions.is_empty() {
-        let message = "no replica runs, as `spec.replicas` is 0; raise it, or remove it, to serve";
+        let ready = match seen.is_stopped {
+            true => Verdict::no(
+                "ScaledToZero",
+                "no replica runs, as `spec.replicas` is 0; raise it, or remove it, to serve",
+            ),
+            false => Verdict::yes("ScaledToZero", "the next request starts a replica"),
+        };
         return [
-            Verdict::no("ScaledToZero", message),
+            ready,
             Verdict::no("ScaledToZero", ""),
-            Verdict::no("AsAsked", ""),
+            as_asked(seen),
             Verdict::no("NotStalled", ""),
         ];
     }
+    if let Some(verdicts) = in_steps(seen, counts, trouble) {
+        return verdicts;
+    }
     in_numbers(seen, counts, facts, trouble)
+}
+
+/// What there is to say while two revisions are there by the strategy's own steps.
+fn in_steps(
+    seen: &Seen<'_>,
+    counts: &Counts<'_>,
+    trouble: Option<&Trouble>,
+) -> Option<[Verdict; 4]> {
+    let (rollout, target) = (seen.rollout?, seen.target?);
+    let reason = rollout.reason.as_str();
+    let share = rollout.tracks.iter().find(|track| track.revision == target);
+    let share = share.map_or(0, |track| track.weight);
+    let serves = match counts.serving {
+        Some(serving) => format!("revision `{serving}` answers requests: "),
+        None => String::new(),
+    };
+    if rollout.phase == "Aborted" {
+        let why = rollout.message.clone().unwrap_or_default();
+        let mend = "change the spec, or go back with `trainyard rollback`";
+        return Some([
+            Verdict::no(reason, why.clone()),
+            Verdict::no(reason, "waits for a change of the spec"),
+            Verdict::yes(reason, format!("{serves}{why}")),
+            Verdict::yes(reason, format!("{why}; {mend}")),
+        ]);
+    }
+    let message = match reason {
+        "NewRevision" | "Superseded" => {
+            format!("replicas of revision `{target}` start beside those that answer requests")
+        }
+        "Mirroring" => {
+            let copied = rollout.mirror.as_ref().map(|it| it.share.to_string()).unwrap_or_default();
+            format!("revision `{target}` gets copies of {copied} of the requests")
+        }
+        "CanaryStep" => format!("revision `{target}` gets {share}% of the requests"),
+        "WaitingForEvidence" => format!(
+            "revision `{target}` gets {share}% of the requests, which are too few so far to judge it by"
+        ),
+        "Switched" => format!(
+            "revision `{target}` gets all requests; the one before stays, to take over again at once"
+        ),
+        "Replacing" => {
+            format!(
+                "revision `{target}` gets {share}% of the requests, and replaces the one before"
+            )
+        }
+        PROMOTING => {
+            let message =
+                format!("revision `{target}` answers all requests, and moves to its final place");
+            return Some([
+                Verdict::yes("Serving", message.clone()),
+                Verdict::yes(PROMOTING, message),
+                as_asked(seen),
+                Verdict::no("NotStalled", ""),
+            ]);
+        }
+        _ => return None,
+    };
+    let found = trouble.filter(|trouble| trouble.reason.needs_a_person());
+    Some(match found {
+        Some(trouble) => {
+            let (reason, why) = (trouble.reason.as_str(), trouble.message());
+            [
+                Verdict::no(reason, why.clone()),
+                Verdict::no(reason, "waits for a change of the spec or of what stands in its way"),
+                Verdict::yes(reason, format!("{serves}{why}")),
+                Verdict::yes(reason, why),
+            ]
+        }
+        None => [
+            Verdict::no(reason, message.clone()),
+            Verdict::yes(reason, message),
+            as_asked(seen),
+            Verdict::no("NotStalled", ""),
+        ],
+    })
 }
 
 fn in_numbers(

@@ -3,6 +3,20 @@
 use trainyard_api::model_service::ModelServiceStatus;
 
 use super::conditions::Kind;
+use crate::rollout::PROMOTING;
+
+/// What a change that goes well comes by. Another reason is a cause that may pass, and a warning.
+const STEPS: [&str; 9] = [
+    "RollingOut",
+    "NewRevision",
+    "Superseded",
+    "Mirroring",
+    "CanaryStep",
+    "WaitingForEvidence",
+    "Switched",
+    "Replacing",
+    PROMOTING,
+];
 
 /// An event about a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +45,7 @@ pub(crate) fn news(before: Option<&ModelServiceStatus>, after: &ModelServiceStat
             Kind::Stalled | Kind::Degraded => true,
             // A cause that may pass is a warning too; that objects are applied is no news.
             Kind::Progressing if now.reason == "Applying" || now.reason == "Scaling" => continue,
-            Kind::Progressing => now.reason != "RollingOut",
+            Kind::Progressing => !STEPS.contains(&now.reason.as_str()),
             Kind::Ready => false,
         };
         // One cause shows in several conditions.

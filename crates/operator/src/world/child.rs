@@ -1,5 +1,6 @@
 //! One object that belongs to a service, and whether it is as wanted.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::deployment::DeploymentFacts;
@@ -49,25 +50,40 @@ pub(crate) enum Standing {
 impl Child {
     /// Reads an object that has the label of a service; none if it has no name or uid.
     pub(crate) fn of(kind: KindIndex, service: &str, object: &Value) -> Option<Self> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-        let metadata =
-            serde_json::from_value(object.get("metadata").cloned().unwrap_or_default()).ok()?;
-        let annotations = object.pointer("/metadata/annotations");
-        let applied = annotations.and_then(|all| all[APPLIED_ANNOTATION].as_str());
-        let is_deployment = kinds::owned(kind).kind == "Deployment";
+        let metadata = object.get("metadata").cloned().unwrap_or_default();
+        let metadata = serde_json::from_value(metadata).ok()?;
+        Some(Self::of_any_kind(service, object, &metadata)?.with_kind(kind))
+    }
+
+    /// Reads an object whose kind is to be said with [`with_kind`](Self::with_kind): items of lists
+    /// do not tell.
+    pub(super) fn of_any_kind(
+        service: &str,
+        object: &Value,
+        metadata: &ObjectMeta,
+    ) -> Option<Self> {
+        let annotations = metadata.annotations.as_ref();
+        let applied = annotations.and_then(|all| all.get(APPLIED_ANNOTATION));
+        let has_pods = object.pointer("/spec/template").is_some();
         Some(Self {
-            kind,
-            name: text("/metadata/name")?.into(),
-            uid: text("/metadata/uid")?.into(),
-            resource_version: super::resource_version(&metadata),
-            owner: super::owner_uid(&metadata, service),
+            kind: KindIndex::MAX,
+            name: metadata.name.as_deref()?.into(),
+            uid: metadata.uid.as_deref()?.into(),
+            resource_version: super::resource_version(metadata),
+            owner: super::owner_uid(metadata, service),
             is_ending: metadata.deletion_timestamp.is_some(),
             applied: applied.and_then(|digest| u64::from_str_radix(digest, 16).ok()),
             content: Content::Leaves(Leaves::of(object)),
             tolerated: Leaves::default(),
-            deployment: is_deployment.then(|| Box::new(DeploymentFacts::of(object))),
+            deployment: has_pods.then(|| Box::new(DeploymentFacts::of(object))),
             epoch: 0,
         })
+    }
+
+    pub(crate) fn with_kind(mut self, kind: KindIndex) -> Self {
+        self.kind = kind;
+        self.deployment = self.deployment.filter(|_| kinds::owned(kind).kind == "Deployment");
+        self
     }
 
     /// Takes over from what was known of the same object before.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube_client::core::error_boundary::InvalidObject;
 use trainyard_api::ModelService;
 
 use super::child::Child;
+use super::meta;
 use crate::kinds::KindIndex;
 use crate::pods::PodFacts;
 
@@ -27,9 +29,23 @@ pub(crate) struct Pod {
 /// The resource as the cluster has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Resource {
-    pub(crate) content: Result<Arc<ModelService>, Arc<InvalidObject>>,
+    pub(crate) content: Result<Packed, Arc<InvalidObject>>,
     pub(crate) resource_version: u64,
     pub(super) epoch: u32,
+}
+
+/// A service as JSON, which takes a third of the memory; it is read once in each reconcile.
+#[derive(Debug, Clone)]
+pub(crate) struct Packed(Arc<[u8]>);
+
+impl Packed {
+    pub(super) fn of(service: &ModelService) -> Self {
+        Self(serde_json::to_vec(service).unwrap_or_default().into())
+    }
+
+    pub(crate) fn unpack(&self) -> serde_json::Result<ModelService> {
+        serde_json::from_slice(&self.0)
+    }
 }
 
 /// A revision of the past or present, kept in a ControllerRevision.
@@ -43,6 +59,21 @@ pub(crate) struct Release {
     /// The uid of the service that controls it.
     pub(crate) owner: Option<Box<str>>,
     pub(super) epoch: u32,
+}
+
+impl Release {
+    /// Reads a kept revision of a service.
+    pub(super) fn of(service: &str, kept: &ControllerRevision) -> Self {
+        let metadata = &kept.metadata;
+        Self {
+            name: metadata.name.as_deref().unwrap_or_default().into(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            resource_version: meta::resource_version(metadata),
+            number: kept.revision,
+            owner: meta::owner_uid(metadata, service),
+            epoch: 0,
+        }
+    }
 }
 
 impl Entry {

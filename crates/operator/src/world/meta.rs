@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::key::ServiceKey;
-use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
+use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, SERVICE_LABEL};
 
 const KIND: &str = "ModelService";
 const GROUP: &str = "trainyard.dev/";
@@ -29,6 +29,14 @@ pub(crate) fn service_of(metadata: &ObjectMeta) -> Option<ServiceKey> {
         return None;
     }
     Some(ServiceKey::new(metadata.namespace.as_deref()?, labels.get(SERVICE_LABEL)?))
+}
+
+/// Takes away what no decision needs, of which there may be much.
+pub(crate) fn strip(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| name == ROLLBACK_ANNOTATION);
+    }
 }
 
 /// The uid of the service of that name that controls an object. `Some("")` if something else does.

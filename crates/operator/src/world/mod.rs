@@ -7,6 +7,7 @@ mod child;
 mod deployment;
 mod entry;
 mod meta;
+mod observed;
 mod store;
 
 pub(crate) use child::{Child, Standing};
@@ -14,5 +15,6 @@ pub(crate) use deployment::DeploymentFacts;
 #[cfg(test)]
 pub(crate) use deployment::Progress;
 pub(crate) use entry::{Entry, Release, Resource};
-pub(crate) use meta::{may_be_ours, owner_uid, resource_version, service_of};
+pub(crate) use meta::{may_be_ours, owner_uid, resource_version, service_of, strip};
+pub(crate) use observed::{Keep, Observed};
 pub(crate) use store::{Source, World};

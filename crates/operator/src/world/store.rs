@@ -1,16 +1,15 @@
 //! Where watches put what they see, and reconciles look it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1;
 use kube_client::core::DeserializeGuard;
 use serde_json::Value;
 use trainyard_api::ModelService;
 
 use super::child::{Child, Standing};
-use super::entry::{Entry, Pod, Release, Resource};
+use super::entry::{Entry, Packed, Pod, Release, Resource};
 use super::meta;
 use crate::compare::Leaves;
 use crate::key::ServiceKey;
@@ -20,7 +19,38 @@ use crate::pods::PodFacts;
 /// Everything that is known of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct World {
-    entries: Mutex<HashMap<ServiceKey, Entry>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    entries: HashMap<ServiceKey, Entry>,
+    /// What watches have said to be gone of services that are being visited.
+    gone: HashMap<ServiceKey, HashSet<Gone>>,
+}
+
+/// Something that an answer to an earlier request must not bring back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Gone {
+    One(Source, Box<str>),
+    /// All was listed anew: what the list did not have is gone.
+    Unlisted(Source),
+}
+
+/// A reconcile of one service, from before its first request to after its last answer.
+///
+/// The answer to an apply may come after the watch has told that the object was applied and
+/// deleted since. Taken in as news, it would stay for ever, since no watch tells of it again.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    world: &'a World,
+    key: &'a ServiceKey,
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.world.lock().gone.remove(self.key);
+    }
 }
 
 /// Where a part of an entry comes from. A list that is complete says which parts are gone.
@@ -33,21 +63,27 @@ pub(crate) enum Source {
 }
 
 impl World {
+    /// Begins a visit. A service has one at a time.
+    pub(crate) fn visit<'a>(&'a self, key: &'a ServiceKey) -> Visit<'a> {
+        self.lock().gone.insert(key.clone(), HashSet::new());
+        Visit { world: self, key }
+    }
+
     /// A copy of what is known of a service.
     pub(crate) fn entry(&self, key: &ServiceKey) -> Option<Entry> {
-        self.lock().get(key).cloned()
+        self.lock().entries.get(key).cloned()
     }
 
     /// All services that there are.
     pub(crate) fn services(&self) -> Vec<ServiceKey> {
-        let entries = self.lock();
-        let there = entries.iter().filter(|(_, entry)| entry.resource.is_some());
+        let known = self.lock();
+        let there = known.entries.iter().filter(|(_, entry)| entry.resource.is_some());
         there.map(|(key, _)| key.clone()).collect()
     }
 
     /// How many services there are, and how many objects and pods of theirs.
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
-        self.lock().values().fold((0, 0, 0), |(services, children, pods), entry| {
+        self.lock().entries.values().fold((0, 0, 0), |(services, children, pods), entry| {
             let service = usize::from(entry.resource.is_some());
             (services + service, children + entry.children.len(), pods + entry.pods.len())
         })
@@ -60,69 +96,32 @@ impl World {
         (kind, name): (KindIndex, &str),
         (wanted, leaves, digest): (&Value, &Leaves, u64),
     ) -> Option<(Standing, Child)> {
-        let mut entries = self.lock();
-        let children = &mut entries.get_mut(key)?.children;
+        let mut known = self.lock();
+        let children = &mut known.entries.get_mut(key)?.children;
         let child = children.iter_mut().find(|c| c.kind == kind && *c.name == *name)?;
         let standing = child.compare(wanted, leaves, digest);
         Some((standing, child.clone()))
     }
 
-    /// Takes in a service; true if it is news.
+    /// Takes in a service as a watch tells it; true if it is news.
     pub(crate) fn put_service(
         &self,
         key: ServiceKey,
         service: DeserializeGuard<ModelService>,
         epoch: u32,
     ) -> bool {
-        let metadata = match &service.0 {
-            Ok(service) => &service.metadata,
-            Err(invalid) => &invalid.metadata,
-        };
-        let resource_version = meta::resource_version(metadata);
-        let mut entries = self.lock();
-        let known = &mut entries.entry(key).or_default().resource;
-        if let Some(known) =
-            known.as_mut().filter(|known| !meta::is_news(resource_version, known.resource_version))
-        {
-            known.epoch = known.epoch.max(epoch);
-            return false;
-        }
-        let epoch = known.as_ref().map_or(epoch, |known| known.epoch.max(epoch));
-        let content = service.0.map(Arc::new).map_err(Arc::new);
-        *known = Some(Resource { content, resource_version, epoch });
-        true
+        self.lock().put_service(key, service, epoch)
     }
 
     /// Takes in an object that belongs to a service; false if something as new is known.
-    pub(crate) fn put_child(&self, key: ServiceKey, mut child: Child, epoch: u32) -> bool {
-        let mut entries = self.lock();
-        let children = &mut entries.entry(key).or_default().children;
-        child.epoch = epoch;
-        let known = children.iter_mut().find(|c| c.kind == child.kind && c.name == child.name);
-        match known {
-            Some(known) if !meta::is_news(child.resource_version, known.resource_version) => {
-                known.epoch = known.epoch.max(epoch);
-                false
-            }
-            Some(known) => {
-                child.inherit(known);
-                child.epoch = known.epoch.max(epoch);
-                *known = child;
-                true
-            }
-            None => {
-                children.push(child);
-                children.shrink_to_fit();
-                true
-            }
-        }
+    pub(crate) fn put_child(&self, key: ServiceKey, child: Child, epoch: u32) -> bool {
+        self.lock().put_child(key, child, epoch)
     }
 
     /// Takes in a pod; false if nothing changed that matters.
-    pub(crate) fn put_pod(&self, key: ServiceKey, pod: &v1::Pod, epoch: u32) -> bool {
-        let facts = PodFacts::of(pod);
-        let mut entries = self.lock();
-        let pods = &mut entries.entry(key).or_default().pods;
+    pub(crate) fn put_pod(&self, key: ServiceKey, facts: PodFacts, epoch: u32) -> bool {
+        let mut known = self.lock();
+        let pods = &mut known.entries.entry(key).or_default().pods;
         let Some(known) = pods.iter_mut().find(|pod| pod.facts.name == facts.name) else {
             pods.push(Pod { facts, epoch });
             pods.shrink_to_fit();
@@ -139,53 +138,34 @@ impl World {
     }
 
     /// Takes in a kept revision.
-    pub(crate) fn put_release(
-        &self,
-        key: ServiceKey,
-        kept: &ControllerRevision,
-        epoch: u32,
-    ) -> bool {
-        let metadata = &kept.metadata;
-        let release = Release {
-            name: metadata.name.as_deref().unwrap_or_default().into(),
-            uid: metadata.uid.as_deref().unwrap_or_default().into(),
-            resource_version: meta::resource_version(metadata),
-            number: kept.revision,
-            owner: meta::owner_uid(metadata, &key.name),
-            epoch,
-        };
-        let mut entries = self.lock();
-        let releases = &mut entries.entry(key).or_default().releases;
-        match releases.iter_mut().find(|known| known.name == release.name) {
-            Some(known) if !meta::is_news(release.resource_version, known.resource_version) => {
-                known.epoch = known.epoch.max(epoch);
-                false
-            }
-            Some(known) => {
-                *known = release;
-                true
-            }
-            None => {
-                releases.push(release);
-                releases.shrink_to_fit();
-                true
-            }
-        }
+    pub(crate) fn put_release(&self, key: ServiceKey, release: Release, epoch: u32) -> bool {
+        self.lock().put_release(key, release, epoch)
     }
 
-    /// Forgets one object.
-    pub(crate) fn remove(&self, key: &ServiceKey, source: Source, name: &str) {
-        let mut entries = self.lock();
+    /// Forgets one object, unless a newer one of that name than this version is known.
+    pub(crate) fn remove(&self, key: &ServiceKey, source: Source, name: &str, version: u64) {
+        let mut known = self.lock();
+        let Known { entries, gone } = &mut *known;
+        if let Some(gone) = gone.get_mut(key) {
+            gone.insert(Gone::One(source, name.into()));
+        }
         let Some(entry) = entries.get_mut(key) else {
             return;
         };
+        let stays = |known: u64| known > version;
         match source {
-            Source::Services => entry.resource = None,
-            Source::Children(kind) => {
-                entry.children.retain(|child| child.kind != kind || *child.name != *name);
+            Source::Services => {
+                entry.resource = entry.resource.take().filter(|it| stays(it.resource_version));
             }
-            Source::Pods => entry.pods.retain(|pod| *pod.facts.name != *name),
-            Source::Releases => entry.releases.retain(|release| *release.name != *name),
+            Source::Children(kind) => entry.children.retain(|child| {
+                child.kind != kind || *child.name != *name || stays(child.resource_version)
+            }),
+            Source::Pods => entry
+                .pods
+                .retain(|pod| *pod.facts.name != *name || stays(pod.facts.resource_version)),
+            Source::Releases => entry
+                .releases
+                .retain(|release| *release.name != *name || stays(release.resource_version)),
         }
         if entry.is_empty() {
             entries.remove(key);
@@ -201,7 +181,11 @@ impl World {
         epoch: u32,
     ) -> Vec<ServiceKey> {
         let mut lost = Vec::new();
-        self.lock().retain(|key, entry| {
+        let mut known = self.lock();
+        for gone in known.gone.values_mut() {
+            gone.insert(Gone::Unlisted(source));
+        }
+        known.entries.retain(|key, entry| {
             if namespace.is_some_and(|namespace| *key.namespace != *namespace) {
                 return true;
             }
@@ -233,9 +217,12 @@ impl World {
         (wanted, leaves, digest): (&Value, &Leaves, u64),
     ) -> Vec<String> {
         let (kind, name, version) = (child.kind, child.name.clone(), child.resource_version);
-        self.put_child(key.clone(), child, 0);
-        let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(key) else {
+        let mut known = self.lock();
+        if known.is_gone(key, Source::Children(kind), &name) {
+            return Vec::new();
+        }
+        known.put_child(key.clone(), child, 0);
+        let Some(entry) = known.entries.get_mut(key) else {
             return Vec::new();
         };
         let known = entry.children.iter_mut().find(|c| c.kind == kind && c.name == name);
@@ -248,8 +235,110 @@ impl World {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceKey, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes a service as the API server answered a write of its status.
+    pub(crate) fn settle_service(&self, key: &ServiceKey, service: ModelService) {
+        let mut known = self.lock();
+        if !known.is_gone(key, Source::Services, &key.name) {
+            known.put_service(key.clone(), DeserializeGuard(Ok(service)), 0);
+        }
+    }
+
+    /// Notes a kept revision as the API server answered its write.
+    pub(crate) fn settle_release(&self, key: &ServiceKey, kept: &ControllerRevision) {
+        let release = Release::of(&key.name, kept);
+        let mut known = self.lock();
+        if !known.is_gone(key, Source::Releases, &release.name) {
+            known.put_release(key.clone(), release, 0);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Whether an object may have come and gone since the visit of its service began. If it is
+    /// there after all, the watch tells.
+    fn is_gone(&self, key: &ServiceKey, source: Source, name: &str) -> bool {
+        let is_known = self.entries.get(key).is_some_and(|entry| match source {
+            Source::Services => entry.resource.is_some(),
+            Source::Children(kind) => entry.child(kind, name).is_some(),
+            Source::Pods => entry.pods().any(|pod| *pod.name == *name),
+            Source::Releases => entry.releases.iter().any(|release| *release.name == *name),
+        });
+        let is_told = self.gone.get(key).is_some_and(|gone| {
+            gone.contains(&Gone::Unlisted(source)) || gone.contains(&Gone::One(source, name.into()))
+        });
+        is_told && !is_known
+    }
+
+    fn put_service(
+        &mut self,
+        key: ServiceKey,
+        service: DeserializeGuard<ModelService>,
+        epoch: u32,
+    ) -> bool {
+        let metadata = match &service.0 {
+            Ok(service) => &service.metadata,
+            Err(invalid) => &invalid.metadata,
+        };
+        let resource_version = meta::resource_version(metadata);
+        let known = &mut self.entries.entry(key).or_default().resource;
+        if let Some(known) =
+            known.as_mut().filter(|known| !meta::is_news(resource_version, known.resource_version))
+        {
+            known.epoch = known.epoch.max(epoch);
+            return false;
+        }
+        let epoch = known.as_ref().map_or(epoch, |known| known.epoch.max(epoch));
+        let content = service.0.map(|service| Packed::of(&service)).map_err(Arc::new);
+        *known = Some(Resource { content, resource_version, epoch });
+        true
+    }
+
+    fn put_child(&mut self, key: ServiceKey, mut child: Child, epoch: u32) -> bool {
+        let children = &mut self.entries.entry(key).or_default().children;
+        child.epoch = epoch;
+        let known = children.iter_mut().find(|c| c.kind == child.kind && c.name == child.name);
+        match known {
+            Some(known) if !meta::is_news(child.resource_version, known.resource_version) => {
+                known.epoch = known.epoch.max(epoch);
+                false
+            }
+            Some(known) => {
+                child.inherit(known);
+                child.epoch = known.epoch.max(epoch);
+                *known = child;
+                true
+            }
+            None => {
+                children.push(child);
+                children.shrink_to_fit();
+                true
+            }
+        }
+    }
+
+    fn put_release(&mut self, key: ServiceKey, mut release: Release, epoch: u32) -> bool {
+        release.epoch = epoch;
+        let releases = &mut self.entries.entry(key).or_default().releases;
+        match releases.iter_mut().find(|known| known.name == release.name) {
+            Some(known) if !meta::is_news(release.resource_version, known.resource_version) => {
+                known.epoch = known.epoch.max(epoch);
+                false
+            }
+            Some(known) => {
+                release.epoch = known.epoch.max(epoch);
+                *known = release;
+                true
+            }
+            None => {
+                releases.push(release);
+                releases.shrink_to_fit();
+                true
+            }
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use super::{Context, Object};
 /// more than the minutes that it idles. A GPU's model loads longer.
 const SCALE_DOWN_WINDOW: i32 = 300;
 const SCALE_DOWN_WINDOW_GPU: i32 = 600;
+/// What the API server takes at most.
+const LONGEST_WINDOW: i32 = 3600;
 
 /// Whether an autoscaler of Kubernetes decides on the count. Where it does, nobody else writes it.
 pub(super) fn is_autoscaled(ctx: &Context<'_>) -> bool {
@@ -49,7 +51,7 @@ pub(super) fn autoscaler(ctx: &Context<'_>) -> Option<Object> {
             min_replicas: Some(count(least(ctx))),
             max_replicas: count(scaling.max),
             metrics: Some(metrics),
-            behavior: Some(behavior(ctx.plan.workload.resources.gpu.is_some())),
+            behavior: Some(behavior(scale_down_window(ctx))),
         }),
         status: None,
     }))
@@ -70,9 +72,19 @@ fn metric(name: &str, target: Percent) -> MetricSpec {
     }
 }
 
+fn scale_down_window(ctx: &Context<'_>) -> i32 {
+    match ctx.settings.scale_down_after {
+        Some(window) => {
+            i32::try_from(window.as_secs()).unwrap_or(LONGEST_WINDOW).min(LONGEST_WINDOW)
+        }
+        None if ctx.plan.workload.resources.gpu.is_some() => SCALE_DOWN_WINDOW_GPU,
+        None => SCALE_DOWN_WINDOW,
+    }
+}
+
 /// Up at once, at most doubling each half minute, since a new replica helps only once it has loaded;
 /// down late and slowly.
-fn behavior(has_gpu: bool) -> HorizontalPodAutoscalerBehavior {
+fn behavior(scale_down_window: i32) -> HorizontalPodAutoscalerBehavior {
     let policy = |type_: &str, value, period_seconds| HPAScalingPolicy {
         type_: type_.to_owned(),
         value,
@@ -86,11 +98,7 @@ fn behavior(has_gpu: bool) -> HorizontalPodAutoscalerBehavior {
             ..HPAScalingRules::default()
         }),
         scale_down: Some(HPAScalingRules {
-            stabilization_window_seconds: Some(if has_gpu {
-                SCALE_DOWN_WINDOW_GPU
-            } else {
-                SCALE_DOWN_WINDOW
-            }),
+            stabilization_window_seconds: Some(scale_down_window),
             select_policy: Some("Max".to_owned()),
             policies: Some(vec![policy("Pods", 1, 60), policy("Percent", 20, 60)]),
             ..HPAScalingRules::default()

@@ -61,6 +61,11 @@ fn requests(ctx: &Context<'_>) -> Result<NetworkPolicyIngressRule, ObjectsError>
                     ..NetworkPolicyPeer::default()
                 });
             }
+            // The proxies of a Gateway run in its namespace, or are named by a policy of one's own.
+            from.extend(ctx.settings.route.as_ref().map(|parent| {
+                let labels = std::collections::BTreeMap::new();
+                pods(&Peer { namespace: parent.namespace.clone(), labels })
+            }));
             from
         }
     };

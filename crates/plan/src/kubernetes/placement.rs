@@ -11,6 +11,13 @@ use super::labels::selector;
 use crate::gpu::PRODUCTS;
 use crate::workload::Gpu;
 
+/// How long a pod waits on a node that does not answer. Kubernetes' own 300 s spare what is dear to
+/// move; a replica holds nothing that another one cannot load, and each minute without it is a
+/// minute at a fraction of the capacity.
+const NODE_LOST_SECONDS: i64 = 30;
+/// The taints that Kubernetes gives such a node.
+const NODE_LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
 /// Requirements that a node meets all of.
 type Term = Vec<NodeSelectorRequirement>;
 
@@ -44,8 +51,11 @@ pub(super) fn place(ctx: &Context<'_>, pod: &mut PodSpec) {
     });
 
     pod.node_selector = (!node_selector.is_empty()).then_some(node_selector);
-    pod.tolerations =
-        (!tolerations.is_empty()).then(|| tolerations.iter().map(toleration).collect());
+    let mut tolerations: Vec<_> = tolerations.iter().map(toleration).collect();
+    let lost = NODE_LOST.into_iter().filter(|taint| !tolerations.iter().any(|t| covers(t, taint)));
+    let lost: Vec<_> = lost.map(node_lost).collect();
+    tolerations.extend(lost);
+    pod.tolerations = Some(tolerations);
     pod.affinity = affinity(ctx, gpu);
     pod.topology_spread_constraints = spread(ctx);
 }
@@ -142,6 +152,23 @@ fn toleration(toleration: &Toleration) -> PodToleration {
             .to_owned()
         }),
         toleration_seconds: toleration.toleration_seconds,
+    }
+}
+
+/// Whether the manifest says already what is to be done on nodes with a taint that evicts, as the
+/// API server judges it too before it adds its own default.
+fn covers(toleration: &PodToleration, taint: &str) -> bool {
+    toleration.key.as_deref().is_none_or(|key| key == taint)
+        && toleration.effect.as_deref().is_none_or(|effect| effect == "NoExecute")
+}
+
+fn node_lost(taint: &str) -> PodToleration {
+    PodToleration {
+        key: Some(taint.to_owned()),
+        operator: Some("Exists".to_owned()),
+        value: None,
+        effect: Some("NoExecute".to_owned()),
+        toleration_seconds: Some(NODE_LOST_SECONDS),
     }
 }
 

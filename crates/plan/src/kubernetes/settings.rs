@@ -1,6 +1,7 @@
 //! What objects depend on beyond the plan: the cluster, and who is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -41,6 +42,9 @@ pub struct Settings {
     pub route: Option<ParentGateway>,
     /// Ports of object stores, beside 443: MinIO's 9000, for one.
     pub store_ports: Vec<u16>,
+    /// How long demand must stay low before an autoscaler takes a replica away; at most an hour,
+    /// which is Kubernetes' own limit. None: 5 minutes, with a GPU 10.
+    pub scale_down_after: Option<Duration>,
     /// What the objects belong to, and vanish with.
     pub owner: Option<OwnerReference>,
 }
@@ -60,6 +64,7 @@ impl Settings {
             apis: BTreeSet::new(),
             route: None,
             store_ports: Vec::new(),
+            scale_down_after: None,
             owner: None,
         }
     }

@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package tools pins the linter that `cargo xtask bench lint` compares with.
+// Package tools pins the programs that the test cluster builds.
 package tools
 
 import (

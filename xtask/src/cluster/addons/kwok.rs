@@ -59,7 +59,8 @@ fn create_nodes(kubectl: &Kubectl, nodes: u32) -> anyhow::Result<()> {
 /// A large node that only pods which tolerate its taint come to.
 fn node(number: u32) -> Value {
     let name = format!("kwok-{number}");
-    let capacity = json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
+    let capacity =
+        json!({"cpu": "32", "memory": "256Gi", "ephemeral-storage": "4Ti", "pods": "110"});
     json!({
         "apiVersion": "v1",
         "kind": "Node",

@@ -2,7 +2,7 @@
 
 use miette::miette;
 
-use crate::commands::supervisor::State;
+use crate::commands::supervisor::{State, block_on};
 
 /// Where `trainyard up` and `serve` listen unless told otherwise.
 const DEFAULT: &str = "http://127.0.0.1:8080";
@@ -13,7 +13,7 @@ pub(super) fn find(asked: Option<&str>, state: &State) -> miette::Result<String>
         return normalise(asked);
     }
     // A supervisor that does not answer us may serve where it always does.
-    match state.status() {
+    match block_on(state.status()).and_then(|status| status) {
         Ok(Some(status)) => normalise(&status.address.to_string()),
         Ok(None) | Err(_) => Ok(DEFAULT.to_owned()),
     }

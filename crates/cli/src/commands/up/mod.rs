@@ -338,7 +338,7 @@ fn end(supervisor: &Supervisor, again: bool) {
 /// Logs and spans of the gateway and the supervisor.
 fn telemetry(default_filter: &'static str) -> miette::Result<trainyard_telemetry::Guard> {
     trainyard_telemetry::init(&trainyard_telemetry::Settings {
-        service_name: "trainyard-gateway".to_owned(),
+        service_name: trainyard_operator::GATEWAY.to_owned(),
         service_version: env!("CARGO_PKG_VERSION").to_owned(),
         format: trainyard_telemetry::LogFormat::default(),
         default_filter,

@@ -105,17 +105,80 @@ fn a_complete_list_says_what_is_gone() {
 
 #[test]
 fn a_pod_whose_status_only_repeats_itself_is_no_news() {
-    let pod = |version: &str, ready: &str| -> v1::Pod {
-        serde_json::from_value(json!({
+    let pod = |version: &str, ready: &str| -> PodFacts {
+        let pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "default", "resourceVersion": version},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
-        }))
-        .expect("a pod")
+        }));
+        PodFacts::of(&pod.expect("a pod"))
     };
     let world = World::default();
-    assert!(world.put_pod(key(), &pod("1", "False"), 1));
-    assert!(!world.put_pod(key(), &pod("2", "False"), 1));
-    assert!(world.put_pod(key(), &pod("3", "True"), 1));
-    assert!(!world.put_pod(key(), &pod("2", "False"), 1));
+    assert!(world.put_pod(key(), pod("1", "False"), 1));
+    assert!(!world.put_pod(key(), pod("2", "False"), 1));
+    assert!(world.put_pod(key(), pod("3", "True"), 1));
+    assert!(!world.put_pod(key(), pod("2", "False"), 1));
     assert!(world.entry(&key()).expect("known").pods().all(|pod| pod.ready));
+}
+
+#[test]
+fn an_answer_does_not_bring_back_what_a_watch_has_seen_go() {
+    let (world, ours, key) = (World::default(), wanted(80), key());
+    let content = || (&ours.body, &ours.leaves, ours.digest);
+    let is_known = || world.entry(&key).is_some_and(|e| e.child(service_kind(), "iris").is_some());
+    let source = Source::Children(service_kind());
+
+    let visit = world.visit(&key);
+    // Applied at version 5 and deleted at 6, of which the watch has told before the answer came.
+    world.put_child(key.clone(), live(5, ours.digest, 80), 1);
+    world.remove(&key, source, "iris", 6);
+    world.settle(&key, live(5, ours.digest, 80), content());
+    assert!(!is_known());
+    // Applied again: the watch tells that too.
+    world.put_child(key.clone(), live(8, ours.digest, 80), 1);
+    world.settle(&key, live(8, ours.digest, 80), content());
+    assert!(is_known());
+    drop(visit);
+
+    // A deletion that comes late is not of the object that is there.
+    world.remove(&key, source, "iris", 7);
+    assert!(is_known());
+    world.remove(&key, source, "iris", 9);
+    assert!(!is_known());
+
+    // A new visit knows nothing of earlier deletions; a list tells of them too.
+    let visit = world.visit(&key);
+    world.settle(&key, live(10, ours.digest, 80), content());
+    assert!(is_known());
+    world.sweep(source, None, 2);
+    world.settle(&key, live(10, ours.digest, 80), content());
+    assert!(!is_known());
+    drop(visit);
+    assert!(world.lock().gone.is_empty());
+}
+
+#[test]
+fn an_answer_does_not_bring_back_a_service_or_a_revision() {
+    let (world, key) = (World::default(), key());
+    let metadata =
+        json!({"name": "iris", "namespace": "default", "uid": "u", "resourceVersion": "5"});
+    let service: ModelService = serde_json::from_value(json!({
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService", "metadata": metadata,
+        "spec": {"model": {"uri": "s3://m/iris"}},
+    }))
+    .expect("a service");
+    let release: ControllerRevision =
+        serde_json::from_value(json!({"metadata": metadata, "revision": 1})).expect("a revision");
+    {
+        let _visit = world.visit(&key);
+        world.remove(&key, Source::Services, "iris", 6);
+        world.remove(&key, Source::Releases, "iris", 6);
+        world.settle_service(&key, service.clone());
+        world.settle_release(&key, &release);
+        assert!(world.entry(&key).is_none());
+    }
+    let _visit = world.visit(&key);
+    world.settle_service(&key, service);
+    world.settle_release(&key, &release);
+    let entry = world.entry(&key).expect("known");
+    assert!(entry.resource.is_some() && entry.releases.len() == 1);
 }

@@ -47,12 +47,7 @@ macro_rules! floats {
                 let number = reader.number("a number")?;
                 match number.text.parse::<$float>() {
                     Ok(value) if value.is_finite() || is_token(number.text) => Ok(value),
-                    _ => {
-                        let found = excerpt(number.text);
-                        let most = <$float>::MAX;
-                        let problem = format!("{found} is beyond {most:e}, the largest number of its type");
-                        Err(JsonError::new(number.offset, problem))
-                    }
+                    _ => Err(beyond(&number, <$float>::MAX)),
                 }
             }
         }
@@ -60,6 +55,21 @@ macro_rules! floats {
 }
 
 floats!(f32, f64);
+
+/// A number as an `f64`, of whatever size its digits are.
+pub(super) fn double(number: &Number<'_>) -> Result<f64, JsonError> {
+    match number.text.parse::<f64>() {
+        Ok(value) if value.is_finite() || is_token(number.text) => Ok(value),
+        _ => Err(beyond(number, f64::MAX)),
+    }
+}
+
+#[cold]
+fn beyond(number: &Number<'_>, most: impl std::fmt::LowerExp) -> JsonError {
+    let found = excerpt(number.text);
+    let problem = format!("{found} is beyond {most:e}, the largest number of its type");
+    JsonError::new(number.offset, problem)
+}
 
 /// Whether a number is one of the tokens for what digits cannot express. The standard library
 /// parses all of them.

@@ -501,6 +501,14 @@ mod tests {
     }
 
     #[test]
+    fn no_number_becomes_infinite() {
+        for text in ["-2.5e311", "1e999", &"9".repeat(400)] {
+            let error = Value::read(&mut Reader::new(text.as_bytes()).unwrap()).expect_err(text);
+            assert!(error.to_string().contains("beyond"), "{error}");
+        }
+    }
+
+    #[test]
     fn depth_is_limited() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         parse(nested(100).as_bytes()).expect("100 deep is allowed");

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::element::double;
 use super::error::JsonError;
 use super::reader::{Kind, Reader};
 
@@ -33,7 +34,7 @@ impl<'a> Value<'a> {
                 let number = reader.number("a number")?;
                 match number.text.parse() {
                     Ok(integer) if number.is_integer => Self::Integer(integer),
-                    _ => Self::Float(number.text.parse().unwrap_or(f64::NAN)),
+                    _ => Self::Float(double(&number)?),
                 }
             }
             Kind::Array => {

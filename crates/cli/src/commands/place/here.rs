@@ -1,0 +1,276 @@
+//! Services of this machine, as the resources that a cluster would have.
+
+use std::collections::BTreeMap;
+
+use miette::{IntoDiagnostic, Report, miette};
+use serde_json::{Value, json};
+use trainyard_api::nearest;
+use trainyard_local::history::{EventQuery, History, Severity};
+use trainyard_local::socket::{Client, Request};
+use trainyard_local::status::{ReplicaPhase, ServiceStatus, Status};
+use trainyard_operator::console::{
+    Happened, Kept, Key, RESOURCE, Replica, ReplicaState, Selection, key, time_text,
+};
+
+use crate::commands::fetching::words;
+use crate::commands::supervisor::{State, explain};
+
+/// The supervisor of a state folder, running or not.
+pub(crate) struct Here {
+    pub(crate) state: State,
+}
+
+impl Here {
+    pub(super) fn new(state: State) -> Self {
+        Self { state }
+    }
+
+    async fn status(&self) -> miette::Result<Status> {
+        match self.state.status().await? {
+            Some(status) => Ok(status),
+            None => {
+                let state = self.state.folder().to_owned();
+                Err(explain(trainyard_local::socket::ClientError::NotRunning { state }))
+            }
+        }
+    }
+
+    fn history(&self) -> miette::Result<Option<History>> {
+        History::open(&self.state.open()?.database()).into_diagnostic()
+    }
+
+    pub(super) async fn services(&self, selection: &Selection) -> miette::Result<Vec<Value>> {
+        check(selection)?;
+        let status = self.status().await?;
+        let known: Vec<&str> = status.services.iter().map(|it| it.name.as_str()).collect();
+        for name in &selection.names {
+            if !known.contains(&name.as_str()) {
+                return Err(not_found(name, &known));
+            }
+        }
+        let all = resources(&status, &self.records()?).into_values();
+        let is_meant = |service: &Value| {
+            selection.names.is_empty() || selection.names.contains(&key(service).1)
+        };
+        Ok(all.filter(is_meant).collect())
+    }
+
+    /// That a service is known, running or not.
+    pub(crate) fn find(&self, name: &str) -> miette::Result<()> {
+        let records = self.records()?;
+        if records.contains_key(name) || self.state.open()?.logs(name).exists() {
+            return Ok(());
+        }
+        let known: Vec<&str> = records.keys().map(String::as_str).collect();
+        Err(not_found(name, &known))
+    }
+
+    pub(super) async fn watch(&self, selection: &Selection) -> miette::Result<Watch> {
+        check(selection)?;
+        self.status().await?;
+        let socket = self.state.open()?.socket();
+        Ok(Watch {
+            client: Client::send(&socket, &Request::Watch).await.map_err(explain)?,
+            names: selection.names.clone(),
+            records: self.records()?,
+            services: BTreeMap::new(),
+        })
+    }
+
+    pub(super) async fn replicas(&self, service: Option<&str>) -> miette::Result<Vec<Replica>> {
+        let status = self.status().await?;
+        let services =
+            status.services.iter().filter(|it| service.is_none_or(|name| it.name == name));
+        Ok(services.flat_map(replicas).collect())
+    }
+
+    pub(super) fn revisions(&self, service: &str) -> miette::Result<Vec<Kept>> {
+        let Some(history) = self.history()? else { return Ok(Vec::new()) };
+        let revisions = history.revisions(service).into_diagnostic()?;
+        let kept = revisions.into_iter().map(|revision| Kept {
+            name: revision.name.to_string(),
+            number: revision.number,
+            since_ms: Some(revision.since_ms),
+            model: revision.manifest.spec.model.uri.to_string(),
+        });
+        Ok(kept.collect())
+    }
+
+    pub(crate) fn events(
+        &self,
+        service: Option<&str>,
+        after_ms: Option<i64>,
+    ) -> miette::Result<Vec<Happened>> {
+        let history =
+            self.history()?.ok_or_else(|| miette!("nothing ever ran with this state folder"))?;
+        let query = EventQuery { service: service.map(str::to_owned), after_ms, limit: None };
+        let events = history.events(&query).into_diagnostic()?.into_iter();
+        Ok(events
+            .map(|event| Happened {
+                namespace: String::new(),
+                service: event.service.unwrap_or_default(),
+                object: event.object,
+                is_warning: event.severity == Severity::Warning,
+                reason: event.reason,
+                message: event.message,
+                first_ms: event.first_ms,
+                last_ms: event.last_ms,
+                count: event.count,
+            })
+            .collect())
+    }
+
+    fn records(&self) -> miette::Result<Records> {
+        let Some(history) = self.history()? else { return Ok(Records::new()) };
+        let mut records = Records::new();
+        for service in history.services().into_diagnostic()? {
+            let revisions = history.revisions(&service.name).into_diagnostic()?;
+            let created_ms = revisions.iter().map(|revision| revision.since_ms).min();
+            let manifest = service.manifest.or_else(|| {
+                let target = revisions.into_iter().find(|it| it.name == service.target);
+                target.map(|revision| revision.manifest)
+            });
+            let manifest = manifest.and_then(|manifest| serde_json::to_value(manifest).ok());
+            records.insert(service.name, Record { manifest, created_ms });
+        }
+        Ok(records)
+    }
+}
+
+/// What the history knows of a service.
+struct Record {
+    manifest: Option<Value>,
+    created_ms: Option<i64>,
+}
+
+type Records = BTreeMap<String, Record>;
+
+/// Services, again at each change.
+pub(crate) struct Watch {
+    client: Client,
+    names: Vec<String>,
+    records: Records,
+    services: BTreeMap<Key, Value>,
+}
+
+impl Watch {
+    pub(super) async fn next(&mut self) -> miette::Result<&BTreeMap<Key, Value>> {
+        let status = self.client.next_status().await.map_err(explain)?;
+        let status = status.ok_or_else(|| miette!("the supervisor has ended"))?;
+        self.services = resources(&status, &self.records);
+        if !self.names.is_empty() {
+            self.services.retain(|key, _| self.names.contains(&key.1));
+        }
+        Ok(&self.services)
+    }
+}
+
+fn check(selection: &Selection) -> miette::Result<()> {
+    match &selection.labels {
+        Some(_) => {
+            Err(miette!("--selector is for clusters: on one machine services have no labels"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn not_found(name: &str, known: &[&str]) -> Report {
+    let message = format!("NotFound: {RESOURCE} \"{name}\" not found on this machine");
+    match nearest(name, known.iter().copied()) {
+        Some(near) => miette!(help = format!("did you mean `{near}`?"), "{message}"),
+        None if known.is_empty() => miette!("{message}"),
+        None => miette!(help = format!("there are: {}", known.join(", ")), "{message}"),
+    }
+}
+
+fn resources(status: &Status, records: &Records) -> BTreeMap<Key, Value> {
+    let url = format!("http://{}", status.address);
+    let services = status.services.iter().map(|service| {
+        let resource = resource(service, records.get(&service.name), &url);
+        (key(&resource), resource)
+    });
+    services.collect()
+}
+
+/// A service as a `ModelService` with the status that an operator would write.
+fn resource(service: &ServiceStatus, record: Option<&Record>, url: &str) -> Value {
+    let manifest = record.and_then(|record| record.manifest.as_ref());
+    let mut metadata = json!({"name": service.name});
+    let annotations = manifest.map(|manifest| &manifest["metadata"]["annotations"]);
+    if let Some(annotations) = annotations.filter(|annotations| annotations.is_object()) {
+        metadata["annotations"] = annotations.clone();
+    }
+    if let Some(created) = record.and_then(|record| record.created_ms).and_then(time_text) {
+        metadata["creationTimestamp"] = json!(created);
+    }
+    let serving = service.revisions.iter().max_by_key(|it| (it.weight, it.ready));
+    let revisions: Vec<Value> = service
+        .revisions
+        .iter()
+        .map(|it| {
+            json!({
+                "name": it.name, "traffic": it.weight, "replicas": it.replicas,
+                "readyReplicas": it.ready,
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService", "metadata": metadata,
+        "spec": manifest.map_or_else(|| json!({}), |manifest| manifest["spec"].clone()),
+        "status": {
+            "conditions": conditions(service),
+            "url": url,
+            "revision": serving.filter(|it| it.ready > 0).map(|it| &it.name),
+            "replicas": service.revisions.iter().map(|it| it.replicas).sum::<u32>(),
+            "readyReplicas": service.ready,
+            "revisions": revisions,
+        },
+    })
+}
+
+/// The four conditions of a service, as `docs/operator.md` has them.
+fn conditions(service: &ServiceStatus) -> Value {
+    let has_failed = service.has_failed();
+    let serves = service.ready > 0;
+    let fetch = service.fetch.as_ref().map(words);
+    let message = fetch.or_else(|| service.last_error.clone()).unwrap_or_else(|| {
+        format!("{} of {} replicas answer requests", service.ready, service.wanted)
+    });
+    let is_changing = service.preparing
+        || service.fetch.is_some()
+        || matches!(service.phase.as_str(), "Progressing" | "Paused")
+        || service.phase == "Stable" && !service.is_settled();
+    let condition = |kind: &str, holds: bool| {
+        json!({
+            "type": kind, "status": if holds { "True" } else { "False" },
+            "reason": service.reason, "message": message,
+        })
+    };
+    json!([
+        condition("Ready", service.is_settled()),
+        condition("Progressing", is_changing && !has_failed),
+        condition("Degraded", has_failed && serves),
+        condition("Stalled", has_failed),
+    ])
+}
+
+fn replicas(service: &ServiceStatus) -> Vec<Replica> {
+    let replicas = service.replicas.iter().map(|replica| Replica {
+        namespace: String::new(),
+        service: service.name.clone(),
+        name: replica.id.clone(),
+        revision: replica.revision.clone(),
+        state: match replica.phase {
+            ReplicaPhase::Starting => ReplicaState::Starting,
+            ReplicaPhase::Ready => ReplicaState::Ready,
+            ReplicaPhase::Draining => ReplicaState::Draining,
+            ReplicaPhase::Failed => ReplicaState::Failed,
+        },
+        place: replica.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+        address: replica.address.map(|address| address.to_string()),
+        restarts: replica.restarts.into(),
+        since_ms: replica.since_ms,
+        trouble: replica.message.clone(),
+    });
+    replicas.collect()
+}

@@ -1,0 +1,249 @@
+//! Where a command acts: on this machine or on a cluster. Both show the same resources.
+
+mod choose;
+mod here;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use miette::{Report, miette};
+use serde_json::Value;
+use trainyard_operator::console::{
+    Console, ConsoleError, Happened, Kept, Key, Replica, Selection, Watch,
+};
+use trainyard_operator::{ClusterChoice, RequestRate, client_of};
+
+use super::plugin::is_plugin;
+use super::supervisor::State;
+use crate::failure::failure;
+use choose::{Choice, Known, Unclear, choose};
+pub(crate) use here::Here;
+
+/// Where to act; without any of these on the supervisor that runs here, else on the cluster of the
+/// current context
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Where")]
+pub(crate) struct PlaceArgs {
+    /// Namespace in a cluster [default: the context's]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Cluster of this context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// State folder of a supervisor on this machine [env: TRAINYARD_STATE_DIR] [default: .trainyard]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["namespace", "context", "kubeconfig"])]
+    state_dir: Option<PathBuf>,
+}
+
+/// All namespaces, where a command can show several
+#[derive(Args, Clone, Copy)]
+#[command(next_help_heading = "Where")]
+pub(crate) struct AllNamespaces {
+    /// All namespaces of a cluster
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "state_dir"])]
+    all_namespaces: bool,
+}
+
+/// Whether a command changes something, and whom it talks to.
+#[derive(Clone, Copy)]
+pub(crate) struct Intent {
+    pub(crate) changes: bool,
+    /// A program reads the answer: nobody is told where it comes from.
+    pub(crate) for_machines: bool,
+    pub(crate) all_namespaces: Option<AllNamespaces>,
+}
+
+impl Intent {
+    pub(crate) const CHANGE: Self =
+        Self { changes: true, for_machines: false, all_namespaces: None };
+    pub(crate) const LOOK: Self = Self { changes: false, ..Self::CHANGE };
+}
+
+/// This machine or a cluster.
+pub(crate) enum Place {
+    Here(Here),
+    Cluster(Console),
+}
+
+/// Why a place did not answer.
+pub(crate) enum PlaceError {
+    Here(Report),
+    Cluster(ConsoleError),
+}
+
+impl PlaceArgs {
+    /// Decides, and says where it acts if nobody has said so.
+    pub(crate) async fn open(&self, intent: Intent) -> miette::Result<Place> {
+        let variable = std::env::var_os("TRAINYARD_STATE_DIR").filter(|value| !value.is_empty());
+        let all = intent.all_namespaces.is_some_and(|all| all.all_namespaces);
+        let folder = self.state_dir.clone().or_else(|| variable.clone().map(PathBuf::from));
+        let state = State::of(folder.unwrap_or_else(|| PathBuf::from(".trainyard")));
+        let cluster =
+            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        let folder = state.open()?;
+        let named = self.namespace.is_some() || self.context.is_some() || self.kubeconfig.is_some();
+        let known = Known {
+            names_cluster: named || all || is_plugin(),
+            names_folder: self.state_dir.is_some(),
+            has_folder_in_environment: variable.is_some(),
+            supervisor_runs: folder.is_locked(),
+            supervisor_was_here: folder.database().exists(),
+            has_cluster: cluster.name().is_some(),
+            changes: intent.changes,
+        };
+        let shown = state.folder().display().to_string();
+        let said = match choose(&known) {
+            Ok(Choice::Here { said }) => {
+                if !said && !intent.for_machines {
+                    eprintln!("on this machine, state folder `{shown}`");
+                }
+                return Ok(Place::Here(Here::new(state)));
+            }
+            Ok(Choice::Cluster { said }) => said,
+            Err(Unclear::Nothing) => {
+                return Err(miette!(
+                    help = "`trainyard up TARGET` starts services on this machine; `--state-dir` names the folder of a supervisor elsewhere; `--kubeconfig` or `--context` names a cluster",
+                    "no supervisor runs with the state folder `{shown}`, and no kubeconfig has a current context"
+                ));
+            }
+            Err(Unclear::Either) => {
+                return Err(miette!(
+                    help = format!(
+                        "say which: `--state-dir {shown}`, or `-n NAMESPACE` or `--context NAME`"
+                    ),
+                    "a supervisor has run here and does not run now, and there is a cluster too: it is not clear what to change"
+                ));
+            }
+        };
+        let client = client_of(&cluster, RequestRate::default()).await.map_err(failure)?.client;
+        let namespace =
+            self.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        if !said && !intent.for_machines {
+            let name = cluster.name().unwrap_or_default();
+            eprintln!("on the cluster of {name}, namespace `{namespace}`");
+        }
+        Ok(Place::Cluster(Console::new(client, (!all).then_some(namespace))))
+    }
+}
+
+impl Place {
+    /// The services, by namespace and name; each of those named is there, or it is an error.
+    pub(crate) async fn services(&self, selection: &Selection) -> Result<Vec<Value>, PlaceError> {
+        match self {
+            Self::Here(here) => Ok(here.services(selection).await?),
+            Self::Cluster(console) => Ok(console.services(selection).await?),
+        }
+    }
+
+    pub(crate) async fn watch(&self, selection: &Selection) -> Result<Watching, PlaceError> {
+        match self {
+            Self::Here(here) => Ok(Watching::Here(here.watch(selection).await?)),
+            Self::Cluster(console) => Ok(Watching::Cluster(Box::new(console.watch(selection)))),
+        }
+    }
+
+    pub(crate) async fn replicas(&self, service: Option<&str>) -> Result<Vec<Replica>, PlaceError> {
+        match self {
+            Self::Here(here) => Ok(here.replicas(service).await?),
+            Self::Cluster(console) => Ok(console.replicas(service).await?),
+        }
+    }
+
+    /// The revisions that can be gone back to, the newest first.
+    pub(crate) async fn revisions(&self, service: &str) -> Result<Vec<Kept>, PlaceError> {
+        match self {
+            Self::Here(here) => Ok(here.revisions(service)?),
+            Self::Cluster(console) => Ok(console.revisions(service).await?),
+        }
+    }
+
+    /// What happened, the newest last.
+    pub(crate) async fn events(&self, service: Option<&str>) -> Result<Vec<Happened>, PlaceError> {
+        match self {
+            Self::Here(here) => Ok(here.events(service, None)?),
+            Self::Cluster(console) => Ok(console.events(service).await?),
+        }
+    }
+
+    /// Whether services of several namespaces may be shown.
+    pub(crate) fn has_namespaces(&self) -> bool {
+        matches!(self, Self::Cluster(console) if console.namespace().is_none())
+    }
+
+    /// That a flag means nothing here.
+    pub(crate) fn refuse(&self, flag: &str, why: &str) -> miette::Result<()> {
+        match self {
+            Self::Here(_) => Err(miette!("{flag} is for clusters: on one machine {why}")),
+            Self::Cluster(_) => Ok(()),
+        }
+    }
+}
+
+/// Services, again at each change.
+pub(crate) enum Watching {
+    Here(here::Watch),
+    Cluster(Box<Watch>),
+}
+
+impl Watching {
+    /// The next state: first as it is, then after each change.
+    pub(crate) async fn next(&mut self) -> Result<&BTreeMap<Key, Value>, PlaceError> {
+        match self {
+            Self::Here(watch) => Ok(watch.next().await?),
+            Self::Cluster(watch) => Ok(watch.next().await?),
+        }
+    }
+}
+
+impl PlaceError {
+    /// That there is no service of that name.
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Self::Here(report) => report.to_string().starts_with("NotFound: "),
+            Self::Cluster(error) => matches!(error, ConsoleError::NotFound { .. }),
+        }
+    }
+
+    /// In short, if a right is missing.
+    pub(crate) fn missing_right(&self) -> Option<String> {
+        match self {
+            Self::Cluster(ConsoleError::Forbidden { right: Some(right), .. }) => {
+                Some(right.words())
+            }
+            Self::Here(_) | Self::Cluster(_) => None,
+        }
+    }
+}
+
+impl From<Report> for PlaceError {
+    fn from(report: Report) -> Self {
+        Self::Here(report)
+    }
+}
+
+impl From<ConsoleError> for PlaceError {
+    fn from(error: ConsoleError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+/// As a report with what to do about it.
+impl From<PlaceError> for Report {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Here(report) => report,
+            PlaceError::Cluster(error) => {
+                let help = error.help();
+                let told = failure(error).to_string();
+                match help {
+                    Some(help) => miette!(help = help, "{told}"),
+                    None => miette!("{told}"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What people ask of a cluster by hand: which services there are and how they are, what happened,
+//! what replicas print; and the changes that they make by hand.
+//!
+//! In: a client and a namespace, or all of them. Out: resources as the cluster has them, and plain
+//! values for what is told of them. What a person may not do comes as a [`ConsoleError`] that names
+//! the missing right. The functions that read a cluster's objects are pure; nothing here prints.
+
+mod change;
+mod events;
+mod failure;
+mod logs;
+mod replica;
+mod revisions;
+mod services;
+mod summary;
+mod watch;
+
+pub use change::{Cascade, Deletion};
+pub use events::{Happened, merge};
+pub use failure::{ConsoleError, Right};
+pub use logs::{Containers, Line, LogRequest};
+pub use replica::{Replica, ReplicaState};
+pub use revisions::Kept;
+pub use services::{Key, RESOURCE, Selection, key};
+pub use summary::{Awaited, Summary, time_text, unix_ms};
+pub use watch::Watch;
+
+use kube_client::Client;
+
+/// Services of one namespace of a cluster, or of all.
+#[derive(Clone)]
+pub struct Console {
+    client: Client,
+    namespace: Option<String>,
+}
+
+impl Console {
+    /// `None` stands for all namespaces.
+    pub fn new(client: Client, namespace: Option<String>) -> Self {
+        Self { client, namespace }
+    }
+
+    /// The namespace; none for all of them.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// The namespace that a single service is looked for in.
+    fn home(&self) -> &str {
+        self.namespace.as_deref().unwrap_or_else(|| self.client.default_namespace())
+    }
+
+    fn api<K>(&self) -> kube_client::Api<K>
+    where
+        K: kube_client::Resource<Scope = kube_client::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => kube_client::Api::namespaced(self.client.clone(), namespace),
+            None => kube_client::Api::all(self.client.clone()),
+        }
+    }
+}
+
+/// Selects what belongs to one service, or to any.
+fn selector(service: Option<&str>) -> String {
+    use crate::names::SERVICE_LABEL;
+    service.map_or_else(|| SERVICE_LABEL.to_owned(), |name| format!("{SERVICE_LABEL}={name}"))
+}

@@ -1,0 +1,48 @@
+"""What the API server's audit log says of writes (`cluster up --audit`)."""
+
+import json
+import os
+import pathlib
+import time
+
+# Where a cluster keeps it, beside the kubeconfig's folder.
+LOG = pathlib.Path(os.environ["KUBECONFIG"]).parent.parent / "log" / "audit.log"
+
+# Kubernetes' own: controllers, nodes, the scheduler.
+KUBERNETES = ("system:node:", "system:kube-", "system:serviceaccount:kube-system:", "system:apiserver")
+
+
+def rest(*namespaces, seconds=12, patience=120):
+    """Waits until nobody but Kubernetes itself has written anything in these namespaces for so long.
+
+    Longer than an operator waits until it reads why a pod does not start, which changes a status.
+    """
+    start, began = LOG.stat().st_size, time.monotonic()
+    quiet_since, deadline = began, began + patience
+    while time.monotonic() - quiet_since < seconds:
+        time.sleep(0.5)
+        end = LOG.stat().st_size
+        # It begins anew at 100 MiB.
+        start = start if start <= end else 0
+        found = [line for line in writes(start, end) if line["objectRef"].get("namespace") in namespaces]
+        start = end
+        if found:
+            quiet_since = time.monotonic()
+            assert quiet_since < deadline, [told(line) for line in found]
+
+
+def told(line):
+    target, code = line["objectRef"], line["responseStatus"]["code"]
+    return line["verb"], target["resource"], target.get("name"), target.get("subresource"), code
+
+
+def writes(start, end):
+    """The writes that stand in this part of the log, without those of Kubernetes itself."""
+    with open(LOG, "rb") as log:
+        log.seek(start)
+        lines = [json.loads(line) for line in log.read(end - start).splitlines()]
+    return [
+        line
+        for line in lines
+        if "objectRef" in line and not line["user"]["username"].startswith(KUBERNETES)
+    ]
