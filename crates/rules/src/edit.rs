@@ -65,12 +65,11 @@ impl Edit {
             .entries()
             .filter(|entry| entry.value.is_scalar() && !is_block_scalar(entry.value))
             .filter(|entry| column(mapping, entry.key_span.start) == indent)
-            .filter(|entry| {
+            .rfind(|entry| {
                 let file = mapping.file();
                 let lines = (entry.key_span.start, entry.value.span().end);
                 file.place(lines.0).line == file.place(lines.1).line
-            })
-            .next_back();
+            });
         Some(match behind {
             Some(sibling) => {
                 let file = mapping.file();

@@ -5,5 +5,5 @@ mod mutate;
 
 #[test]
 fn lint() {
-    mutate::run("lint", |data| trainyard_rules::fuzzing::lint(data));
+    mutate::run("lint", trainyard_rules::fuzzing::lint);
 }

@@ -7,9 +7,11 @@ fn read(text: &str) -> Documents {
     documents
 }
 
-/// What is known of each pod template: manager, role, replicas, purpose, complete, GPUs.
+/// What is known of a pod template: manager, role, replicas, purpose, whether it is complete, GPUs.
+type PodFacts = (Manager, &'static str, Option<i64>, Purpose, bool, i64);
+
 #[track_caller]
-fn pods(text: &str, expected: &[(Manager, &str, Option<i64>, Purpose, bool, i64)]) {
+fn pods(text: &str, expected: &[PodFacts]) {
     let documents = read(text);
     let bundle = Bundle::new(&documents);
     let found: Vec<_> = bundle
@@ -92,9 +94,7 @@ fn pod_templates_are_found_in_any_kind() {
         &[(M::Runtime, "engineConfig", None, P::Serving, false, 8)],
     );
     pods(
-        &format!(
-            "{{apiVersion: argoproj.io/v1alpha1, kind: Workflow, spec: {{templates: [{{name: t, container: {{image: a}}}}, {{name: u, script: {{image: b}}}}]}}}}"
-        ),
+        "{apiVersion: argoproj.io/v1alpha1, kind: Workflow, spec: {templates: [{name: t, container: {image: a}}, {name: u, script: {image: b}}]}}",
         &[(M::Argo, "t", None, P::Batch, true, 0), (M::Argo, "u", None, P::Batch, true, 0)],
     );
     pods(

@@ -3,7 +3,6 @@ use crate::model::{Container, FrameworkKind, Pod};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::yaml::Node;
-use std::borrow::Cow;
 
 rule! {
     /// Ports that do not meet
@@ -271,6 +270,6 @@ fn listening(container: &Container<'_>) -> Option<i64> {
 }
 
 /// Whether a word holds no variable and runs no script whose flags are not seen.
-fn is_literal(word: &Cow<'_, str>) -> bool {
+fn is_literal(word: &str) -> bool {
     !word.contains('$') && !word.ends_with(".sh") && !word.ends_with(".py")
 }
