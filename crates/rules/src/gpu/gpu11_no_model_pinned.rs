@@ -1,5 +1,5 @@
 use crate::context::Context;
-use crate::model::Pod;
+use crate::model::{Manager, Pod};
 use crate::quantity::Quantity;
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
@@ -72,7 +72,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         || pod.spec.get("schedulerName").is_set()
         || !pod.spec.get("resourceClaims").is_empty()
         || pod.object.label("kueue.x-k8s.io/queue-name").exists();
-    if !pod.complete || chooses || context.bundle.of_kind("Node").next().is_some() {
+    // Where nodes work together, none of them holds the whole model.
+    let spread = matches!(pod.manager, Manager::LeaderWorkerSet | Manager::Ray);
+    if !pod.complete || chooses || spread || context.bundle.of_kind("Node").next().is_some() {
         return;
     }
     for container in pod.main_containers() {

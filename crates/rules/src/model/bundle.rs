@@ -256,10 +256,11 @@ impl<'b> Bundle<'b> {
             .iter()
             .filter(|pod| pod.purpose == Purpose::Unknown)
             .filter(|pod| {
-                matches!(
-                    pod.manager,
-                    Manager::Deployment | Manager::ReplicaSet | Manager::StatefulSet
-                )
+                matches!(pod.manager, Manager::Deployment | Manager::ReplicaSet)
+                    && !pod.main_containers().any(|container| {
+                        container.framework.is_some()
+                            || ["sleep", "tail"].iter().any(|idle| container.runs(idle))
+                    })
             })
             .filter(|pod| pod.has_accelerator())
             .filter(|pod| {

@@ -201,8 +201,11 @@ fn read<'b>(object: &Object<'b>, spec: Node<'b>, manager: Manager, index: usize)
 
 /// Whether nothing is merged into the template later, as far as its kind and shape tell.
 fn is_complete(object: &Object<'_>, manager: Manager, containers: &[Container<'_>]) -> bool {
-    if containers.iter().any(|container| !container.image_node.is_set()) {
-        // A patch, or a template whose image comes from a runtime.
+    // A patch, or a template whose image comes from a runtime or a program ("TO BE FILLED IN").
+    let filled_later = |container: &Container<'_>| {
+        container.image_node.text().is_none_or(|image| image.trim().contains(' '))
+    };
+    if containers.iter().any(filled_later) {
         return false;
     }
     match manager {

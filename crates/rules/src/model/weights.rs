@@ -99,6 +99,10 @@ fn named<'b>(container: &Container<'b>) -> Option<(Cow<'b, str>, Node<'b>)> {
     if let Some(text) = uri.text() {
         return Some((Cow::Borrowed(text), uri));
     }
+    // Clients name the model that they ask for in variables too.
+    if container.framework.is_none() && !container.has_accelerator() {
+        return None;
+    }
     for name in VARIABLES {
         if let Some(value) = container.env_value(name)
             && let Some(env) = container.env(name)

@@ -76,6 +76,7 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
     let Some(endpoint) = endpoint(liveness) else { return };
     if Some(&endpoint) != self::endpoint(readiness).as_ref()
         || patience(liveness) > patience(readiness)
+        || patience(liveness) >= PATIENT
     {
         return;
     }
@@ -89,6 +90,9 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
         )
         .fix("let liveness fail much later than readiness (failureThreshold, timeoutSeconds), or ask an endpoint that does not wait in the queue");
 }
+
+/// Seconds of silence after which hardly any server is only busy.
+const PATIENT: i64 = 60;
 
 /// What a probe asks, in words.
 fn endpoint(probe: Node<'_>) -> Option<String> {

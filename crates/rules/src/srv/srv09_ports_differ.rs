@@ -250,7 +250,12 @@ fn listening(container: &Container<'_>) -> Option<i64> {
         | FrameworkKind::Sglang
         | FrameworkKind::LlamaCpp
         | FrameworkKind::Lmdeploy => None,
-        FrameworkKind::Tgi | FrameworkKind::Tei => Some("PORT"),
+        // Images that others made of these listen elsewhere.
+        FrameworkKind::Tgi | FrameworkKind::Tei
+            if container.image.is_some_and(|image| image.registry == Some("ghcr.io")) =>
+        {
+            Some("PORT")
+        }
         _ => return None,
     };
     let flags: Vec<&str> = framework.port_flags().iter().map(String::as_str).collect();

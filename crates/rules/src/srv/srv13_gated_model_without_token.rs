@@ -1,7 +1,7 @@
 use super::cache;
 use crate::context::Context;
 use crate::facts;
-use crate::model::{Container, Pod, glob};
+use crate::model::{Container, Pod, Purpose, glob};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use serde::Deserialize;
@@ -109,7 +109,10 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
                 .fix("put it into a Secret and use `valueFrom.secretKeyRef`");
         }
     }
-    let Some(weights) = container.weights() else { return };
+    // Clients name the model that they ask for, and load nothing.
+    let loads = container.has_accelerator()
+        || container.framework.is_some_and(|found| found.purpose() == Purpose::Serving);
+    let Some(weights) = container.weights().filter(|_| loads) else { return };
     let Some(id) = weights.hub_id() else { return };
     if !MODELS.gated.iter().any(|pattern| glob(pattern, id)) {
         return;

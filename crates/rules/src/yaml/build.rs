@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span as Mark, Tag};
 
 use super::read_error::{ReadError, template_in};
-use super::split;
 use super::tree::{Content, File, Raw, RawEntry, Span, TextRef};
+use super::{scalar, split};
 
 /// Collections in one another. The deepest manifests of the wild are 30 deep (schemas in CRDs).
 const DEEPEST: usize = 128;
@@ -278,7 +278,7 @@ impl<'f, 't> Builder<'f, 't> {
                     frame.key = Some((*text, span));
                     return Ok(());
                 }
-                self.place(done)?;
+                self.place(done, span)?;
             }
             _ => {}
         }
@@ -288,11 +288,10 @@ impl<'f, 't> Builder<'f, 't> {
     /// A key that is no text: mostly a template's `{{ … }}`, which reads as a mapping.
     fn odd_key(&self, span: Span) -> Problem {
         let at = (span.start as usize).saturating_sub(self.base);
-        let rest = self.document.get(at.saturating_sub(1)..).unwrap_or_default();
-        if rest.starts_with("{{")
-            || rest.starts_with("{ {")
-            || rest.get(1..).is_some_and(|r| r.starts_with("{{"))
-        {
+        let from = at.saturating_sub(1);
+        if self.document.get(from..).is_some_and(|rest| rest.starts_with("{{")) {
+            let start = (self.base + from) as u32;
+            let span = Span { start, end: start + 2 };
             return Problem::Template { span, document: self.whole() };
         }
         Problem::Key { span }
@@ -444,20 +443,26 @@ impl<'f, 't> Builder<'f, 't> {
         if anchor != 0 {
             self.anchors.insert(anchor, done);
         }
-        self.place(done)
+        let span = self.file.nodes.get(done.id as usize).map_or(Span::default(), |raw| raw.span);
+        self.place(done, span)
     }
 
-    /// Puts a node where it belongs: into the innermost collection, or among the roots.
-    fn place(&mut self, done: Done) -> Result<(), Problem> {
+    /// Puts a node where it belongs: into the innermost collection, or among the roots. The span is
+    /// the node's own, or that of the alias that stands for it.
+    fn place(&mut self, done: Done, span: Span) -> Result<(), Problem> {
         let Some(frame) = self.stack.last_mut() else {
-            self.file.roots.push(done.id);
+            // A document of comments only reads as null.
+            let root = self.file.nodes.get(done.id as usize).map(|raw| raw.content);
+            let is_empty = matches!(root, Some(Content::Scalar { text, plain: true })
+                if scalar::is_null(self.file.text_or(text, self.document, self.base)));
+            if !is_empty {
+                self.file.roots.push(done.id);
+            }
             return Ok(());
         };
         frame.size += done.size;
         frame.height = frame.height.max(done.height.saturating_add(1));
         if frame.size > MOST_NODES {
-            let id = done.id as usize;
-            let span = self.file.nodes.get(id).map_or(Span::default(), |raw| raw.span);
             return Err(Problem::Expands { span });
         }
         let (key, key_span) = match frame.key.take() {

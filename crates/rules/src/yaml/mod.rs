@@ -72,11 +72,6 @@ impl Documents {
 
     /// Roots of all documents, in the order of the texts. Empty documents are not among them.
     pub fn roots(&self) -> impl Iterator<Item = Node<'_>> {
-        let all = self
-            .files
-            .iter()
-            .flat_map(|file| file.roots.iter().map(move |&id| Node::new(file, id)));
-        // A document of nothing, as between two `---`, is no object.
-        all.filter(|root| root.is_set())
+        self.files.iter().flat_map(|file| file.roots.iter().map(move |&id| Node::new(file, id)))
     }
 }

@@ -62,7 +62,12 @@ impl ReadError {
     pub(super) fn syntax(file: &File, document: &str, byte: u32, kind: &ErrorKind) -> Self {
         let span = Span { start: byte, end: byte };
         if let Some(template) = template_in(document) {
-            return Self::template(file, span, template);
+            // The reader stops somewhere behind the braces; people look for the braces.
+            let line = file.line_span(file.place(byte).line);
+            let braces =
+                ["{{", "{%"].iter().filter_map(|braces| file.slice(line).find(braces)).min();
+            let start = braces.map_or(byte, |at| line.start + at as u32);
+            return Self::template(file, Span { start, end: start }, template);
         }
         Self::at(file, span, format!("this is not YAML: {kind}"), help(kind))
     }
@@ -82,13 +87,7 @@ impl ReadError {
                 "render it first, and check what comes out",
             ),
         };
-        // The reader stumbles somewhere behind the first brace.
-        let read = Span { start: 0, end: span.start + 1 };
-        let read = file.slice(read).rsplit('\n').next().unwrap_or_default();
-        let behind = ["{{", "{%"].iter().filter_map(|it| read.rfind(it)).max();
-        let back = behind.map_or(0, |at| read.len() - 1 - at);
-        let start = span.start.saturating_sub(u32::try_from(back).unwrap_or_default());
-        Self::at(file, Span { start, ..span }, message.to_owned(), help)
+        Self::at(file, span, message.to_owned(), help)
     }
 }
 
