@@ -1,5 +1,6 @@
 """Kubernetes' autoscaler on the CPU that replicas really use."""
 
+import os
 import time
 
 import pytest
@@ -8,6 +9,10 @@ import iris as served
 from iris import answered, install, manifest, ready, under_load
 
 MOST = 4
+
+pytestmark = pytest.mark.skipif(
+    "TRAINYARD_LONG_TESTS" not in os.environ, reason="takes minutes: run with TRAINYARD_LONG_TESTS=1"
+)
 
 
 @pytest.fixture(scope="module")

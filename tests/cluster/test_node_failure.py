@@ -1,5 +1,6 @@
 """A node that serves is lost under load."""
 
+import os
 import time
 
 import pytest
@@ -8,6 +9,10 @@ import iris as served
 from iris import HOME, answered, gateway_on, install, manifest, on, ready, under_load
 
 CLIENTS = 64
+
+pytestmark = pytest.mark.skipif(
+    "TRAINYARD_LONG_TESTS" not in os.environ, reason="takes minutes: run with TRAINYARD_LONG_TESTS=1"
+)
 
 
 @pytest.fixture(scope="module")

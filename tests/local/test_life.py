@@ -50,7 +50,7 @@ def test_detached_with_every_command(custom):
     assert len(set(custom.settled(3) and custom.pids())) == 3
     custom.run("scale", "echo", "1")
     custom.settled(1)
-    assert "does not run" in custom.run("scale", "nobody", "1", code=2)
+    assert "not found" in custom.run("scale", "nobody", "1", code=2)
     assert "ended" in custom.run("down")
     said = custom.run("status", code=1)
     assert "no supervisor runs" in said and "down" in said
