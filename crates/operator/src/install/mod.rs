@@ -235,6 +235,8 @@ fn call(what: String, source: kube_client::Error) -> InstallError {
     InstallError::Call { what, source: Box::new(source) }
 }
 
+/// Whether there is no such object, or no such kind: of that the API server says "404 page not
+/// found", in no form of Kubernetes'.
 fn is_not_found(error: &kube_client::Error) -> bool {
-    matches!(error, kube_client::Error::Api(status) if status.is_not_found())
+    matches!(error, kube_client::Error::Api(status) if status.code == 404)
 }
