@@ -1,6 +1,6 @@
 use super::job;
 use crate::context::Context;
-use crate::model::{Object, Pod, Selector};
+use crate::model::{Pod, Policy};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::yaml::Node;
@@ -131,8 +131,6 @@ spec:
     ],
 }
 
-/// Policies that are looked at for one pod; a bundle with more says nothing new.
-const MOST: usize = 512;
 /// A range of ports from which a free one is likely to come.
 const WIDE: i64 = 1000;
 
@@ -141,17 +139,14 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         return;
     }
     let bundle = context.bundle;
-    let policies: Vec<&Object<'_>> = bundle
-        .of_kind("NetworkPolicy")
-        .take(MOST)
-        .filter(|policy| policy.group() == "networking.k8s.io")
-        .filter(|policy| policy.may_share_namespace(&pod.object))
-        .filter(|policy| {
-            Selector::structured(policy.spec().get("podSelector")).matches(pod.labels())
-        })
-        .collect();
-    for (direction, rules, peers) in [("Ingress", "ingress", "from"), ("Egress", "egress", "to")] {
-        let isolating = || policies.iter().filter(|policy| isolates(policy, direction));
+    let mut policies = bundle.policies_of(pod);
+    policies.retain(|policy| policy.object.group() == "networking.k8s.io");
+    for (ingress, rules, way) in [(true, "ingress", "from"), (false, "egress", "to")] {
+        let isolates = |policy: &Policy<'_>| {
+            if ingress { policy.isolates_ingress } else { policy.isolates_egress }
+        };
+        let isolating =
+            || policies.iter().filter(|policy| isolates(policy)).map(|policy| &policy.object);
         let surely = isolating().find(|policy| {
             let distance = bundle.distance(policy.root, pod.spec);
             let named = !policy.namespace.is_empty() && policy.namespace == pod.object.namespace;
@@ -161,14 +156,13 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         let to_peers = || {
             isolating()
                 .flat_map(|policy| policy.spec().get(rules).items())
-                .filter(|rule| lets_peers(rule.get(peers), pod))
+                .filter(|rule| lets_peers(rule.get(way), pod))
         };
         let all_ports = to_peers().any(|rule| is_wide(rule.get("ports")));
         let some_port = to_peers().next().is_some();
         if all_ports || (some_port && pod.gpus() == 0) {
             continue;
         }
-        let way = if direction == "Ingress" { "from" } else { "to" };
         let message = if some_port {
             format!(
                 "workers of {} `{}` reach each other on some ports alone: NCCL's connections use whichever is free, and hang",
@@ -184,14 +178,6 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
             .at(policy.spec().get(rules), message)
             .fix(format!("add a rule `{way}` the workers' own labels, without ports"));
     }
-}
-
-fn isolates(policy: &Object<'_>, direction: &str) -> bool {
-    let types = policy.spec().get("policyTypes");
-    if types.is_empty() {
-        return direction == "Ingress" || !policy.spec().get("egress").is_empty();
-    }
-    types.items().any(|item| item.is(direction))
 }
 
 /// Whether a rule's peers are anybody, or may be pods with the labels of this one.
