@@ -27,6 +27,6 @@ pub use compute::Compute;
 pub use job::{Done, Job};
 pub use options::{Batching, QueuePolicy, SchedulerOptions, TimeoutAction};
 pub use run::Scheduler;
-pub use verify::{BatchingVerdict, SingleRun, Verification, verify_batching};
+pub use verify::{BatchingVerdict, Pair, SingleRun, Verification, verify_batching};
 
 pub use crate::metrics::Metrics;

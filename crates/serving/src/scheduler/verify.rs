@@ -26,6 +26,28 @@ pub struct Verification {
     ///
     /// [`SchedulerOptions::single_run`]: super::SchedulerOptions::single_run
     pub single_run: Option<SingleRun>,
+    /// What a batch of two took, where the model may be batched.
+    pub pair: Option<Pair>,
+}
+
+/// How long two rows take, one by one and together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// One row.
+    pub single: Duration,
+    /// Both rows at once.
+    pub together: Duration,
+}
+
+impl Pair {
+    /// Whether a batch saves a sixth of the time or more.
+    ///
+    /// A net that keeps all cores busy with one row saves nothing, and does better with one run a
+    /// core: a ResNet-50 answers about a seventh more that way than with all cores on one run
+    /// (`cargo xtask bench serving --only resnet`). What saves less than that is not worth it.
+    pub fn gains(&self) -> bool {
+        self.together.saturating_mul(3) <= self.single.saturating_mul(5)
+    }
 }
 
 /// How long one request takes alone.
@@ -83,27 +105,32 @@ pub fn verify_batching(session: &dyn Session) -> Verification {
             let single_run = Some(median(session, &sample, &outputs, took));
             drop(first);
             settle(session, &sample);
-            return Verification { batching: BatchingVerdict::Unsafe(reason), single_run };
+            return Verification {
+                batching: BatchingVerdict::Unsafe(reason),
+                single_run,
+                pair: None,
+            };
         }
         if took > SLOW {
             let batching = BatchingVerdict::Unsafe(format!(
                 "one inference takes {:.1} s, too long to try a batch while loading",
                 took.as_secs_f64()
             ));
-            return Verification { batching, single_run: Some(sample.took(took)) };
+            let single_run = Some(sample.took(took));
+            return Verification { batching, single_run, pair: None };
         }
-        let batching = match compare_batch(session, &sample, &first, &outputs) {
-            Ok(()) => BatchingVerdict::Safe,
-            Err(reason) => BatchingVerdict::Unsafe(reason),
+        let (batching, pair) = match compare_batch(session, &sample, &first, &outputs) {
+            Ok(pair) => (BatchingVerdict::Safe, Some(pair)),
+            Err(reason) => (BatchingVerdict::Unsafe(reason), None),
         };
         let single_run = Some(median(session, &sample, &outputs, took));
         // What an answer lies in is not given back while the answer lives.
         drop(first);
         settle(session, &sample);
-        return Verification { batching, single_run };
+        return Verification { batching, single_run, pair };
     }
     let reason = unbatchable.or(refused).unwrap_or_else(|| "the model has no inputs".to_owned());
-    Verification { batching: BatchingVerdict::Unsafe(reason), single_run: None }
+    Verification { batching: BatchingVerdict::Unsafe(reason), single_run: None, pair: None }
 }
 
 /// Why the signature alone forbids batching.
@@ -128,22 +155,22 @@ fn without_batch(signature: &Signature) -> Option<String> {
     None
 }
 
-/// Compares two rows alone with both at once.
+/// Compares two rows alone with both at once, in what they answer and in the time they take.
 fn compare_batch(
     session: &dyn Session,
     sample: &Sample,
     first: &[Tensor],
     outputs: &[usize],
-) -> Result<(), String> {
-    let again = run(session, &sample.one, outputs)?;
-    let second = run(session, &sample.other, outputs)?;
+) -> Result<Pair, String> {
+    let (again, took_again) = timed(session, &sample.one, outputs)?;
+    let (second, took_second) = timed(session, &sample.other, outputs)?;
     let pair: Vec<Option<Tensor>> = sample
         .one
         .iter()
         .zip(&sample.other)
         .map(|(one, other)| concatenate(&[one.as_ref()?, other.as_ref()?]))
         .collect();
-    let both = run(session, &pair, outputs)
+    let (both, took_both) = timed(session, &pair, outputs)
         .map_err(|reason| format!("the model takes one row and not two: {reason}"))?;
     let specs = &session.signature().outputs;
     let answers = specs.iter().zip(&both).zip(first.iter().zip(&again).zip(&second));
@@ -166,7 +193,18 @@ fn compare_batch(
             }
         }
     }
-    Ok(())
+    // The first run of a shape may also allocate.
+    let (_, took_warm) = timed(session, &pair, outputs)?;
+    Ok(Pair { single: took_again.min(took_second), together: took_both.min(took_warm) })
+}
+
+fn timed(
+    session: &dyn Session,
+    inputs: &[Option<Tensor>],
+    outputs: &[usize],
+) -> Result<(Vec<Tensor>, Duration), String> {
+    let started = Instant::now();
+    run(session, inputs, outputs).map(|answers| (answers, started.elapsed()))
 }
 
 fn run(

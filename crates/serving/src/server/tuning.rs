@@ -69,6 +69,10 @@ pub(super) fn plan_batches(
         return off(max_batch_size, row_limit, "the largest batch is set to 1".to_owned());
     }
     match &verification.batching {
+        BatchingVerdict::Safe if !asks_for_batches(config, options) && is_futile(verification) => {
+            let why = "a batch of two takes about as long as two single requests".to_owned();
+            off(size, row_limit, why)
+        }
         BatchingVerdict::Safe => BatchPlan {
             max_batch_size: size,
             together: true,
@@ -82,6 +86,18 @@ pub(super) fn plan_batches(
             ..off(row_limit.unwrap_or(0), row_limit, reason.clone())
         },
     }
+}
+
+/// Whether the owner wants requests to be put together, whatever it gains.
+fn asks_for_batches(config: &ModelConfig, options: &ServerOptions) -> bool {
+    config.dynamic_batching.is_some() || options.max_batch.is_some() || options.max_delay.is_some()
+}
+
+/// Whether batches have been seen to gain nothing. Times of quick models tell little, and what they
+/// gain is the way to the engine.
+fn is_futile(verification: &Verification) -> bool {
+    let pair = verification.pair.filter(|pair| pair.single >= WORTH_SEVERAL_THREADS);
+    pair.is_some_and(|pair| !pair.gains())
 }
 
 /// Says which input or output has no batch dimension, if any.
@@ -183,6 +199,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::engine::EnginePreference;
+    use crate::scheduler::Pair;
     use crate::server::ModelControl;
     use crate::signature::TensorSpec;
     use crate::tensor::DataType;
@@ -223,7 +240,7 @@ mod tests {
             false => BatchingVerdict::Unsafe("differs".to_owned()),
         };
         let run = |micros| SingleRun { time: Duration::from_micros(micros), elements: 4 };
-        Verification { batching, single_run: micros.map(run) }
+        Verification { batching, single_run: micros.map(run), pair: None }
     }
 
     #[track_caller]
@@ -255,6 +272,27 @@ mod tests {
         // Asked for, but it would give wrong answers.
         check("max_batch_size: 8", None, None, false, (8, false, Some(8), true));
         check("max_batch_size: 8", None, Some(3), true, (0, false, None, true));
+    }
+
+    #[test]
+    fn batches_that_gain_nothing_are_not_made() {
+        #[track_caller]
+        fn check(single: u64, together: u64, config: &str, max_batch: Option<usize>, want: bool) {
+            let ms = Duration::from_millis;
+            let pair = Some(Pair { single: ms(single), together: ms(together) });
+            let verification = Verification { pair, ..verification(true, Some(single * 1000)) };
+            let config = read(config);
+            let plan = plan_batches(&config, &options(max_batch), &model(None), &verification);
+            assert_eq!(plan.together, want, "{single} {together}: {}", plan.why);
+            assert_eq!(plan.max_batch_size, max_batch.unwrap_or(64).min(64));
+            let got = scheduler_options(&config, &options(max_batch), &plan, 4);
+            assert_eq!(got.instances, if want { 1 } else { 4 });
+        }
+        check(50, 95, "", None, false);
+        check(50, 84, "", None, false);
+        check(50, 83, "", None, true);
+        check(50, 95, "dynamic_batching { }", None, true);
+        check(50, 95, "", Some(16), true);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use ort::sys;
 
 use super::api::{Failure, Handle, api, check};
+use super::pool;
 
 /// What all sessions share. Never released: sessions and tensors may outlive any owner we could
 /// give it, and the library cleans up after itself when the process ends.
@@ -54,6 +55,8 @@ impl Environment {
             // Graphs run node after node (requests are the parallelism), so one thread will do.
             check((api.SetGlobalInterOpNumThreads)(pools.as_ptr(), 1))?;
             check((api.SetGlobalSpinControl)(pools.as_ptr(), 0))?;
+            check((api.SetGlobalCustomCreateThreadFn)(pools.as_ptr(), Some(pool::create)))?;
+            check((api.SetGlobalCustomJoinThreadFn)(pools.as_ptr(), Some(pool::join)))?;
 
             let mut pointer = std::ptr::null_mut();
             check((api.CreateEnvWithCustomLoggerAndGlobalThreadPools)(

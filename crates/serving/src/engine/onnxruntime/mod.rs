@@ -8,6 +8,7 @@ mod element;
 mod environment;
 mod memory;
 mod options;
+mod pool;
 mod session;
 mod value;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use ort::sys;
 
 use super::api::{Failure, Handle, api, check};
+use super::pool;
 use crate::engine::SessionOptions;
 
 /// Settings for one session, on the CPU or on CUDA.
@@ -24,6 +25,14 @@ pub(super) fn session_options(
                 let threads = i32::try_from(threads.max(1)).unwrap_or(i32::MAX);
                 check((api.SetIntraOpNumThreads)(options.as_ptr(), threads))?;
                 set(&options, c"session.intra_op.allow_spinning", c"0")?;
+                check((api.SessionOptionsSetCustomCreateThreadFn)(
+                    options.as_ptr(),
+                    Some(pool::create),
+                ))?;
+                check((api.SessionOptionsSetCustomJoinThreadFn)(
+                    options.as_ptr(),
+                    Some(pool::join),
+                ))?;
             }
         }
         // Weights stay out of the arena, which would round their sum up to a power of two.
