@@ -4,9 +4,11 @@ schemas (kubeconform) and against what reviewers of manifests look for (kube-sco
 import json
 import os
 import pathlib
+import re
 
 import pytest
 import schemas
+from conftest import ROOT
 from iris import BODY, INFER, claim, manifest
 
 from running import run
@@ -50,9 +52,18 @@ def manifests():
     return "".join(f"---\n{json.dumps(service)}\n" for service in services)
 
 
-def rendered(profile, *more):
+def examples():
+    """Those of the pages whose model is where nodes can get it."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    found = [text for page in pages for text in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.M | re.S)]
+    found = [text for text in found if "kind: ModelService" in text and "file://" not in text]
+    assert len(found) >= 2
+    return "---\n".join(found)
+
+
+def rendered(profile, *more, text=None):
     flags = ["--profile", profile, "-n", "models", "--gpu-pool", "default=4,16Gi", "--image", "example.com/trainyard:1"]
-    return run([BINARY, "render", "-f", "-", *flags, *more], text=manifests()).stdout
+    return run([BINARY, "render", "-f", "-", *flags, *more], text=text or manifests()).stdout
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +92,13 @@ def test_the_schemas_take_it(tools, schema_folder, profile, more):
     result = conform(tools, schema_folder, rendered(profile, *more))
     assert result["summary"]["invalid"] == result["summary"]["errors"] == result["summary"]["skipped"] == 0, result
     assert result["summary"]["valid"] >= 5 * len(SPECS), result
+
+
+def test_examples_of_the_pages(tools, schema_folder):
+    text = rendered("generic", text=examples())
+    result = conform(tools, schema_folder, text)
+    assert result["summary"]["invalid"] == result["summary"]["errors"] == result["summary"]["skipped"] == 0, result
+    assert not critical(tools, text)
 
 
 def test_the_schemas_are_strict(tools, schema_folder):
