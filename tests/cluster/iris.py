@@ -59,26 +59,36 @@ def manifest(namespace, model="model.onnx", **spec):
     }
 
 
-def claim(cluster, namespace):
-    """A claim `model` with the example model on every node, and a file that is none."""
+def volume(namespace, name):
+    """A claim of that name with `FOLDER` as its volume, and the volume."""
+    claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": f"{namespace}-{name}"}
+    return (
+        {
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-{name}"},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": "",
+                "hostPath": {"path": str(FOLDER)}, "claimRef": {"namespace": namespace, "name": name},
+            },
+        },
+        {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
+            "spec": {**claim, "resources": {"requests": {"storage": "1Gi"}}},
+        },
+    )
+
+
+def fill():
+    """Puts the example model into `FOLDER`, and a file that is none."""
     FOLDER.mkdir(exist_ok=True)
     FOLDER.chmod(0o755)
     shutil.copy(ROOT / "examples/iris/model.onnx", FOLDER / "model.onnx")
     (FOLDER / "wrong.onnx").write_text("no model")
-    claim = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": f"{namespace}-model"}
-    cluster.apply(
-        {
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-model"},
-            "spec": {
-                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": "",
-                "hostPath": {"path": str(FOLDER)}, "claimRef": {"namespace": namespace, "name": "model"},
-            },
-        },
-        {
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "model", "namespace": namespace},
-            "spec": {**claim, "resources": {"requests": {"storage": "1Gi"}}},
-        },
-    )
+
+
+def claim(cluster, namespace):
+    """A claim `model` with the example model on every node, and a file that is none."""
+    fill()
+    cluster.apply(*volume(namespace, "model"))
 
 
 def condition(cluster, namespace, name):

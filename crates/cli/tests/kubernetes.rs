@@ -65,6 +65,22 @@ fn one_service_that_cannot_be_rendered_keeps_all_from_being_applied() {
 }
 
 #[test]
+fn what_stands_beside_a_service_is_left_aside() {
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: reader}\nstringData: {KEY: hidden}\n";
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n";
+    let output = run(&["render", "-f", "-"], &format!("{secret}---\n{SERVICE}---\n{other}"));
+    let (printed, notes) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{notes}");
+    assert!(printed.contains("kind: Deployment") && !printed.contains("kind: Secret"), "{printed}");
+    assert!(notes.contains("the Secret `reader` is not printed"), "{notes}");
+    assert!(notes.contains("v1 ConfigMap is left aside"), "{notes}");
+    assert!(!format!("{printed}{notes}").contains("hidden"));
+    let output = run(&["render", "-f", "-"], other);
+    assert!(!output.status.success());
+}
+
+#[test]
 fn the_definition_is_printed() {
     let output = run(&["crds"], "");
     let definitions: Vec<serde_json::Value> =

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_client::Resource as _;
 use serde_json::{Value, json};
+use trainyard_api::model_service::MODEL_NAME;
 use trainyard_api::{ModelService, manifest};
 use trainyard_plan::kubernetes::Peer;
 use trainyard_plan::{Facts, Plan, PlanError, Strategy, Target, compile};
@@ -132,10 +133,16 @@ pub(crate) fn is_stopped(service: &ModelService) -> bool {
 
 fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
     let invalid = |message| Problem { reason: Reason::InvalidSpec, message };
+    let mut metadata = json!({"name": &*key.name, "namespace": &*key.namespace});
+    // Others' annotations are not ours to judge.
+    let annotations = service.metadata.annotations.as_ref();
+    if let Some(name) = annotations.and_then(|annotations| annotations.get(MODEL_NAME)) {
+        metadata["annotations"] = json!({MODEL_NAME: name});
+    }
     let document = json!({
         "apiVersion": ModelService::api_version(&()),
         "kind": ModelService::kind(&()),
-        "metadata": {"name": &*key.name, "namespace": &*key.namespace},
+        "metadata": metadata,
         "spec": &service.spec,
     });
     let errors = match manifest::read("the resource", &document.to_string()) {
@@ -302,6 +309,25 @@ mod tests {
         let problem = desired(spec).expect_err("invalid");
         assert_eq!(problem.reason, Reason::InvalidSpec);
         assert!(problem.message.starts_with("`spec.scaling.max`: "), "{}", problem.message);
+    }
+
+    /// A cluster without our admission policy stores it, and it becomes an argument of the server.
+    #[test]
+    fn a_models_name_that_is_none_is_told() {
+        let service: ModelService = serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService",
+            "metadata": {
+                "name": "iris", "namespace": "default",
+                "annotations": {MODEL_NAME: "--port=1", "example.com/other": "a:b"},
+            },
+            "spec": {"model": {"uri": "s3://m/iris"}},
+        }))
+        .expect("valid");
+        let key = ServiceKey::new("default", "iris");
+        let problem = check(&key, &service).expect_err("invalid");
+        assert_eq!(problem.reason, Reason::InvalidSpec);
+        assert!(problem.message.contains("begins with `-`"), "{}", problem.message);
+        assert!(!problem.message.contains("example.com"), "{}", problem.message);
     }
 
     #[test]

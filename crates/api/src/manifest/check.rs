@@ -189,6 +189,11 @@ fn scalar(
     let span = spot.of(node);
     match shape {
         Shape::Scalar(kind) => {
+            let length = text.chars().count() as u64;
+            if length > kind.longest {
+                wrong_length(report, span, path, "characters", length, 1, kind.longest);
+                return None;
+            }
             let is_written_as_it_should = match meaning {
                 Meaning::Text => true,
                 Meaning::Integer => kind.integer_too,

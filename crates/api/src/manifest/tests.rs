@@ -104,7 +104,7 @@ spec:
   placement:
     spot: prefer
     nodeSelector: {kubernetes.io/arch: amd64}
-    tolerations: [{key: gpu, operator: Exists, effect: NoSchedule, tolerationSeconds: 30}]
+    tolerations: [{key: gpu, operator: Exists, effect: NoExecute, tolerationSeconds: 30}]
     spread: zones
 status: {replicas: 1}
 "#;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Access, RateLimit};
 pub use model::{Model, ModelFormat};
-pub use model_name::{MODEL_NAME, path_segment, wrong_model_name};
+pub use model_name::{MODEL_NAME, model_name_rules, path_segment, wrong_model_name};
 pub use placement::{Placement, Spot, Spread, TaintEffect, Toleration, TolerationOperator};
 pub use resources::{Gpu, Resources};
 pub use rollout::{Abort, Rollout, RolloutStrategy};

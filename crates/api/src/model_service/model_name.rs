@@ -45,6 +45,27 @@ pub fn wrong_model_name(name: &str) -> Option<&'static str> {
     }
 }
 
+/// [`wrong_model_name`] as rules in CEL, each with its message: what a text that names a model must
+/// be. `name` is the expression for the text. Schemas have no rules for annotations, so an API
+/// server needs a policy for this one.
+pub fn model_name_rules(name: &str) -> Vec<(String, &'static str)> {
+    let rules: [(&str, &str); 6] = [
+        ("size(bytes(NAME)) > 0 && size(bytes(NAME)) <= 255", "must have 1 to 255 bytes"),
+        (r"!NAME.matches('[/\\\\]') && NAME != '.' && NAME != '..'", "must not be a path"),
+        (
+            "!NAME.contains(':')",
+            "must not hold a `:`, which ends a model's name in TensorFlow Serving's paths",
+        ),
+        (r"!NAME.matches('[\\x00-\\x1f\\x7f-\\x9f]')", "must not hold a control character"),
+        ("!NAME.startsWith('-')", "must not begin with `-`"),
+        (
+            r"!NAME.matches('^[\\s\\p{Z}]') && !NAME.matches('[\\s\\p{Z}]$')",
+            "must not begin or end with a space",
+        ),
+    ];
+    rules.into_iter().map(|(rule, message)| (rule.replace("NAME", name), message)).collect()
+}
+
 /// A name as one part of a path: whatever could end it is percent-encoded.
 pub fn path_segment(name: &str) -> String {
     name.bytes().fold(String::new(), |mut text, byte| {
@@ -71,5 +92,44 @@ fn table() {
     let long = "x".repeat(256);
     for bad in ["", ".", "..", "a/b", "a\\b", "a:b", "a\nb", "-x", " a", "a ", &long] {
         assert!(wrong_model_name(bad).is_some(), "{bad}");
+    }
+}
+
+#[test]
+fn the_rules_in_cel_say_the_same() {
+    let rules: Vec<_> = model_name_rules("self")
+        .into_iter()
+        .map(|(rule, message)| serde_json::json!({"rule": rule, "message": message}))
+        .collect();
+    let schema = serde_json::json!({"type": "string", "x-kubernetes-validations": rules});
+    let compiled = kube::core::cel::compile_schema(&schema);
+    assert!(!compiled.has_errors(), "{:?}", compiled.compilation_errors());
+    let longest = "ä".repeat(127);
+    let too_long = "ä".repeat(128);
+    for name in [
+        "iris",
+        "My Model",
+        "日本",
+        "...",
+        "a-b",
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a\\b",
+        "a:b",
+        "a\nb",
+        "a\u{9f}",
+        "-x",
+        " a",
+        "a ",
+        "\u{a0}a",
+        "a\u{2003}",
+        &longest,
+        &too_long,
+    ] {
+        let taken =
+            kube::core::cel::validate_compiled(&compiled, &serde_json::json!(name), None).is_ok();
+        assert_eq!(taken, wrong_model_name(name).is_none(), "{name:?}");
     }
 }

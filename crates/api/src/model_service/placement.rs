@@ -51,6 +51,8 @@ pub enum Spread {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.operator) || self.operator != 'Exists' || !has(self.value)").message("`operator: Exists` takes no `value`").field_path(".value"),
+    validation = Rule::new("(has(self.key) && self.key != '') || (has(self.operator) && self.operator == 'Exists')").message("a toleration of every key needs `operator: Exists`; name a `key` otherwise").field_path(".operator"),
+    validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')").message("`tolerationSeconds` belongs to `effect: NoExecute`").field_path(".tolerationSeconds"),
 )]
 pub struct Toleration {
     /// The taint's key. Default: every key, with `operator: Exists`.

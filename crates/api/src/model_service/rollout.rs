@@ -14,6 +14,7 @@ use crate::scalar::{Percent, Period};
     validation = Rule::new("!has(self.steps) || (self.steps.isSorted() && self.steps.all(x, self.steps.exists_one(y, y == x)))").message("each of the `steps` must be larger than the one before").field_path(".steps"),
     validation = Rule::new("!has(self.pause) || (has(self.strategy) && self.strategy != 'rolling')").message("`pause` belongs to `strategy: canary` and `strategy: blueGreen`").field_path(".pause"),
     validation = Rule::new("!has(self.mirror) || (has(self.strategy) && self.strategy != 'rolling')").message("`mirror` belongs to `strategy: canary` and `strategy: blueGreen`").field_path(".mirror"),
+    validation = Rule::new("!has(self.mirror) || self.mirror.matches('^0*(100([.]0+)?|[0-9]{1,2}([.][0-9]+)?)%$')").message("`mirror` must be at most 100%").field_path(".mirror"),
 )]
 pub struct Rollout {
     /// `rolling` (replica by replica), `canary` (a growing share of the requests), or `blueGreen`
@@ -60,6 +61,7 @@ pub enum RolloutStrategy {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.errorRate) || has(self.p99)").message("name at least one of `errorRate` and `p99`"),
+    validation = Rule::new("!has(self.errorRate) || self.errorRate.matches('^0*(100([.]0+)?|[0-9]{1,2}([.][0-9]+)?)%$')").message("`errorRate` must be at most 100%").field_path(".errorRate"),
 )]
 pub struct Abort {
     /// Its share of failed requests is above this, and above that of the old revision.

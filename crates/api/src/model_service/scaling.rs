@@ -12,6 +12,9 @@ use crate::scalar::{Percent, Period};
     validation = Rule::new("!has(self.max) || self.max >= self.min").message("`max` must not be below `min`").field_path(".max"),
     validation = Rule::new("!has(self.scaleToZeroAfter) || self.min == 0").message("`scaleToZeroAfter` acts only with `min: 0`; set that, or remove it").field_path(".scaleToZeroAfter"),
     validation = Rule::new("!has(self.maxConcurrency) || !has(self.concurrency) || self.maxConcurrency >= self.concurrency").message("`maxConcurrency` must not be below `concurrency`; raise it, or lower `concurrency`").field_path(".maxConcurrency"),
+    validation = Rule::new("!has(self.cpu) || self.cpu.matches('^0*(100([.]0+)?|[1-9][0-9]?([.][0-9]+)?)%$')").message("`cpu` must be from 1% to 100%").field_path(".cpu"),
+    validation = Rule::new("!has(self.memory) || self.memory.matches('^0*(100([.]0+)?|[1-9][0-9]?([.][0-9]+)?)%$')").message("`memory` must be from 1% to 100%").field_path(".memory"),
+    validation = Rule::new("!has(self.gpu) || self.gpu.matches('^0*(100([.]0+)?|[1-9][0-9]?([.][0-9]+)?)%$')").message("`gpu` must be from 1% to 100%").field_path(".gpu"),
 )]
 pub struct Scaling {
     /// Never fewer replicas. 0 lets the service stop when nobody calls; the next request is held

@@ -15,9 +15,14 @@ pub(super) const KIND: ScalarKind = ScalarKind {
     expected: "a length of time such as `10ms`, `30s` or `2m`",
     check: |text| text.parse::<Period>().map(drop),
     integer_too: false,
+    // Both the micro sign and the Greek letter.
+    pattern: r"^(0|(([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$",
+    longest: 64,
+    // What does not fit is no duration to CEL.
+    rules: &[("duration(self) >= duration('0s')", "must not be longer than 292 years")],
 };
 
-string_scalar!(Period, KIND, r"^(0|(([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(ns|us|µs|ms|s|m|h))+)$");
+string_scalar!(Period, KIND);
 
 const HELP: &str =
     "write a number and a unit (`ns`, `us`, `ms`, `s`, `m`, `h`): `10ms`, `30s`, `1h30m`";

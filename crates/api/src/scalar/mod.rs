@@ -12,6 +12,8 @@ mod uri;
 
 use std::borrow::Cow;
 
+use serde_json::{Value, json};
+
 pub use duration::Period;
 pub use percent::Percent;
 pub use quantity::{Bytes, Millicores};
@@ -43,6 +45,35 @@ pub(crate) struct ScalarKind {
     pub(crate) check: fn(&str) -> Result<(), ScalarError>,
     /// Whether a bare integer is as good as text (Kubernetes' int-or-string).
     pub(crate) integer_too: bool,
+    /// What an API server checks in place of `check`: a regular expression, ...
+    pub(crate) pattern: &'static str,
+    /// ... characters at most, without which it could not bound the cost of rules, ...
+    pub(crate) longest: u64,
+    /// ... and rules in CEL, each with its message. What they cannot say stands in
+    /// `docs/operator.md`.
+    pub(crate) rules: &'static [(&'static str, &'static str)],
+}
+
+impl ScalarKind {
+    /// The schema of a field of this kind.
+    pub(crate) fn schema(&self) -> schemars::Schema {
+        let mut schema = schemars::json_schema!({
+            "pattern": self.pattern,
+            "maxLength": self.longest,
+            (SCALAR_KEY): self.name,
+        });
+        if self.integer_too {
+            schema.insert("x-kubernetes-int-or-string".to_owned(), true.into());
+        } else {
+            schema.insert("type".to_owned(), "string".into());
+        }
+        if !self.rules.is_empty() {
+            let rule = |(rule, message): &(&str, &str)| json!({"rule": rule, "message": message});
+            let rules: Vec<Value> = self.rules.iter().map(rule).collect();
+            schema.insert("x-kubernetes-validations".to_owned(), rules.into());
+        }
+        schema
+    }
 }
 
 /// Schema extension that names the scalar; it never leaves the process, since Kubernetes' own
@@ -59,9 +90,9 @@ pub(crate) const SCALARS: &[ScalarKind] = &[
     uri::KIND,
 ];
 
-/// Gives a type with `FromStr` and `Display` its serde and schema: a string of the given pattern.
+/// Gives a type with `FromStr` and `Display` its serde and schema: a string of that kind.
 macro_rules! string_scalar {
-    ($type:ident, $kind:expr, $pattern:expr) => {
+    ($type:ident, $kind:expr) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 to.collect_str(self)
@@ -87,13 +118,12 @@ macro_rules! string_scalar {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({
-                    "type": "string",
-                    "pattern": $pattern,
-                    (crate::scalar::SCALAR_KEY): $kind.name,
-                })
+                $kind.schema()
             }
         }
     };
 }
 pub(crate) use string_scalar;
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,12 @@ pub(super) const KIND: ScalarKind = ScalarKind {
     expected: "a percentage such as `70%` or `0.5%`",
     check: |text| text.parse::<Percent>().map(drop),
     integer_too: false,
+    pattern: r"^[0-9]{1,4}(\.[0-9]{1,4})?%$",
+    longest: 10,
+    rules: &[],
 };
 
-string_scalar!(Percent, KIND, r"^[0-9]{1,4}(\.[0-9]{1,4})?%$");
+string_scalar!(Percent, KIND);
 
 const HELP: &str = "write a number with at most four decimals and a percent sign: `70%`, `0.5%`";
 const PARTS_PER_PERCENT: u32 = 10_000;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{SCALAR_KEY, ScalarError, ScalarKind};
+use super::{ScalarError, ScalarKind};
 
 /// The same pattern that Kubernetes' tools put in schemas for a quantity, without a sign: a
 /// negative amount of CPU or memory means nothing.
@@ -26,6 +26,12 @@ pub(super) const CPU_KIND: ScalarKind = ScalarKind {
     expected: "an amount of CPU such as `2` or `500m`",
     check: |text| text.parse::<Millicores>().map(drop),
     integer_too: true,
+    pattern: PATTERN,
+    longest: LONGEST,
+    rules: &[(
+        "type(self) == int ? self > 0 && self <= 1000000 : quantity(self).compareTo(quantity('0')) > 0 && quantity(self).compareTo(quantity('1M')) <= 0",
+        "must be above zero, and no more than a machine can have",
+    )],
 };
 
 pub(super) const BYTES_KIND: ScalarKind = ScalarKind {
@@ -33,7 +39,26 @@ pub(super) const BYTES_KIND: ScalarKind = ScalarKind {
     expected: "an amount of memory such as `8Gi` or `512Mi`",
     check: |text| text.parse::<Bytes>().map(drop),
     integer_too: true,
+    pattern: PATTERN,
+    longest: LONGEST,
+    rules: &[
+        (
+            "type(self) == int ? self > 0 && self <= 1152921504606846976 : quantity(self).compareTo(quantity('0')) > 0 && quantity(self).compareTo(quantity('1Ei')) <= 0",
+            "must be above zero, and no more than a machine can have",
+        ),
+        (
+            "type(self) == int || !self.matches('[num]$|^[+]?[0-9]*[.]0*[1-9][0-9]*$')",
+            "must be a whole number of bytes, and `m` means a thousandth; write `512Mi` or `8Gi`",
+        ),
+    ],
 };
+
+/// Characters of an amount; more digits than 128 bits hold would not fit either.
+const LONGEST: u64 = 32;
+/// A million cores: more than any machine has, and no sum of them overflows.
+const MOST_MILLICORES: u64 = 1_000_000_000;
+/// 1Ei, for the same reason.
+const MOST_BYTES: u64 = 1 << 60;
 
 const CPU_HELP: &str = "write whole cores as `2`, thousandths as `500m`";
 const BYTES_HELP: &str = "write bytes with a binary or decimal unit: `512Mi`, `8Gi`, `2G`";
@@ -44,9 +69,10 @@ impl FromStr for Millicores {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = Number::parse(text, "CPU", CPU_HELP)?;
         match number.times_whole(1000) {
-            Ok(millicores) => Ok(Self(millicores)),
+            Ok(0) => Err(zero(text, "CPU", CPU_HELP)),
+            Ok(millicores) if millicores <= MOST_MILLICORES => Ok(Self(millicores)),
             Err(Inexact::Fraction) => too_fine(text),
-            Err(Inexact::TooLarge) => Err(too_large(text, "CPU", CPU_HELP)),
+            Ok(_) | Err(Inexact::TooLarge) => Err(too_large(text, "CPU", CPU_HELP)),
         }
     }
 }
@@ -73,13 +99,17 @@ impl FromStr for Bytes {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = Number::parse(text, "memory", BYTES_HELP)?;
-        match number.times_whole(1) {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(Inexact::TooLarge) => Err(too_large(text, "memory", BYTES_HELP)),
-            Err(Inexact::Fraction) if text.ends_with('m') => Err(ScalarError::new(
-                format!("`{text}` is thousandths of a byte"),
+        // Also where it is a whole number: nobody means thousandths of a byte.
+        if text.ends_with(['n', 'u', 'm']) {
+            return Err(ScalarError::new(
+                format!("`{text}` is a fraction of a byte by its unit"),
                 "`m` means a thousandth; write `M` or `Mi` for megabytes",
-            )),
+            ));
+        }
+        match number.times_whole(1) {
+            Ok(0) => Err(zero(text, "memory", BYTES_HELP)),
+            Ok(bytes) if bytes <= MOST_BYTES => Ok(Self(bytes)),
+            Ok(_) | Err(Inexact::TooLarge) => Err(too_large(text, "memory", BYTES_HELP)),
             Err(Inexact::Fraction) => Err(ScalarError::new(
                 format!("`{text}` is not a whole number of bytes"),
                 BYTES_HELP,
@@ -113,6 +143,10 @@ impl fmt::Display for Bytes {
             None => write!(f, "{}", self.0),
         }
     }
+}
+
+fn zero(text: &str, what: &str, help: &'static str) -> ScalarError {
+    ScalarError::new(format!("`{text}` is no {what}; leave the field out for its default"), help)
 }
 
 fn too_large(text: &str, what: &str, help: &'static str) -> ScalarError {
@@ -284,11 +318,7 @@ macro_rules! quantity_scalar {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({
-                    "pattern": PATTERN,
-                    "x-kubernetes-int-or-string": true,
-                    (SCALAR_KEY): $kind.name,
-                })
+                $kind.schema()
             }
         }
     };
@@ -345,7 +375,8 @@ mod tests {
         cpu("1e3", Ok(1_000_000), "1000");
         cpu("2k", Ok(2_000_000), "2000");
         cpu("1000000u", Ok(1000), "1");
-        cpu("0", Ok(0), "0");
+        cpu("0", Err("is no CPU"), "");
+        cpu("0.000", Err("is no CPU"), "");
         cpu("0.0001", Err("finer than a thousandth"), "");
         cpu("1u", Err("finer than a thousandth"), "");
         cpu("-1", Err("negative"), "");
@@ -355,6 +386,8 @@ mod tests {
         cpu("2 cores", Err("unknown unit ` cores`"), "");
         cpu("1e99999", Err("unknown unit"), "");
         cpu("1e999", Err("more CPU than any machine has"), "");
+        cpu("1M", Ok(1_000_000_000), "1000000");
+        cpu("1000001", Err("more CPU than any machine has"), "");
         cpu(&"9".repeat(60), Err("too many digits"), "");
     }
 
@@ -367,9 +400,13 @@ mod tests {
         bytes("129e6", Ok(129_000_000), "129M");
         bytes("1000", Ok(1000), "1k");
         bytes("1023", Ok(1023), "1023");
-        bytes("0", Ok(0), "0");
+        bytes("0", Err("is no memory"), "");
+        bytes("0Gi", Err("is no memory"), "");
         bytes("100m", Err("write `M` or `Mi`"), "");
+        bytes("1000m", Err("write `M` or `Mi`"), "");
         bytes("1.5", Err("whole number of bytes"), "");
+        bytes("1Ei", Ok(1 << 60), "1Ei");
+        bytes("2Ei", Err("more memory than any machine has"), "");
         bytes("8GB", Err("did you mean `8G`?"), "");
         bytes("8 GiB", Err("did you mean `8Gi`?"), "");
         bytes("99999Ei", Err("more memory than any machine has"), "");
@@ -377,9 +414,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printed_is_parsed_back(value: u64) {
-            prop_assert_eq!(Millicores(value).to_string().parse(), Ok(Millicores(value)));
-            prop_assert_eq!(Bytes(value).to_string().parse(), Ok(Bytes(value)));
+        fn printed_is_parsed_back(cpu in 1..=MOST_MILLICORES, memory in 1..=MOST_BYTES) {
+            prop_assert_eq!(Millicores(cpu).to_string().parse(), Ok(Millicores(cpu)));
+            prop_assert_eq!(Bytes(memory).to_string().parse(), Ok(Bytes(memory)));
         }
 
         #[test]

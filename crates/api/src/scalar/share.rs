@@ -17,9 +17,18 @@ pub(super) const KIND: ScalarKind = ScalarKind {
     expected: "a fraction such as `1/4`",
     check: |text| text.parse::<Share>().map(drop),
     integer_too: false,
+    pattern: r"^[0-9]{1,5}/[0-9]{1,5}$",
+    longest: 11,
+    rules: &[
+        (
+            "int(self.split('/')[0]) > 0 && int(self.split('/')[0]) <= int(self.split('/')[1])",
+            "must be above zero and at most one whole GPU",
+        ),
+        ("int(self.split('/')[1]) <= 65535", "both sides of the `/` must be at most 65535"),
+    ],
 };
 
-string_scalar!(Share, KIND, r"^[0-9]{1,5}/[0-9]{1,5}$");
+string_scalar!(Share, KIND);
 
 const HELP: &str = "write a fraction of one GPU: `1/4`, `1/2`; for whole GPUs use `count`";
 
@@ -40,7 +49,8 @@ impl FromStr for Share {
             return wrong("it is not a fraction");
         };
         let digits = |part: &str| {
-            part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse::<u16>().ok()).flatten()
+            let is_number = part.len() <= 5 && part.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| part.parse::<u16>().ok()).flatten()
         };
         let (Some(numerator), Some(denominator)) = (digits(numerator), digits(denominator)) else {
             return wrong("both sides of the `/` must be whole numbers up to 65535");
@@ -100,6 +110,7 @@ mod tests {
         check("1/+4", Err("whole numbers"));
         check("1/99999", Err("whole numbers"));
         check("/", Err("whole numbers"));
+        check("1/000004", Err("whole numbers"));
     }
 
     proptest! {

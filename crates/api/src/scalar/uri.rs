@@ -75,9 +75,38 @@ pub(super) const KIND: ScalarKind = ScalarKind {
     expected: "a model's place such as `file://./model.onnx` or `s3://bucket/model`",
     check: |text| text.parse::<ModelUri>().map(drop),
     integer_too: false,
+    // No control characters (Unicode's category Cc).
+    pattern: r"^(file|pvc|s3|gs|az|https|oci|mlflow)://[^\x00-\x1f\x7f-\x9f]+$",
+    longest: 2048,
+    rules: &[
+        (
+            r"!self.startsWith('file:') || self.matches('^file://((localhost)?/|[.][.]?(/|$))')",
+            "write an absolute path as `file:///models/iris`, or one relative to the manifest's folder as `file://./iris`",
+        ),
+        (
+            r"!self.matches('^(pvc|s3|gs|az):') || self.matches('^[a-z0-9]+://[0-9A-Za-z][0-9A-Za-z._-]*(/|$)')",
+            "write `SCHEME://NAME/PATH`, with a claim, bucket or container of letters, digits, `.`, `_` and `-`",
+        ),
+        (
+            r"!self.startsWith('pvc:') || !self.matches('/[.][.](/|$)')",
+            "the path leaves the volume with `..`; write it from the root of the volume",
+        ),
+        (
+            r"!self.startsWith('https:') || self.matches('^https://[^/@\\s\\p{Z}]+/[^\\s\\p{Z}]+$')",
+            "write `https://HOST/PATH` with spaces as `%20` and no user or password, which go to `credentialsSecret`",
+        ),
+        (
+            r"!self.startsWith('oci:') || self.matches('^oci://[0-9A-Za-z._:@-]+/[0-9A-Za-z._/:@-]+$')",
+            "write `oci://REGISTRY/REPOSITORY:TAG` or `oci://REGISTRY/REPOSITORY@sha256:DIGEST`",
+        ),
+        (
+            r"!self.startsWith('mlflow:') || self.matches('^mlflow://models/[^/:@]+(@[^/@]+|/[0-9]{1,19})$')",
+            "write `mlflow://models/NAME@ALIAS` or `mlflow://models/NAME/VERSION`",
+        ),
+    ],
 };
 
-string_scalar!(ModelUri, KIND, r"^(file|pvc|s3|gs|az|https|oci|mlflow)://.+$");
+string_scalar!(ModelUri, KIND);
 
 const FILE_HELP: &str = "write an absolute path as `file:///models/iris`, or one relative to the manifest's folder as `file://./iris`";
 
@@ -227,6 +256,12 @@ fn two_parts(text: &str, rest: &str, form: &str) -> Result<(String, String), Sca
             format!("write `{form}`"),
         ));
     }
+    if !first.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(ScalarError::new(
+            format!("`{text}`: `{first}` must start with a letter or a digit"),
+            format!("write `{form}`"),
+        ));
+    }
     Ok((first.to_owned(), second.to_owned()))
 }
 
@@ -273,7 +308,9 @@ fn mlflow(text: &str, rest: &str) -> Result<ModelUri, ScalarError> {
     let (name, pointer) = if let Some((name, alias)) = model.rsplit_once('@') {
         (name, MlflowPointer::Alias(alias.to_owned()))
     } else if let Some((name, version)) = model.rsplit_once('/') {
-        let all_digits = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
+        // With 19 digits it fits.
+        let all_digits =
+            (1..=19).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_digit());
         let version = version.parse().ok().filter(|_| all_digits).ok_or_else(wrong)?;
         (name, MlflowPointer::Version(version))
     } else {
@@ -368,6 +405,7 @@ mod tests {
         refused("ftp://host/a", "unknown scheme `ftp`", "mlflow://");
         refused("s3://", "nothing after", "s3://BUCKET/KEY");
         refused("s3://my bucket/a", "must not hold ` `", "s3://BUCKET/KEY");
+        refused("pvc://../etc", "must start with a letter", "pvc://CLAIM/PATH");
         refused("pvc://models/../../etc", "leaves the volume", "root of the volume");
         refused("https://example.com", "not the https address of a file", "https://HOST/PATH");
         refused("https://me:hunter2@example.com/a", "password", "credentialsSecret");

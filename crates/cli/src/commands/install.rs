@@ -100,6 +100,7 @@ impl Install {
             let crd = serde_json::to_value(trainyard_api::crd()).into_diagnostic()?;
             let mut objects = vec![installation.namespace(), crd];
             objects.extend(installation.objects());
+            objects.extend(installation.admission());
             print(documents(objects)?.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -1,5 +1,6 @@
 //! `trainyard render`.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use trainyard_api::ModelService;
 use trainyard_api::manifest;
-use trainyard_local::target::{TargetError, resolve};
+use trainyard_local::target::{read_manifests, resolve};
 use trainyard_plan::kubernetes::{Object, Settings, Track, notes_without_operator, objects};
 use trainyard_plan::{Facts, Target, compile};
 
@@ -80,21 +81,27 @@ impl Render {
     fn services(&self) -> miette::Result<Vec<ModelService>> {
         let (stdin, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
             self.filenames.iter().partition(|name| name.as_path() == Path::new("-"));
-        let mut services = Vec::new();
+        let (mut services, mut notes, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
         if !stdin.is_empty() {
             let mut bytes = Vec::new();
             // One byte more than a manifest may have is enough to refuse it.
             let limit = u64::try_from(manifest::LARGEST).unwrap_or(u64::MAX).saturating_add(1);
             let read = std::io::stdin().take(limit).read_to_end(&mut bytes);
             read.into_diagnostic().wrap_err("cannot read standard input")?;
-            let found = manifest::read_bytes("standard input", &bytes)
-                .map_err(|errors| problems::report(vec![TargetError::from(errors)]))?;
-            services.extend(found.into_iter().map(|located| located.value));
+            let found = read_manifests("standard input", &bytes).map_err(problems::report)?;
+            services.extend(found.services.into_iter().map(|located| located.value));
+            notes.extend(found.notes);
+            secrets.extend(found.secrets.into_keys());
         }
         let files: Vec<PathBuf> = files.into_iter().cloned().collect();
         let resolved = resolve(&files).map_err(problems::report)?;
-        for note in &resolved.notes {
+        notes.extend(resolved.notes);
+        secrets.extend(resolved.secrets.into_keys());
+        for note in notes {
             eprintln!("note: {note}");
+        }
+        for secret in secrets {
+            eprintln!("note: the Secret `{secret}` is not printed; apply it beside what is");
         }
         services.extend(resolved.services.into_iter().map(|declared| declared.manifest));
         if services.is_empty() {

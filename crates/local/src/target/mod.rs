@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trainyard_api::manifest::{self, ManifestErrors};
+use trainyard_api::manifest::{self, Located, ManifestErrors};
 use trainyard_api::model_service::{MODEL_NAME, Model, wrong_model_name};
 use trainyard_api::scalar::ModelUri;
 use trainyard_api::{ModelService, ModelServiceSpec};
@@ -271,39 +271,64 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
     // Before the file is read: what changes after this is a change.
     let stamp = fingerprint(path).map_err(read)?;
     let bytes = fs::read(path).map_err(read)?;
-    let name = path.display().to_string();
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let mut resolved = Resolved::default();
-    let located = match std::str::from_utf8(&bytes) {
-        Err(_) => manifest::read_bytes(&name, &bytes),
-        Ok(text) => {
-            let sorted = documents::sort(text, was_named);
-            for secret in &sorted.secrets {
-                let (name, entries) = secret::parse(&secret.text).map_err(|reason| {
-                    vec![TargetError::Secret { path: path.to_owned(), line: secret.line, reason }]
-                })?;
-                resolved.secrets.insert(name, entries);
-            }
-            let notes =
-                sorted.foreign.iter().map(|what| format!("`{name}`: {what} is not run here"));
-            resolved.notes.extend(notes);
-            if !sorted.has_ours {
-                return match was_named && resolved.secrets.is_empty() {
-                    true => Err(vec![TargetError::NoManifest { path: path.to_owned() }]),
-                    false => Ok(resolved),
-                };
-            }
-            manifest::read(&name, &sorted.ours)
-        }
-    };
-    let located = located.map_err(|errors| vec![errors.into()])?;
-    resolved.services.extend(located.into_iter().map(|found| Declared {
+    let found = documents_of(&path.display().to_string(), &bytes, was_named)?;
+    let services = found.services.into_iter().map(|found| Declared {
         manifest: found.relative_to(parent),
         origin: Origin::Manifest { path: path.to_owned() },
         folder: parent.to_owned(),
         stamp: Some(stamp.clone()),
-    }));
-    Ok(resolved)
+    });
+    Ok(Resolved {
+        services: services.collect(),
+        secrets: found.secrets,
+        notes: found.notes,
+        ..Resolved::default()
+    })
+}
+
+/// What stands in a text of manifests.
+#[derive(Debug, Default)]
+pub struct Documents {
+    pub services: Vec<Located<ModelService>>,
+    /// Secrets that stand among them.
+    pub secrets: BTreeMap<String, Entries>,
+    /// What was left aside, and why.
+    pub notes: Vec<String>,
+}
+
+/// Reads a text that somebody named, such as standard input: it must hold manifests, and may hold
+/// other resources beside them, as a file may.
+pub fn read_manifests(name: &str, bytes: &[u8]) -> Result<Documents, Vec<TargetError>> {
+    documents_of(name, bytes, true)
+}
+
+/// Reads a text of manifests. One that was named must hold some; another may hold none.
+fn documents_of(name: &str, bytes: &[u8], was_named: bool) -> Result<Documents, Vec<TargetError>> {
+    let mut found = Documents::default();
+    let located = match std::str::from_utf8(bytes) {
+        Err(_) => manifest::read_bytes(name, bytes),
+        Ok(text) => {
+            let sorted = documents::sort(text, was_named);
+            for secret in &sorted.secrets {
+                let (secret_name, entries) = secret::parse(&secret.text).map_err(|reason| {
+                    vec![TargetError::Secret { path: name.into(), line: secret.line, reason }]
+                })?;
+                found.secrets.insert(secret_name, entries);
+            }
+            let notes = sorted.foreign.iter().map(|what| format!("`{name}`: {what} is left aside"));
+            found.notes.extend(notes);
+            if !sorted.has_ours {
+                return match was_named && found.secrets.is_empty() {
+                    true => Err(vec![TargetError::NoManifest { path: name.into() }]),
+                    false => Ok(found),
+                };
+            }
+            manifest::read(name, &sorted.ours)
+        }
+    };
+    found.services = located.map_err(|errors| vec![errors.into()])?;
+    Ok(found)
 }
 
 /// The secrets among the YAML files of a folder; what cannot be read has none. Blocks.

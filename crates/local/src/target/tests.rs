@@ -127,7 +127,7 @@ fn manifests_beside_a_model_win() {
     let resolved = resolve(&[folder.path("m")]).unwrap();
     assert_eq!(resolved.secrets.keys().collect::<Vec<_>>(), ["keys"]);
     let notes = resolved.notes.join("\n");
-    assert!(notes.contains("apps/v1 Deployment is not run here"), "{notes}");
+    assert!(notes.contains("apps/v1 Deployment is left aside"), "{notes}");
     let [iris] = resolved.services.as_slice() else { panic!("{:?}", resolved.services) };
     assert_eq!(iris.name(), "iris");
     assert_eq!(iris.origin, Origin::Manifest { path: folder.path("m/iris.yaml") });

@@ -1,6 +1,7 @@
 //! What an installation consists of.
 
 use serde_json::{Value, json};
+use trainyard_api::model_service::{MODEL_NAME, model_name_rules};
 use trainyard_plan::kubernetes::ParentGateway;
 
 use crate::names::{
@@ -31,6 +32,8 @@ pub struct Installation {
 const INSTALLER: &str = "trainyard-install";
 /// Selects the objects of installations.
 pub(crate) const SELECTOR: &str = "app.kubernetes.io/managed-by=trainyard-install";
+/// What the admission policy is called, after the installation's namespace.
+const POLICY: &str = "modelservices.trainyard.dev";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;
@@ -62,6 +65,55 @@ impl Installation {
         ]);
         objects.extend(self.route.as_ref().map(|parent| self.http_route(parent)));
         objects
+    }
+
+    /// What refuses a model's name that cannot be one: the definition's own rules see no annotation.
+    ///
+    /// Applied where Kubernetes has it (1.30 and newer); the operator tells of it everywhere. It
+    /// cannot lock anybody out: what cannot be evaluated is let through, and so is every change that
+    /// leaves the name as it is. Named by the installation, since there may be several.
+    pub fn admission(&self) -> [Value; 2] {
+        let group = "admissionregistration.k8s.io/v1";
+        let name = format!("{}.{POLICY}", self.namespace);
+        let metadata = json!({"name": name, "labels": labels(POLICY)});
+        // Without the annotation any name is right.
+        let named = |object: &str| {
+            format!("{object}.metadata.?annotations[?'{MODEL_NAME}'].orValue('any')")
+        };
+        let rules: Vec<Value> = model_name_rules("variables.name")
+            .into_iter()
+            .map(|(rule, message)| {
+                let message = format!("metadata.annotations[{MODEL_NAME}]: the name {message}");
+                json!({"expression": rule, "message": message, "reason": "Invalid"})
+            })
+            .collect();
+        let changed = format!("oldObject == null || {} != {}", named("object"), named("oldObject"));
+        let resources = json!([{
+            "apiGroups": ["trainyard.dev"], "apiVersions": ["*"],
+            "operations": ["CREATE", "UPDATE"], "resources": ["modelservices"],
+        }]);
+        let mut binding = json!({"policyName": name, "validationActions": ["Deny"]});
+        if let Scope::Namespaces(names) = &self.scope {
+            binding["matchResources"] = json!({"namespaceSelector": {"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": names},
+            ]}});
+        }
+        [
+            json!({
+                "apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": metadata,
+                "spec": {
+                    "failurePolicy": "Ignore",
+                    "matchConstraints": {"resourceRules": resources},
+                    "matchConditions": [{"name": "the-name-is-new", "expression": changed}],
+                    "variables": [{"name": "name", "expression": named("object")}],
+                    "validations": rules,
+                },
+            }),
+            json!({
+                "apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding",
+                "metadata": metadata, "spec": binding,
+            }),
+        ]
     }
 
     /// The namespace of the installation. Its pods keep to the restricted Pod Security Standard.
@@ -386,9 +438,21 @@ mod tests {
     #[test]
     fn every_object_is_known_as_ours() {
         let installation = installation(Scope::Cluster);
-        for object in installation.objects().iter().chain([&installation.namespace()]) {
+        let others = [vec![installation.namespace()], installation.admission().to_vec()].concat();
+        for object in installation.objects().iter().chain(&others) {
             let labels = &object["metadata"]["labels"];
             assert_eq!(labels["app.kubernetes.io/part-of"], "trainyard", "{object}");
         }
+    }
+
+    #[test]
+    fn the_policy_locks_nobody_out() {
+        let [policy, binding] = installation(Scope::Cluster).admission();
+        assert_eq!(policy["spec"]["failurePolicy"], "Ignore");
+        assert!(binding["spec"]["matchResources"].is_null());
+        assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+        let [_, binding] = installation(Scope::Namespaces(vec!["a".into()])).admission();
+        let selector = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"];
+        assert_eq!(selector[0]["values"], json!(["a"]));
     }
 }

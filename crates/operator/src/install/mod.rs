@@ -75,6 +75,11 @@ pub async fn install(
     for object in installation.objects() {
         tell(&apply(client, &object).await?);
     }
+    if has_admission_policies(client).await? {
+        for object in installation.admission() {
+            tell(&apply(client, &object).await?);
+        }
+    }
     Ok(())
 }
 
@@ -122,7 +127,8 @@ pub async fn uninstall(
     mut tell: impl FnMut(&Done),
 ) -> Result<(), InstallError> {
     // Pods before the rights that they need to end well.
-    let mut objects = installation.objects();
+    let mut objects = installation.admission().to_vec();
+    objects.extend(installation.objects());
     // It may have been made by an installation with other flags.
     let any = ParentGateway { namespace: String::new(), name: String::new() };
     objects.push(installation.http_route(&any));
@@ -136,6 +142,15 @@ pub async fn uninstall(
         }
     }
     Ok(())
+}
+
+/// Whether the API server knows ValidatingAdmissionPolicies, as from Kubernetes 1.30.
+async fn has_admission_policies(client: &Client) -> Result<bool, InstallError> {
+    match client.list_api_group_resources("admissionregistration.k8s.io/v1").await {
+        Ok(list) => Ok(list.resources.iter().any(|it| it.kind == "ValidatingAdmissionPolicy")),
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(call("see which kinds the API server knows".to_owned(), error)),
+    }
 }
 
 /// An upgrade must not take a version away that objects are stored as: they could not be read.
