@@ -102,12 +102,13 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         }
         let template = claim.get("resourceClaimTemplateName");
         let Some(wanted) = template.text() else { continue };
-        let mut here = bundle
-            .of_kind("ResourceClaimTemplate")
-            .filter(|object| bundle.distance(object.root, pod.spec) == 0)
-            .filter(|object| object.may_share_namespace(&pod.object))
-            .peekable();
-        if here.peek().is_some() && !here.any(|object| object.name == wanted) {
+        const KIND: &str = "ResourceClaimTemplate";
+        let mut here =
+            bundle.in_file(KIND, pod.spec).filter(|object| object.may_share_namespace(&pod.object));
+        let found = bundle
+            .find(KIND, pod.object.namespace, wanted, pod.spec)
+            .is_some_and(|object| bundle.distance(object.root, pod.spec) == 0);
+        if !found && here.next().is_some() {
             report
                 .at(
                     template,
