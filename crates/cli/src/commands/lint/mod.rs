@@ -7,6 +7,7 @@ mod fix;
 mod github;
 mod human;
 mod json;
+mod lsp;
 mod markdown;
 mod sarif;
 mod sources;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::miette;
-use trainyard_rules::{Documents, Finding, Level, Profile, ReadError, Settings};
+use trainyard_rules::{Documents, Finding, Level, Profile, ReadError, Settings, registry};
 
 use self::configuration::Configuration;
 use crate::failure::failure;
@@ -56,6 +57,9 @@ pub(crate) struct Lint {
     /// Check again whenever a file changes, until Ctrl-C
     #[arg(long, conflicts_with_all = ["fix", "diff"])]
     watch: bool,
+    /// Serve an editor: the Language Server Protocol on standard input and output
+    #[arg(long, conflicts_with_all = ["fix", "diff", "watch", "write_baseline", "explain"])]
+    lsp: bool,
     /// Settings [default: .trainyard-lint.yaml here or in a folder above]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -112,7 +116,10 @@ impl Lint {
         if let Some(name) = &self.explain {
             return explain::explain(name);
         }
-        let configuration = Configuration::load(self.config.as_deref())?;
+        if self.lsp {
+            return lsp::serve(&self);
+        }
+        let configuration = Configuration::load(self.config.as_deref(), None)?;
         let settings = self.settings(&configuration)?;
         if self.watch {
             return watch::watch(&self, &configuration, &settings);
@@ -220,6 +227,12 @@ fn summary(findings: &[Finding]) -> String {
         .map(|(number, level)| count(number, level.name()))
         .collect();
     if parts.is_empty() { "nothing found".to_owned() } else { parts.join(", ") }
+}
+
+/// Where a built-in rule's page can be read.
+fn page_address(rule: &str) -> Option<String> {
+    let rule = registry::find(rule)?;
+    Some(format!("{}/blob/main/docs/rules/{}.md", env!("CARGO_PKG_REPOSITORY"), rule.id))
 }
 
 /// Reads a file that people named.
