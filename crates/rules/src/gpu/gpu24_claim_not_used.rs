@@ -1,3 +1,4 @@
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::Pod;
 use crate::report::Report;
@@ -21,6 +22,16 @@ rule! {
     GPU24, Error,
     evidence: "kubernetes/website, docs/concepts/scheduling-eviction/dynamic-resource-allocation",
     check: Check::Pod(check),
+    policy: Policy {
+        expression: "\
+!has(variables.spec.resourceClaims) || variables.spec.resourceClaims.all(claim,
+  variables.all.exists(c, has(c.resources) && has(c.resources.claims)
+    && c.resources.claims.exists(used, used.name == claim.name)))",
+        message: "no container sees a resource claim of this pod: it is allocated and stays unused. Add it to `resources.claims` of the container that needs it",
+        // Claims that are not declared are refused by the API server itself.
+        misses: &["listed and not declared", "a template that is not there"],
+        of_daemons: true,
+    },
     examples: [
         Example::bad("declared and not listed", "\
 apiVersion: v1

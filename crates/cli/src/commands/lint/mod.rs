@@ -19,7 +19,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::miette;
-use trainyard_rules::{Documents, Finding, Level, Profile, ReadError, Settings, registry};
+use trainyard_rules::{
+    Documents, Finding, Level, Profile, ReadError, Rule, Settings, admission, registry,
+};
 
 use self::configuration::Configuration;
 use crate::failure::failure;
@@ -60,6 +62,9 @@ pub(crate) struct Lint {
     /// Serve an editor: the Language Server Protocol on standard input and output
     #[arg(long, conflicts_with_all = ["fix", "diff", "watch", "write_baseline", "explain"])]
     lsp: bool,
+    /// Print ValidatingAdmissionPolicies for the rules that the API server can check by itself
+    #[arg(long, conflicts_with_all = ["fix", "diff", "watch", "write_baseline", "baseline", "explain", "lsp"])]
+    emit_policy: bool,
     /// Settings [default: .trainyard-lint.yaml here or in a folder above]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -121,6 +126,9 @@ impl Lint {
         }
         let configuration = Configuration::load(self.config.as_deref(), None)?;
         let settings = self.settings(&configuration)?;
+        if self.emit_policy {
+            return self.print_policies(&settings);
+        }
         if self.watch {
             return watch::watch(&self, &configuration, &settings);
         }
@@ -135,6 +143,19 @@ impl Lint {
         }
         self.report(&outcome)?;
         Ok(self.exit_code(&outcome.findings, &outcome.errors))
+    }
+
+    fn print_policies(&self, settings: &Settings) -> miette::Result<ExitCode> {
+        let page = |rule: &Rule| page_address(rule.id).unwrap_or_default();
+        let objects = admission::policies(settings, page);
+        if objects.is_empty() {
+            return Err(miette!(
+                help = "each rule's page says whether it can be a policy",
+                "none of the rules that were chosen can be checked by the API server alone"
+            ));
+        }
+        print(crate::yaml::documents(objects)?.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
     }
 
     /// The settings of the file, with those of the command line over them.
