@@ -1,16 +1,13 @@
 """What `trainyard lint --emit-policy` prints, at a real API server: the examples of each rule's page
 are refused, or warned of, as the rule reports them."""
 
-import os
-import pathlib
 import re
 
 import pytest
 import yaml
+from conftest import BINARY, ROOT, workload
 from running import run
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-BINARY = os.path.abspath(os.environ.get("TRAINYARD_BIN", ROOT / "target/debug/trainyard"))
 NAMESPACE = "policies"
 
 POLICIES = list(yaml.safe_load_all(run([BINARY, "lint", "--emit-policy"], cwd=ROOT).stdout))
@@ -31,18 +28,6 @@ def examples(rule):
 
 
 CASES = [(rule, *example) for rule in RULES for example in examples(rule)]
-
-
-def workload(kind, pod):
-    """The Pod as the template of another kind."""
-    template = {"metadata": {"labels": {"app": "a"}}, "spec": pod["spec"]}
-    job = {"template": {"spec": {**pod["spec"], "restartPolicy": "Never"}}}
-    api, spec = {
-        "Deployment": ("apps/v1", {"selector": {"matchLabels": {"app": "a"}}, "template": template}),
-        "Job": ("batch/v1", job),
-        "CronJob": ("batch/v1", {"schedule": "0 0 * * *", "jobTemplate": {"spec": job}}),
-    }[kind]
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": "a"}, "spec": spec}
 
 
 @pytest.fixture(scope="module")

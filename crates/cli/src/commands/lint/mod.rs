@@ -1,6 +1,7 @@
 //! `trainyard lint`: what is wrong with manifests, before a cluster sees them.
 
 mod baseline;
+mod cluster;
 mod configuration;
 mod explain;
 mod fix;
@@ -65,6 +66,18 @@ pub(crate) struct Lint {
     /// Print ValidatingAdmissionPolicies for the rules that the API server can check by itself
     #[arg(long, conflicts_with_all = ["fix", "diff", "watch", "write_baseline", "baseline", "explain", "lsp"])]
     emit_policy: bool,
+    /// Check what is in the cluster of the current context; reads only, and Secrets never
+    #[arg(long, conflicts_with_all = ["paths", "fix", "diff", "watch", "explain", "lsp", "emit_policy"])]
+    cluster: bool,
+    /// Cluster of this context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    context: Option<String>,
+    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// Tell what is found in this namespace only [default: all]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "cluster")]
+    namespace: Option<String>,
     /// Settings [default: .trainyard-lint.yaml here or in a folder above]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -185,10 +198,17 @@ impl Lint {
 
     /// Reads and checks everything once.
     fn check(&self, configuration: &Configuration, settings: &Settings) -> miette::Result<Outcome> {
-        let (sources, mut errors) = sources::read(&self.paths, configuration)?;
+        let (sources, mut errors) = if self.cluster {
+            (cluster::read(self)?, Vec::new())
+        } else {
+            sources::read(&self.paths, configuration)?
+        };
         let documents = Documents::read(sources);
         errors.extend(documents.errors.iter().cloned());
         let mut findings = trainyard_rules::lint(&documents, settings);
+        if let Some(namespace) = &self.namespace {
+            findings = cluster::within(namespace, findings);
+        }
         if let Some(path) = &self.baseline {
             findings = baseline::leave_out(path, findings)?;
         }
