@@ -19,6 +19,9 @@ use super::{Sureness, device};
 /// everything selects everything would cost the square of its size.
 pub(super) const MOST_ANSWERS: usize = 256;
 
+/// Services before one pod that are told of. Few pods have more than two.
+const MOST_SERVICES: usize = 16;
+
 /// What one look-up looks at most, where it drops what does not fit.
 const MOST_SEEN: usize = 16 * MOST_ANSWERS;
 
@@ -344,7 +347,6 @@ impl<'b> Bundle<'b> {
 
     /// Objects of a kind that may be in a namespace: those in it, and those that name none. For a
     /// namespace that is not known, a few hundred of all.
-    #[must_use]
     pub fn in_namespace(
         &self,
         kind: &str,
@@ -443,11 +445,11 @@ impl<'b> Bundle<'b> {
     }
 
     /// Services that select a pod, in its namespace. Nearest ones only, see
-    /// [`Bundle::pods_selected`].
+    /// [`Bundle::pods_selected`], and few of them: rules look at all pods of each.
     pub fn services_of(&self, pod: &Pod<'b>) -> impl Iterator<Item = &Object<'b>> {
         let found = self.services.matching(pod.labels(), pod.object.namespace);
         let found = found.into_iter().filter_map(|index| self.objects.get(index)).collect();
-        self.nearest(found, pod.spec, |service| service.root).into_iter()
+        self.nearest(found, pod.spec, |service| service.root).into_iter().take(MOST_SERVICES)
     }
 
     /// What scales the object that a pod template stands in; the nearest of several.
