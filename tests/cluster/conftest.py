@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "tests/shared"))
 
 from running import run  # noqa: E402  (its folder was added above)
 
+BINARY = os.path.abspath(os.environ.get("TRAINYARD_BIN", ROOT / "target/debug/trainyard"))
 XTASK = os.environ.get("TRAINYARD_XTASK", str(ROOT / "target/debug/xtask"))
 IMAGE = os.environ.get("TRAINYARD_IMAGE", str(ROOT / "target/image-dev.tar"))
 IMAGE_NAME = os.environ.get("TRAINYARD_IMAGE_NAME", "localhost/trainyard:test")
@@ -119,3 +120,15 @@ def labelled(kind, api, namespace, name, spec, **labels):
         "metadata": {"name": name, "namespace": namespace, "labels": labels or {"app": name}},
         "spec": spec,
     }
+
+
+def workload(kind, pod):
+    """A Pod as the template of another kind."""
+    template = {"metadata": {"labels": {"app": "a"}}, "spec": pod["spec"]}
+    job = {"template": {"spec": {**pod["spec"], "restartPolicy": "Never"}}}
+    api, spec = {
+        "Deployment": ("apps/v1", {"selector": {"matchLabels": {"app": "a"}}, "template": template}),
+        "Job": ("batch/v1", job),
+        "CronJob": ("batch/v1", {"schedule": "0 0 * * *", "jobTemplate": {"spec": job}}),
+    }[kind]
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": "a"}, "spec": spec}

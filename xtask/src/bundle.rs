@@ -2,27 +2,47 @@
 
 use std::fmt::Write;
 
-/// Documents of one application.
-const DOCUMENTS: usize = 10;
-/// Applications that share a namespace.
+/// Applications that share a namespace in [`Shape::Teams`].
 const PER_NAMESPACE: usize = 20;
+
+/// What an application consists of, and where it lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Ten kinds of objects, and a namespace for each 20 applications.
+    Teams,
+    /// Only the five kinds that find one another by labels or names (Deployment, Service,
+    /// PodDisruptionBudget, HorizontalPodAutoscaler, NetworkPolicy), all in one namespace: each
+    /// could mean any other.
+    Crowd,
+}
+
+impl Shape {
+    /// Documents of one application.
+    fn documents(self) -> usize {
+        match self {
+            Self::Teams => 10,
+            Self::Crowd => 5,
+        }
+    }
+}
 
 /// At least this many documents, as one text: model servers with all that belongs to one. The same
 /// number gives the same text.
-pub(crate) fn generate(documents: usize) -> String {
-    let mut text = String::with_capacity(documents * 600);
-    for app in 0..documents.div_ceil(DOCUMENTS) {
+pub(crate) fn generate(documents: usize, shape: Shape) -> String {
+    let mut text = String::with_capacity(documents * 800);
+    for app in 0..documents.div_ceil(shape.documents()) {
         if app > 0 {
             text.push_str("---\n");
         }
-        application(app, &mut text);
+        application(app, shape, &mut text);
     }
     text
 }
 
 /// One application. Some leave out what a linter should miss, so that rules have work to do.
-fn application(app: usize, into: &mut String) {
-    let (name, namespace) = (format!("server-{app}"), format!("team-{}", app / PER_NAMESPACE));
+fn application(app: usize, shape: Shape, into: &mut String) {
+    let team = if shape == Shape::Teams { app / PER_NAMESPACE } else { 0 };
+    let (name, namespace) = (format!("server-{app}"), format!("team-{team}"));
     let model = ["Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3", "org/model-13b"];
     let model = model[app % 3];
     let gpus = 1 + app % 4;
@@ -55,26 +75,6 @@ fn application(app: usize, into: &mut String) {
     let write = write!(
         into,
         "\
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: {name}
-  namespace: {namespace}
-  labels: {labels}
-automountServiceAccountToken: false
----
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: {name}-settings
-  namespace: {namespace}
-data:
-  LOG_LEVEL: info
-  chat-template.jinja: |
-    {{% for message in messages %}}
-    <|{{{{ message.role }}}}|> {{{{ message.content }}}}
-    {{% endfor %}}
----
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -149,17 +149,6 @@ spec:
           persistentVolumeClaim: {{claimName: {name}-cache}}
 ---
 apiVersion: v1
-kind: PersistentVolumeClaim
-metadata:
-  name: {name}-cache
-  namespace: {namespace}
-spec:
-  accessModes: [ReadWriteMany]
-  resources:
-    requests:
-      storage: 200Gi
----
-apiVersion: v1
 kind: Service
 metadata:
   name: {name}
@@ -220,6 +209,47 @@ spec:
   egress:
     - ports:
         - port: 443{dns}
+",
+        patch = app % 3,
+    );
+    write.expect("a String takes all that is written");
+    if shape == Shape::Crowd {
+        return;
+    }
+    let write = write!(
+        into,
+        "\
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {name}
+  namespace: {namespace}
+  labels: {labels}
+automountServiceAccountToken: false
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {name}-settings
+  namespace: {namespace}
+data:
+  LOG_LEVEL: info
+  chat-template.jinja: |
+    {{% for message in messages %}}
+    <|{{{{ message.role }}}}|> {{{{ message.content }}}}
+    {{% endfor %}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {name}-cache
+  namespace: {namespace}
+spec:
+  accessModes: [ReadWriteMany]
+  resources:
+    requests:
+      storage: 200Gi
 ---
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
@@ -247,17 +277,18 @@ spec:
     - backendRefs:
         - name: {name}
           port: 80
-",
-        patch = app % 3,
+"
     );
     write.expect("a String takes all that is written");
 }
 
 #[test]
 fn the_bundle_is_read_in_full() {
-    let text = generate(95);
-    let source = trainyard_rules::Source { name: "bundle.yaml".to_owned(), text };
-    let documents = trainyard_rules::Documents::read(vec![source]);
-    assert!(documents.errors.is_empty(), "{:?}", documents.errors);
-    assert_eq!(documents.roots().count(), 100);
+    for (shape, documents) in [(Shape::Teams, 100), (Shape::Crowd, 95)] {
+        let text = generate(95, shape);
+        let source = trainyard_rules::Source { name: "bundle.yaml".to_owned(), text };
+        let documents_read = trainyard_rules::Documents::read(vec![source]);
+        assert!(documents_read.errors.is_empty(), "{:?}", documents_read.errors);
+        assert_eq!(documents_read.roots().count(), documents);
+    }
 }

@@ -19,10 +19,24 @@ pub(crate) struct Comment {
     pub(crate) reason: String,
     /// Lines that it is about, first and last.
     pub(crate) lines: (usize, usize),
+    /// The last line that it or one before it in the file is about.
+    reach: usize,
+}
+
+/// Whether one of a file's comments, in their order, silences a rule in a line.
+pub(crate) fn silenced(comments: &[Comment], rule: &str, line: usize) -> bool {
+    // Where they are about rises with where they stand; those before `reach` have all ended.
+    let end = comments.partition_point(|comment| comment.lines.0 <= line);
+    let before = comments.get(..end).unwrap_or_default();
+    before
+        .iter()
+        .rev()
+        .take_while(|comment| comment.reach >= line)
+        .any(|comment| comment.silences(rule, line))
 }
 
 impl Comment {
-    pub(crate) fn silences(&self, rule: &str, line: usize) -> bool {
+    fn silences(&self, rule: &str, line: usize) -> bool {
         !self.reason.is_empty()
             && (self.lines.0..=self.lines.1).contains(&line)
             && self.rules.iter().any(|name| names(name, rule))
@@ -31,7 +45,7 @@ impl Comment {
 
 /// Comments of a file that ask for silence. Files without any cost one search.
 pub(crate) fn comments(file: &File) -> Vec<Comment> {
-    let mut found = Vec::new();
+    let mut found: Vec<Comment> = Vec::new();
     for (at, _) in file.text.match_indices(MARK) {
         let byte = at as u32;
         let line = file.place(byte).line;
@@ -50,11 +64,14 @@ pub(crate) fn comments(file: &File) -> Vec<Comment> {
         let rules = rules.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let own_line = before.get(..hash).unwrap_or_default().trim().is_empty();
         let first = if own_line { next_content(file, line + 1) } else { line };
+        let lines = (first, last_of_block(file, first, own_line));
+        let reach = found.last().map_or(0, |before| before.reach).max(lines.1);
         found.push(Comment {
             at: byte,
             rules,
             reason: reason.trim().trim_start_matches(['-', ':']).trim().to_owned(),
-            lines: (first, last_of_block(file, first, own_line)),
+            lines,
+            reach,
         });
     }
     found

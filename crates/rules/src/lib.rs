@@ -7,6 +7,7 @@
 //! objects, pod templates and indexes of trees, [`registry`] has the rules, [`lint`] runs them and
 //! leaves out what people asked to be silent about, [`edit`] mends texts.
 
+pub mod admission;
 pub mod edit;
 pub mod facts;
 #[doc(hidden)]

@@ -146,7 +146,7 @@ fn is_silenced(
     let in_file = comments.get(draft.file).map(Vec::as_slice).unwrap_or_default();
     if !in_file.is_empty() {
         let line = file.place(draft.span.start).line;
-        if in_file.iter().any(|comment| comment.silences(&draft.rule, line)) {
+        if ignore::silenced(in_file, &draft.rule, line) {
             return true;
         }
     }

@@ -1,5 +1,6 @@
 //! What a rule is.
 
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::{Container, Object, Pod};
 use crate::report::Report;
@@ -41,6 +42,8 @@ pub struct Rule {
     /// "judgement" for experience that nobody wrote down.
     pub evidence: &'static str,
     pub check: Check,
+    /// What of it the API server can check by itself; none or one.
+    pub policies: &'static [Policy],
     pub examples: &'static [Example],
 }
 
@@ -119,6 +122,19 @@ impl Rule {
             page.push_str(&format!("\n## Example: {}{on}\n", example.name));
             page.push_str(&format!("```yaml\n{}```\n{verdict}\n", example.manifest));
         }
+        for policy in self.policies {
+            page.push_str("\n## As an admission policy\n");
+            page.push_str(&format!(
+                "`trainyard lint --emit-policy --rules {}` prints a ValidatingAdmissionPolicy.",
+                self.id
+            ));
+            if !policy.misses.is_empty() {
+                let misses: Vec<String> =
+                    policy.misses.iter().map(|name| format!("\"{name}\"")).collect();
+                page.push_str(&format!(" It lets pass: {}.", misses.join(", ")));
+            }
+            page.push('\n');
+        }
         page.push_str(&format!("\n## Evidence\n{}\n", self.evidence));
         page
     }
@@ -140,6 +156,7 @@ macro_rules! rule {
         $id:ident, $level:ident,
         evidence: $evidence:expr,
         check: $check:expr,
+        $(policy: $policy:expr,)?
         examples: [$($example:expr),+ $(,)?] $(,)?
     ) => {
         $(#[doc = $doc])+
@@ -149,6 +166,7 @@ macro_rules! rule {
             doc: concat!($($doc, "\n"),+),
             evidence: $evidence,
             check: $check,
+            policies: &[$($policy)?],
             examples: &[$($example),+],
         };
     };

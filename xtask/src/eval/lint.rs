@@ -154,8 +154,10 @@ fn plant(rule: &Rule, hosts: &[(Source, BTreeSet<String>)]) -> (usize, usize) {
         .filter(|(source, rules)| !rules.contains(rule.id) && source.text.contains("\n---"))
         .map(|(source, _)| source)
         .collect();
-    let generated =
-        Source { name: "generated/bundle.yaml".to_owned(), text: bundle::generate(100) };
+    let generated = Source {
+        name: "generated/bundle.yaml".to_owned(),
+        text: bundle::generate(100, bundle::Shape::Teams),
+    };
     let (mut planted, mut found) = (0, 0);
     for (at, example) in rule.examples.iter().enumerate().filter(|(_, it)| !it.lines.is_empty()) {
         // Spread over the corpus, other files for each rule and example.

@@ -100,8 +100,10 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
             continue;
         }
         let name = device.name;
-        let has_default =
-            context.bundle.in_namespace("LimitRange", pod.object.namespace).iter().any(|range| {
+        let has_default = context
+            .bundle
+            .in_namespace("LimitRange", pod.object.namespace, pod.spec)
+            .any(|range| {
                 let limits = range.spec().get("limits");
                 limits.items().any(|item| item.get("default").get(name).exists())
             });

@@ -122,8 +122,8 @@ fn is_amount(value: &str) -> bool {
 /// Whether the command line, or a script in a ConfigMap near by, names the variable.
 fn is_used(context: &Context<'_>, container: &Container<'_>, name: &str) -> bool {
     container.words.iter().any(|word| word.text.contains(name))
-        || context.bundle.of_kind("ConfigMap").any(|map| {
-            context.bundle.distance(map.root, container.node) <= 1
-                && map.root.get("data").entries().any(|entry| entry.value.str().contains(name))
-        })
+        || context
+            .bundle
+            .near("ConfigMap", container.node)
+            .any(|map| map.root.get("data").entries().any(|entry| entry.value.str().contains(name)))
 }

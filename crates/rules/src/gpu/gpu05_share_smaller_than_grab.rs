@@ -112,9 +112,13 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     }
 }
 
+/// ConfigMaps that are searched for a device plugin's configuration.
+const MOST_SETTINGS: usize = 4096;
+
 /// Whether a device plugin's configuration in the bundle shares by MPS, which splits the memory.
+/// A cluster has one such configuration or a few, among thousands of other settings at most.
 fn uses_mps(context: &Context<'_>) -> bool {
-    context.bundle.of_kind("ConfigMap").any(|map| {
+    context.bundle.of_kind("ConfigMap").take(MOST_SETTINGS).any(|map| {
         map.root.get("data").entries().any(|entry| {
             let text = entry.value.str();
             text.contains("sharing:") && text.contains("mps:")

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::context::Context;
 use crate::edit::Edit;
 use crate::facts;
-use crate::model::{Bundle, Pod};
+use crate::model::Pod;
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 
@@ -143,7 +143,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
                 } else {
                     Edit::replace(wanted.node, known)
                 });
-        } else if is_example(wanted.key, value) && !is_set_in(context.bundle, wanted.key) {
+        } else if is_example(wanted.key, value) && !context.bundle.sets_node_label(wanted.key) {
             report
                 .at(
                     wanted.node,
@@ -200,16 +200,4 @@ fn distance(a: &str, b: &str) -> usize {
         before = now;
     }
     before.last().copied().unwrap_or_default()
-}
-
-/// Whether something in the bundle gives nodes this label.
-fn is_set_in(bundle: &Bundle<'_>, key: &str) -> bool {
-    let in_nodes = bundle.of_kind("Node").any(|node| node.label(key).exists());
-    let in_pools = bundle
-        .of_kind("NodePool")
-        .any(|pool| pool.root.path("spec.template.metadata.labels").get(key).exists());
-    let in_flavors = bundle
-        .of_kind("ResourceFlavor")
-        .any(|flavor| flavor.root.path("spec.nodeLabels").get(key).exists());
-    in_nodes || in_pools || in_flavors
 }

@@ -1,3 +1,4 @@
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::{Container, Pod, Purpose};
 use crate::report::Report;
@@ -18,6 +19,14 @@ rule! {
     GPU12, Warning,
     evidence: "NVIDIA/k8s-device-plugin, deviceListStrategy and its security notes; NVIDIA container toolkit documentation, environment variables",
     check: Check::Container(check),
+    policy: Policy {
+        expression: "\
+variables.all.all(c, !has(c.env) || c.env.all(e,
+  e.name != 'NVIDIA_VISIBLE_DEVICES' || !has(e.value) || e.value != 'all'))",
+        message: "a container sees every GPU of its node, others' too: `NVIDIA_VISIBLE_DEVICES` is set to `all` by hand. Remove the variable, and ask for the GPUs in limits",
+        misses: &[],
+        of_daemons: false,
+    },
     examples: [
         Example::bad("all of them", "\
 apiVersion: v1

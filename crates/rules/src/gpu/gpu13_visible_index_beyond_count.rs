@@ -1,3 +1,4 @@
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::{Container, Pod};
 use crate::report::Report;
@@ -20,6 +21,25 @@ rule! {
     GPU13, Error,
     evidence: "NVIDIA CUDA C++ programming guide, CUDA environment variables: devices behind an invalid index are invisible",
     check: Check::Container(check),
+    policy: Policy {
+        expression: "\
+variables.all.all(c,
+  !has(c.env) || !has(c.resources) || !has(c.resources.limits)
+  || !('nvidia.com/gpu' in c.resources.limits)
+  || quantity(c.resources.limits['nvidia.com/gpu']).asInteger() == 0
+  || c.resources.limits.exists(r, r.startsWith('nvidia.com/') && r != 'nvidia.com/gpu')
+  || (has(c.resources.claims) && size(c.resources.claims) > 0)
+  || (has(c.securityContext) && has(c.securityContext.privileged) && c.securityContext.privileged)
+  || c.env.exists(e, e.name == 'NVIDIA_VISIBLE_DEVICES')
+  || c.env.all(e,
+    e.name != 'CUDA_VISIBLE_DEVICES' || !has(e.value)
+    || !e.value.matches('^ *[0-9]{1,4} *(, *[0-9]{1,4} *)*$')
+    || e.value.split(',').all(i,
+      int(i.trim()) < quantity(c.resources.limits['nvidia.com/gpu']).asInteger())))",
+        message: "`CUDA_VISIBLE_DEVICES` names a GPU beyond those that the container is given, which are numbered from 0: the process sees fewer devices than it expects, or none. Remove the variable",
+        misses: &["in a script"],
+        of_daemons: true,
+    },
     examples: [
         Example::bad("index 1 of one GPU", "\
 apiVersion: v1

@@ -103,16 +103,14 @@ fn check(context: &Context<'_>, _: &Pod<'_>, container: &Container<'_>, report: 
 
 /// The strategy of a device plugin near by that announces no slices by name.
 fn strategy<'b>(context: &Context<'b>, container: &Container<'_>) -> Option<&'b str> {
-    let near = |node| context.bundle.distance(node, container.node) <= 1;
     let of_policy = context
         .bundle
-        .of_kind("ClusterPolicy")
-        .filter(|policy| policy.group() == "nvidia.com" && near(policy.root))
+        .near("ClusterPolicy", container.node)
+        .filter(|policy| policy.group() == "nvidia.com")
         .filter_map(|policy| policy.root.path("spec.mig.strategy").text());
     let of_plugin = context
         .bundle
-        .of_kind("DaemonSet")
-        .filter(|set| near(set.root))
+        .near("DaemonSet", container.node)
         .flat_map(|set| context.bundle.pods_of(set))
         .flat_map(|pod| pod.main_containers())
         .filter(|plugin| plugin.image.is_some_and(|i| i.repository.ends_with("k8s-device-plugin")))

@@ -1,3 +1,4 @@
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::{Manager, Pod, Purpose};
 use crate::report::Report;
@@ -21,6 +22,19 @@ rule! {
     GPU17, Warning,
     evidence: "kubernetes/website, docs/concepts/extend-kubernetes/device-plugins; NVIDIA/k8s-device-plugin README; judgement",
     check: Check::Pod(check),
+    policy: Policy {
+        expression: "\
+(!has(variables.spec.volumes) || variables.spec.volumes.all(v,
+  !has(v.hostPath) || !v.hostPath.path.startsWith('/dev/nvidia')))
+&& variables.containers.all(c,
+  !has(c.securityContext) || !has(c.securityContext.privileged) || !c.securityContext.privileged
+  || !(
+    (has(c.env) && c.env.exists(e, e.name == 'NVIDIA_VISIBLE_DEVICES'))
+    || (has(c.resources) && has(c.resources.limits) && 'nvidia.com/gpu' in c.resources.limits)))",
+        message: "the pod takes GPUs of the host past the device plugin, or sees all of them because it is privileged: the scheduler gives them to others as well. Ask for `nvidia.com/gpu` in limits, without device files and `privileged`",
+        misses: &[],
+        of_daemons: false,
+    },
     examples: [
         Example::bad("device files of the host", "\
 apiVersion: v1

@@ -81,7 +81,7 @@ fn check(context: &Context<'_>, report: &mut Report) {
             let Some(resource) = announces(pod) else { continue };
             let file = pod.spec.file().index;
             if let Some(policy) =
-                operator_in(context, file).filter(|_| resource == "nvidia.com/gpu")
+                operator_beside(context, pod).filter(|_| resource == "nvidia.com/gpu")
             {
                 tell(report, set, resource, &policy.reference());
                 continue;
@@ -120,11 +120,10 @@ fn announces(pod: &Pod<'_>) -> Option<&'static str> {
     })
 }
 
-/// A ClusterPolicy of the GPU operator in a file, unless its device plugin is off.
-fn operator_in<'a>(context: &'a Context<'_>, file: usize) -> Option<&'a Object<'a>> {
-    context.bundle.of_kind("ClusterPolicy").find(|policy| {
+/// A ClusterPolicy of the GPU operator in a pod's file, unless its device plugin is off.
+fn operator_beside<'a>(context: &'a Context<'_>, pod: &Pod<'_>) -> Option<&'a Object<'a>> {
+    context.bundle.in_file("ClusterPolicy", pod.spec).find(|policy| {
         policy.group() == "nvidia.com"
-            && policy.root.file().index == file
             && policy.root.path("spec.devicePlugin.enabled").bool() != Some(false)
     })
 }

@@ -95,7 +95,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
 }
 
 fn has_default(context: &Context<'_>, pod: &Pod<'_>, resource: &str) -> bool {
-    context.bundle.in_namespace("LimitRange", pod.object.namespace).iter().any(|range| {
+    context.bundle.in_namespace("LimitRange", pod.object.namespace, pod.spec).any(|range| {
         range.spec().get("limits").items().any(|item| {
             item.get("defaultRequest").get(resource).is_set()
                 || item.get("default").get(resource).is_set()

@@ -1,3 +1,4 @@
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::{Container, Pod};
 use crate::quantity::Quantity;
@@ -20,6 +21,23 @@ rule! {
     GPU22, Error,
     evidence: "kubernetes/website, docs/concepts/storage/volumes, emptyDir: medium Memory counts against the memory limit of the container that wrote",
     check: Check::Container(check),
+    policy: Policy {
+        expression: "\
+!has(variables.spec.volumes)
+|| !variables.all.exists(c, has(c.resources) && has(c.resources.limits)
+  && c.resources.limits.exists(r, r == 'nvidia.com/gpu' || r == 'amd.com/gpu'))
+|| variables.containers.all(c,
+  !has(c.volumeMounts) || !has(c.resources) || !has(c.resources.limits)
+  || !('memory' in c.resources.limits)
+  || c.volumeMounts.all(m, variables.spec.volumes.all(v,
+    v.name != m.name || !has(v.emptyDir) || !has(v.emptyDir.medium)
+    || v.emptyDir.medium != 'Memory' || !has(v.emptyDir.sizeLimit)
+    || quantity(v.emptyDir.sizeLimit).add(quantity('1Gi'))
+      .compareTo(quantity(c.resources.limits['memory'])) <= 0)))",
+        message: "a container is OOMKilled before its memory-backed volume is full: what lies in the volume counts against the memory limit. Raise the limit by the size of the volume, or make the volume smaller",
+        misses: &[],
+        of_daemons: true,
+    },
     examples: [
         Example::bad("16 GiB of shared memory within 16 GiB", "\
 apiVersion: v1

@@ -95,10 +95,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     }
     let bundle = context.bundle;
     if let Some(name) = class.text() {
-        let mut near = bundle
-            .of_kind("RuntimeClass")
-            .filter(|object| bundle.distance(object.root, pod.spec) <= 1)
-            .peekable();
+        let mut near = bundle.near("RuntimeClass", pod.spec).peekable();
         let known = near.peek().is_none() || near.any(|object| object.name == name);
         if !known && !BROUGHT.contains(&name) && !name.starts_with("kata") {
             report
@@ -113,9 +110,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if !pod.complete || context.facts().lint.nvidia_is_default_runtime == Some(true) {
         return;
     }
-    let defined = bundle.of_kind("RuntimeClass").any(|object| {
-        object.root.get("handler").is("nvidia") && bundle.distance(object.root, pod.spec) == 0
-    });
+    let defined = bundle
+        .in_file("RuntimeClass", pod.spec)
+        .any(|object| object.root.get("handler").is("nvidia"));
     if defined {
         report
             .at(

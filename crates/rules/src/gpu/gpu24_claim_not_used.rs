@@ -1,3 +1,4 @@
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::Pod;
 use crate::report::Report;
@@ -21,6 +22,16 @@ rule! {
     GPU24, Error,
     evidence: "kubernetes/website, docs/concepts/scheduling-eviction/dynamic-resource-allocation",
     check: Check::Pod(check),
+    policy: Policy {
+        expression: "\
+!has(variables.spec.resourceClaims) || variables.spec.resourceClaims.all(claim,
+  variables.all.exists(c, has(c.resources) && has(c.resources.claims)
+    && c.resources.claims.exists(used, used.name == claim.name)))",
+        message: "no container sees a resource claim of this pod: it is allocated and stays unused. Add it to `resources.claims` of the container that needs it",
+        // Claims that are not declared are refused by the API server itself.
+        misses: &["listed and not declared", "a template that is not there"],
+        of_daemons: true,
+    },
     examples: [
         Example::bad("declared and not listed", "\
 apiVersion: v1
@@ -102,12 +113,13 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         }
         let template = claim.get("resourceClaimTemplateName");
         let Some(wanted) = template.text() else { continue };
-        let mut here = bundle
-            .of_kind("ResourceClaimTemplate")
-            .filter(|object| bundle.distance(object.root, pod.spec) == 0)
-            .filter(|object| object.may_share_namespace(&pod.object))
-            .peekable();
-        if here.peek().is_some() && !here.any(|object| object.name == wanted) {
+        const KIND: &str = "ResourceClaimTemplate";
+        let mut here =
+            bundle.in_file(KIND, pod.spec).filter(|object| object.may_share_namespace(&pod.object));
+        let found = bundle
+            .find(KIND, pod.object.namespace, wanted, pod.spec)
+            .is_some_and(|object| bundle.distance(object.root, pod.spec) == 0);
+        if !found && here.next().is_some() {
             report
                 .at(
                     template,

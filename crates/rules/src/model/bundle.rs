@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use crate::yaml::{Documents, Node};
 
 use super::find;
-use super::object::{Object, may_be_same_namespace};
+use super::namespace_index::NamespaceIndex;
+use super::object::Object;
 use super::pod::{Manager, Pod, Purpose};
 use super::policy::Policy;
 use super::reference::Autoscaler;
@@ -18,10 +19,18 @@ use super::{Sureness, device};
 /// everything selects everything would cost the square of its size.
 pub(super) const MOST_ANSWERS: usize = 256;
 
+/// Services before one pod that are told of. Few pods have more than two.
+const MOST_SERVICES: usize = 16;
+
+/// What one look-up looks at most, where it drops what does not fit.
+const MOST_SEEN: usize = 16 * MOST_ANSWERS;
+
 /// Kinds that have metrics read from pods, which they select by labels: of the Prometheus operator,
 /// Google's managed Prometheus, and VictoriaMetrics.
 const POD_MONITORS: [&str; 4] =
     ["PodMonitor", "PodMonitoring", "ClusterPodMonitoring", "VMPodScrape"];
+/// Kinds that bind roles.
+const BINDINGS: [&str; 2] = ["RoleBinding", "ClusterRoleBinding"];
 /// Kinds that have metrics read from Services, which they select by labels.
 const SERVICE_MONITORS: [&str; 2] = ["ServiceMonitor", "VMServiceScrape"];
 
@@ -35,11 +44,13 @@ pub struct Bundle<'b> {
     /// In the order of `objects`.
     pub pods: Vec<Pod<'b>>,
     by_kind: HashMap<&'b str, Vec<usize>>,
-    by_name: HashMap<(&'b str, &'b str), Vec<usize>>,
+    /// By kind and name.
+    by_name: NamespaceIndex<'b, (&'b str, &'b str)>,
     pods_by_object: HashMap<usize, Vec<usize>>,
-    pods_by_label: HashMap<(&'b str, &'b str), Vec<usize>>,
+    all_pods: NamespaceIndex<'b, ()>,
+    pods_by_label: NamespaceIndex<'b, (&'b str, &'b str)>,
     /// Pods by the name of their service account.
-    pods_by_account: HashMap<&'b str, Vec<usize>>,
+    pods_by_account: NamespaceIndex<'b, &'b str>,
     services: SelectorIndex<'b>,
     budgets: SelectorIndex<'b>,
     /// NetworkPolicies by the pods that they isolate.
@@ -49,7 +60,7 @@ pub struct Bundle<'b> {
     /// What has metrics read from Services, by labels of Services.
     service_monitors: SelectorIndex<'b>,
     /// Routes by names of the Services that they lead to.
-    routes: HashMap<&'b str, Vec<usize>>,
+    routes: NamespaceIndex<'b, &'b str>,
     /// Keys of labels that kustomizations add.
     kustomized_labels: HashSet<&'b str>,
     /// Names of objects of kinds that are not Kubernetes' own.
@@ -59,14 +70,20 @@ pub struct Bundle<'b> {
     /// Whether a controller of notebooks here stops idle ones.
     culls_notebooks: bool,
     /// Service accounts that have a role bound, with the namespaces of the bindings.
-    bound_accounts: HashMap<&'b str, Vec<&'b str>>,
+    bound_accounts: HashMap<&'b str, HashSet<&'b str>>,
     /// RoleBindings and ClusterRoleBindings by kind and name of their roles.
-    bindings: HashMap<(&'b str, &'b str), Vec<usize>>,
-    by_namespace: HashMap<(&'b str, &'b str), Vec<usize>>,
+    bindings: NamespaceIndex<'b, (&'b str, &'b str)>,
+    by_namespace: NamespaceIndex<'b, &'b str>,
+    /// By number of the folder and kind.
+    by_folder: HashMap<usize, HashMap<&'b str, Vec<usize>>>,
+    /// Keys of labels that Nodes, NodePools and flavours here give to nodes.
+    node_labels: HashSet<&'b str>,
+    /// Resources that Nodes here announce.
+    announced: HashSet<&'b str>,
     /// Whether a Node here has GPUs and no taint.
     has_untainted_gpu_node: bool,
     /// Autoscalers by kind and name of their targets.
-    autoscalers: HashMap<(&'b str, &'b str), Vec<Autoscaler<'b>>>,
+    autoscalers: NamespaceIndex<'b, (&'b str, &'b str)>,
     /// Folders of files, as numbers that are equal for equal folders.
     folders: Vec<usize>,
     /// Where objects of each file start in `objects`.
@@ -81,25 +98,29 @@ impl<'b> Bundle<'b> {
             objects: Vec::new(),
             pods: Vec::new(),
             by_kind: HashMap::new(),
-            by_name: HashMap::new(),
+            by_name: NamespaceIndex::default(),
             pods_by_object: HashMap::new(),
-            pods_by_label: HashMap::new(),
-            pods_by_account: HashMap::new(),
+            all_pods: NamespaceIndex::default(),
+            pods_by_label: NamespaceIndex::default(),
+            pods_by_account: NamespaceIndex::default(),
             services: SelectorIndex::default(),
             budgets: SelectorIndex::default(),
             policies: SelectorIndex::default(),
             pod_monitors: SelectorIndex::default(),
             service_monitors: SelectorIndex::default(),
-            routes: HashMap::new(),
+            routes: NamespaceIndex::default(),
             culls_notebooks: false,
             bound_accounts: HashMap::new(),
             kustomized_labels: HashSet::new(),
             custom_names: HashSet::new(),
             pod_places: HashMap::new(),
-            bindings: HashMap::new(),
-            by_namespace: HashMap::new(),
+            bindings: NamespaceIndex::default(),
+            by_namespace: NamespaceIndex::default(),
+            by_folder: HashMap::new(),
+            node_labels: HashSet::new(),
+            announced: HashSet::new(),
             has_untainted_gpu_node: false,
-            autoscalers: HashMap::new(),
+            autoscalers: NamespaceIndex::default(),
             folders: Vec::new(),
             object_starts: vec![0],
         };
@@ -146,26 +167,73 @@ impl<'b> Bundle<'b> {
     fn index(&mut self) {
         for object in &self.objects {
             self.by_kind.entry(object.kind).or_default().push(object.index);
-            self.by_name.entry((object.kind, object.name)).or_default().push(object.index);
-            let place = (object.kind, object.namespace);
-            self.by_namespace.entry(place).or_default().push(object.index);
-            if let Some(autoscaler) = Autoscaler::read(*object) {
-                let key = (autoscaler.target_kind(), autoscaler.target_name());
-                self.autoscalers.entry(key).or_default().push(autoscaler);
+            let folder = self.folders.get(object.root.file().index).copied().unwrap_or_default();
+            let here = self.by_folder.entry(folder).or_default();
+            here.entry(object.kind).or_default().push(object.index);
+            let labels = match object.kind {
+                "Node" => Some(object.metadata().get("labels")),
+                "NodePool" => Some(object.root.path("spec.template.metadata.labels")),
+                "ResourceFlavor" => Some(object.root.path("spec.nodeLabels")),
+                _ => None,
+            };
+            let labels = labels.into_iter().flat_map(|labels| labels.entries());
+            self.node_labels.extend(labels.map(|label| label.key));
+            if object.kind == "Node" {
+                let resources = object.root.path("status.allocatable").entries();
+                self.announced.extend(resources.map(|resource| resource.key));
             }
         }
-        for pod in &self.pods {
-            for label in pod.labels().entries() {
-                let key = (label.key, label.value.str());
-                self.pods_by_label.entry(key).or_default().push(pod.index);
-            }
-        }
+        let all = || self.objects.iter();
+        let named = all().map(|object| {
+            ((object.kind, object.name), object.namespace, file_of(object), object.index)
+        });
+        let by_name = NamespaceIndex::new(named);
+        let placed =
+            all().map(|object| (object.kind, object.namespace, file_of(object), object.index));
+        let by_namespace = NamespaceIndex::new(placed);
+        let autoscalers = all().filter_map(|object| Autoscaler::read(*object)).map(|scaler| {
+            let key = (scaler.target_kind(), scaler.target_name());
+            (key, scaler.object.namespace, file_of(&scaler.object), scaler.object.index)
+        });
+        let autoscalers = NamespaceIndex::new(autoscalers);
+        let routes = all().filter(|object| ROUTES.contains(&object.kind)).flat_map(|route| {
+            backends(route).map(|backend| {
+                (backend.service.str(), route.namespace, file_of(route), route.index)
+            })
+        });
+        let routes = NamespaceIndex::new(routes);
+        let bindings = all().filter(|object| BINDINGS.contains(&object.kind)).map(|binding| {
+            let role = binding.root.get("roleRef");
+            let key = (role.get("kind").str(), role.get("name").str());
+            (key, binding.namespace, file_of(binding), binding.index)
+        });
+        let bindings = NamespaceIndex::new(bindings);
+        let pods = || self.pods.iter();
+        let place = |pod: &Pod<'b>| (pod.object.namespace, file_of(&pod.object), pod.index);
+        let labelled = pods().flat_map(|pod| {
+            let (namespace, file, index) = place(pod);
+            let labels = pod.labels().entries();
+            labels.map(move |label| ((label.key, label.value.str()), namespace, file, index))
+        });
+        let pods_by_label = NamespaceIndex::new(labelled);
+        let all_pods = NamespaceIndex::new(pods().map(|pod| {
+            let (namespace, file, index) = place(pod);
+            ((), namespace, file, index)
+        }));
+        let accounts = pods().map(|pod| {
+            let (namespace, file, index) = place(pod);
+            (pod.service_account(), namespace, file, index)
+        });
+        let pods_by_account = NamespaceIndex::new(accounts);
+        self.by_name = by_name;
+        self.by_namespace = by_namespace;
+        self.autoscalers = autoscalers;
+        self.routes = routes;
+        self.bindings = bindings;
+        self.pods_by_label = pods_by_label;
+        self.all_pods = all_pods;
+        self.pods_by_account = pods_by_account;
         for object in &self.objects {
-            if ROUTES.contains(&object.kind) {
-                for backend in backends(object) {
-                    self.routes.entry(backend.service.str()).or_default().push(object.index);
-                }
-            }
             if object.kind == "Kustomization" {
                 let common = object.root.get("commonLabels").entries();
                 let pairs =
@@ -189,20 +257,14 @@ impl<'b> Bundle<'b> {
             let folder = self.folders.get(pod.spec.file().index).copied().unwrap_or_default();
             self.pod_places.entry(folder).or_default().insert(pod.object.namespace);
         }
-        for pod in &self.pods {
-            self.pods_by_account.entry(pod.service_account()).or_default().push(pod.index);
-        }
-        for kind in ["RoleBinding", "ClusterRoleBinding"] {
+        for kind in BINDINGS {
             for index in self.by_kind.get(kind).into_iter().flatten() {
                 let Some(binding) = self.objects.get(*index) else { continue };
-                let role = binding.root.get("roleRef");
-                let key = (role.get("kind").str(), role.get("name").str());
-                self.bindings.entry(key).or_default().push(*index);
                 for subject in binding.root.get("subjects").items() {
                     if subject.get("kind").is("ServiceAccount") {
                         let space = subject.get("namespace").text().unwrap_or(binding.namespace);
                         let name = subject.get("name").str();
-                        self.bound_accounts.entry(name).or_default().push(space);
+                        self.bound_accounts.entry(name).or_default().insert(space);
                     }
                 }
             }
@@ -285,16 +347,48 @@ impl<'b> Bundle<'b> {
 
     /// Objects of a kind that may be in a namespace: those in it, and those that name none. For a
     /// namespace that is not known, a few hundred of all.
+    pub fn in_namespace(
+        &self,
+        kind: &str,
+        namespace: &str,
+        from: Node<'_>,
+    ) -> impl Iterator<Item = &Object<'b>> {
+        let found = self.by_namespace.get(&kind, namespace, from.file().index, MOST_ANSWERS);
+        found.into_iter().filter_map(|index| self.objects.get(index))
+    }
+
+    /// Objects of a kind in the same folder as a node; a few hundred at most.
+    pub fn near(&self, kind: &str, from: Node<'_>) -> impl Iterator<Item = &Object<'b>> {
+        let folder = self.folders.get(from.file().index).copied().unwrap_or_default();
+        let found = self.by_folder.get(&folder).and_then(|kinds| kinds.get(kind));
+        let found = found.map(Vec::as_slice).unwrap_or_default();
+        found.iter().take(MOST_ANSWERS).filter_map(|&index| self.objects.get(index))
+    }
+
+    /// Objects of a kind in the same file as a node; a few hundred at most.
+    pub fn in_file(&self, kind: &str, from: Node<'_>) -> impl Iterator<Item = &Object<'b>> {
+        let file = from.file().index;
+        let start = |file: usize| self.object_starts.get(file).copied();
+        let range = start(file).unwrap_or(usize::MAX)..start(file + 1).unwrap_or(usize::MAX);
+        let found = self.by_kind.get(kind).map(Vec::as_slice).unwrap_or_default();
+        let first = found.partition_point(|&index| index < range.start);
+        let found = found.get(first..).unwrap_or_default().iter();
+        found
+            .take_while(move |&&index| index < range.end)
+            .take(MOST_ANSWERS)
+            .filter_map(|&index| self.objects.get(index))
+    }
+
+    /// The number of the folder of a node's file; equal for equal folders.
     #[must_use]
-    pub fn in_namespace(&self, kind: &str, namespace: &str) -> Vec<&Object<'b>> {
-        let place = |namespace| self.by_namespace.get(&(kind, namespace));
-        let (own, unset) = if namespace.is_empty() {
-            (self.by_kind.get(kind), None)
-        } else {
-            (place(namespace), place(""))
-        };
-        let indexes = own.into_iter().chain(unset).flatten().take(MOST_ANSWERS);
-        indexes.filter_map(|&index| self.objects.get(index)).collect()
+    pub fn folder(&self, node: Node<'_>) -> Option<usize> {
+        self.folders.get(node.file().index).copied()
+    }
+
+    /// Whether something here gives nodes a label of this key.
+    #[must_use]
+    pub fn sets_node_label(&self, key: &str) -> bool {
+        self.node_labels.contains(key)
     }
 
     /// Whether a Node of the bundle has GPUs and no taint, so that pods need no toleration.
@@ -313,12 +407,10 @@ impl<'b> Bundle<'b> {
         name: &str,
         from: Node<'_>,
     ) -> Option<&Object<'b>> {
-        let found = self.by_name.get(&(kind, name))?;
+        let found = self.by_name.get(&(kind, name), namespace, from.file().index, MOST_ANSWERS);
         found
-            .iter()
-            .filter_map(|&index| self.objects.get(index))
-            .filter(|object| may_be_same_namespace(object.namespace, namespace))
-            .take(MOST_ANSWERS)
+            .into_iter()
+            .filter_map(|index| self.objects.get(index))
             .min_by_key(|object| (self.distance(object.root, from), object.index))
     }
 
@@ -337,55 +429,44 @@ impl<'b> Bundle<'b> {
         namespace: &str,
         from: Node<'_>,
     ) -> Vec<&Pod<'b>> {
-        let by_label: Option<&Vec<usize>> = selector
-            .labels
-            .iter()
-            .map(|label| self.pods_by_label.get(label))
-            .min_by_key(|found| found.map_or(0, Vec::len))
-            .flatten();
-        let fits = |pod: &&Pod<'b>| {
-            may_be_same_namespace(pod.object.namespace, namespace) && selector.matches(pod.labels())
+        let file = from.file().index;
+        let rarest = selector.labels.iter().min_by_key(|label| self.pods_by_label.count(label));
+        let found = match rarest {
+            Some(label) => self.pods_by_label.get(label, namespace, file, MOST_SEEN),
+            None => self.all_pods.get(&(), namespace, file, MOST_SEEN),
         };
-        let found: Vec<&Pod<'b>> = match by_label {
-            Some(found) => found
-                .iter()
-                .filter_map(|&index| self.pods.get(index))
-                .filter(fits)
-                .take(MOST_ANSWERS)
-                .collect(),
-            None if selector.labels.is_empty() => {
-                self.pods.iter().filter(fits).take(MOST_ANSWERS).collect()
-            }
-            None => Vec::new(),
-        };
+        let found = found
+            .into_iter()
+            .filter_map(|index| self.pods.get(index))
+            .filter(|pod| selector.matches(pod.labels()))
+            .take(MOST_ANSWERS)
+            .collect();
         self.nearest(found, from, |pod| pod.spec)
     }
 
     /// Services that select a pod, in its namespace. Nearest ones only, see
-    /// [`Bundle::pods_selected`].
+    /// [`Bundle::pods_selected`], and few of them: rules look at all pods of each.
     pub fn services_of(&self, pod: &Pod<'b>) -> impl Iterator<Item = &Object<'b>> {
         let found = self.services.matching(pod.labels(), pod.object.namespace);
         let found = found.into_iter().filter_map(|index| self.objects.get(index)).collect();
-        self.nearest(found, pod.spec, |service| service.root).into_iter()
+        self.nearest(found, pod.spec, |service| service.root).into_iter().take(MOST_SERVICES)
     }
 
     /// What scales the object that a pod template stands in; the nearest of several.
     #[must_use]
-    pub fn autoscaler_of(&self, pod: &Pod<'b>) -> Option<&Autoscaler<'b>> {
+    pub fn autoscaler_of(&self, pod: &Pod<'b>) -> Option<Autoscaler<'b>> {
         self.autoscalers_of(&pod.object)
             .min_by_key(|found| (self.distance(found.object.root, pod.spec), found.object.index))
     }
 
     /// All HPAs and ScaledObjects that target an object.
-    pub fn autoscalers_of(&self, object: &Object<'b>) -> impl Iterator<Item = &Autoscaler<'b>> {
-        let found = self.autoscalers.get(&(object.kind, object.name));
-        let namespace = object.namespace;
+    pub fn autoscalers_of(&self, object: &Object<'b>) -> impl Iterator<Item = Autoscaler<'b>> {
+        let key = (object.kind, object.name);
+        let found = self.autoscalers.get(&key, object.namespace, file_of(object), MOST_ANSWERS);
         found
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-            .iter()
-            .take(MOST_ANSWERS)
-            .filter(move |found| may_be_same_namespace(found.object.namespace, namespace))
+            .into_iter()
+            .filter_map(|index| self.objects.get(index))
+            .filter_map(|object| Autoscaler::read(*object))
     }
 
     /// The autoscaler that an object is.
@@ -401,7 +482,7 @@ impl<'b> Bundle<'b> {
         let (kind, name) = (autoscaler.target_kind(), autoscaler.target_name());
         let from = autoscaler.object.root;
         let found = self.find(kind, autoscaler.object.namespace, name, from)?;
-        let only = self.by_name.get(&(kind, name)).is_some_and(|all| all.len() == 1);
+        let only = self.by_name.count(&(kind, name)) == 1;
         (only || self.distance(found.root, from) <= 1).then_some(found)
     }
 
@@ -446,13 +527,9 @@ impl<'b> Bundle<'b> {
 
     /// Routes that lead to a Service: Ingresses, HTTPRoutes, GRPCRoutes.
     pub fn routes_to(&self, service: &Object<'b>) -> impl Iterator<Item = &Object<'b>> {
-        let found = self.routes.get(service.name).map(Vec::as_slice).unwrap_or_default();
-        let service = *service;
-        found
-            .iter()
-            .take(MOST_ANSWERS)
-            .filter_map(|&index| self.objects.get(index))
-            .filter(move |route| route.may_share_namespace(&service))
+        let (name, namespace) = (service.name, service.namespace);
+        let found = self.routes.get(&name, namespace, file_of(service), MOST_ANSWERS);
+        found.into_iter().filter_map(|index| self.objects.get(index))
     }
 
     /// Whether a kustomization here adds a label of this key to what it builds.
@@ -514,32 +591,40 @@ impl<'b> Bundle<'b> {
 
     /// Bindings of a Role or ClusterRole.
     pub fn bindings_of(&self, role: &Object<'b>) -> impl Iterator<Item = &Object<'b>> {
-        let found = self.bindings.get(&(role.kind, role.name)).map(Vec::as_slice);
-        let (cluster, namespace) = (role.kind == "ClusterRole", role.namespace);
-        found
-            .unwrap_or_default()
-            .iter()
-            .take(MOST_ANSWERS)
-            .filter_map(|&index| self.objects.get(index))
-            .filter(move |binding| cluster || may_be_same_namespace(binding.namespace, namespace))
+        // A ClusterRole is bound in any namespace.
+        let namespace = if role.kind == "ClusterRole" { "" } else { role.namespace };
+        let key = (role.kind, role.name);
+        let found = self.bindings.get(&key, namespace, file_of(role), MOST_ANSWERS);
+        found.into_iter().filter_map(|index| self.objects.get(index))
     }
 
     /// Whether a role is bound to a service account.
     #[must_use]
     pub fn is_bound(&self, namespace: &str, account: &str) -> bool {
         self.bound_accounts.get(account).is_some_and(|spaces| {
-            spaces.iter().any(|space| may_be_same_namespace(space, namespace))
+            namespace.is_empty() || spaces.contains("") || spaces.contains(namespace)
         })
     }
 
     /// Pods that run as a service account. At most a few hundred.
-    pub fn pods_of_account(&self, namespace: &str, name: &str) -> impl Iterator<Item = &Pod<'b>> {
-        let found = self.pods_by_account.get(name).map(Vec::as_slice).unwrap_or_default();
+    pub fn pods_of_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        from: Node<'_>,
+    ) -> impl Iterator<Item = &Pod<'b>> {
+        let file = from.file().index;
+        let found = self.pods_by_account.get(&name, namespace, file, MOST_ANSWERS);
+        found.into_iter().filter_map(|index| self.pods.get(index))
+    }
+
+    /// Pods that may be in a namespace, in the same folder as a node. A few thousand at most.
+    pub fn pods_near(&self, namespace: &str, from: Node<'_>) -> impl Iterator<Item = &Pod<'b>> {
+        let found = self.all_pods.get(&(), namespace, from.file().index, MOST_SEEN);
         found
-            .iter()
-            .filter_map(|&index| self.pods.get(index))
-            .filter(move |pod| may_be_same_namespace(pod.object.namespace, namespace))
-            .take(MOST_ANSWERS)
+            .into_iter()
+            .filter_map(|index| self.pods.get(index))
+            .filter(move |pod| self.distance(pod.spec, from) <= 1)
     }
 
     /// The object whose text holds a node.
@@ -568,9 +653,8 @@ impl<'b> Bundle<'b> {
     /// Whether a resource name is announced by a Node here: `None` if there are no Nodes.
     #[must_use]
     pub fn announced(&self, resource: &str) -> Option<bool> {
-        let mut nodes = self.of_kind("Node").peekable();
-        nodes.peek()?;
-        Some(nodes.any(|node| node.root.path("status.allocatable").get(resource).exists()))
+        self.of_kind("Node").next()?;
+        Some(self.announced.contains(resource))
     }
 
     /// Whether an extended resource is an accelerator that rules know.
@@ -598,4 +682,9 @@ impl<'b> Bundle<'b> {
         };
         found.into_iter().filter(|item| self.distance(node(item), from) == least).collect()
     }
+}
+
+/// The number of an object's file.
+fn file_of(object: &Object<'_>) -> usize {
+    object.root.file().index
 }

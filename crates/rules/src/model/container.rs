@@ -109,6 +109,9 @@ impl<'b> Container<'b> {
         names.iter().find_map(|name| {
             let at = (0..self.words.len()).rev().find(|&at| {
                 self.words.get(at).is_some_and(|word| {
+                    if !word.text.starts_with('-') {
+                        return false;
+                    }
                     let bare = word.text.split(['=', ' ']).next().unwrap_or_default();
                     args::is_flag(bare) && args::same_flag(bare, name)
                 })
@@ -168,29 +171,27 @@ impl<'b> Container<'b> {
     /// The word that starts a program's words, see [`Container::runs`].
     #[must_use]
     pub fn find_command(&self, program: &str) -> Option<&Word<'b>> {
-        let wanted: Vec<&str> = program.split(' ').collect();
-        (0..self.words.len()).find_map(|at| {
-            let words = self.words.get(at..at + wanted.len())?;
-            words
-                .iter()
-                .zip(&wanted)
-                .all(|(word, wanted)| args::program(&word.text) == *wanted || word.text == *wanted)
-                .then(|| words.first())?
+        self.words.get(self.place_of(program)?.start)
+    }
+
+    /// Where a program's words are.
+    fn place_of(&self, program: &str) -> Option<std::ops::Range<usize>> {
+        let length = program.split(' ').count();
+        (0..self.words.len()).map(|at| at..at + length).find(|range| {
+            self.words.get(range.clone()).is_some_and(|words| {
+                words.iter().zip(program.split(' ')).all(|(word, wanted)| {
+                    word.text.strip_suffix(wanted).is_some_and(|folder| {
+                        folder.is_empty() || folder.ends_with('/') && !wanted.contains('/')
+                    })
+                })
+            })
         })
     }
 
     /// The words after the first word of a program's words.
     #[must_use]
     pub fn after_command(&self, program: &str) -> Option<&[Word<'b>]> {
-        let wanted: Vec<&str> = program.split(' ').collect();
-        (0..self.words.len()).find_map(|at| {
-            let words = self.words.get(at..at + wanted.len())?;
-            let fits = words
-                .iter()
-                .zip(&wanted)
-                .all(|(word, wanted)| args::program(&word.text) == *wanted || word.text == *wanted);
-            if fits { self.words.get(at + wanted.len()..) } else { None }
-        })
+        self.words.get(self.place_of(program)?.end..)
     }
 
     /// Whether it runs this software.

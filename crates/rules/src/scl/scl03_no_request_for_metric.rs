@@ -111,12 +111,8 @@ spec:
 
 fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
     let Some(subject) = subject::read(context, object) else { return };
-    let limits = context
-        .bundle
-        .of_kind("LimitRange")
-        .take(64)
-        .any(|range| range.may_share_namespace(object));
-    if limits {
+    let limits = context.bundle.in_namespace("LimitRange", object.namespace, object.root).next();
+    if limits.is_some() {
         return;
     }
     for metric in &subject.metrics {

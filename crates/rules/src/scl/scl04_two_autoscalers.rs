@@ -142,8 +142,8 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
         .filter(|other| other.object.index < object.index)
         .find(|other| bundle.distance(other.object.root, object.root) == 0);
     if let Some(other) = earlier
-        && !takes_over(&own, other)
-        && !takes_over(other, &own)
+        && !takes_over(&own, &other)
+        && !takes_over(&other, &own)
     {
         report
             .at(
@@ -155,7 +155,8 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
             )
             .fix("keep one of them, with the metrics of both");
     }
-    let vertical = bundle.of_kind("VerticalPodAutoscaler").take(256).find(|vertical| {
+    let mut verticals = bundle.in_namespace("VerticalPodAutoscaler", target.namespace, target.root);
+    let vertical = verticals.find(|vertical| {
         let reference = vertical.spec().get("targetRef");
         reference.get("kind").is(target.kind)
             && reference.get("name").is(target.name)

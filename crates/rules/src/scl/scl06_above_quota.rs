@@ -137,7 +137,8 @@ fn limit(
 ) -> Option<(i64, String)> {
     let bundle = context.bundle;
     let key = format!("requests.{resource}");
-    let quotas = bundle.of_kind("ResourceQuota").take(256).filter(|quota| {
+    let quotas = bundle.in_namespace("ResourceQuota", target.namespace, target.root);
+    let quotas = quotas.filter(|quota| {
         let distance = bundle.distance(quota.root, target.root);
         let same = !quota.namespace.is_empty() && quota.namespace == target.namespace;
         // Quotas of some priorities or kinds of pods hold for those alone.

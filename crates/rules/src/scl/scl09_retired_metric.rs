@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -5,7 +6,7 @@ use serde::Deserialize;
 use super::subject;
 use crate::context::Context;
 use crate::facts;
-use crate::model::{FrameworkKind, Object};
+use crate::model::{FrameworkKind, Object, Pod};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::yaml::Node;
@@ -27,7 +28,7 @@ rule! {
     /// Use the new name.
     SCL09, Error,
     evidence: "docs.vllm.ai usage/metrics and deprecation policy; NVIDIA/dcgm-exporter etc/default-counters.csv",
-    check: Check::Objects(&["HorizontalPodAutoscaler", "ScaledObject", "PrometheusRule"], check),
+    check: Check::Bundle(check),
     examples: [
         Example::bad("in a trigger", "\
 apiVersion: keda.sh/v1alpha1
@@ -116,7 +117,36 @@ struct Retired {
 static TABLE: LazyLock<Table> =
     LazyLock::new(|| facts::parse(include_str!("../../../../data/lint/retired-metrics.json")));
 
-fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
+/// The oldest releases of servers that pods in a folder run.
+type Oldest = HashMap<(Option<usize>, FrameworkKind), Vec<u32>>;
+
+fn check(context: &Context<'_>, report: &mut Report) {
+    let bundle = context.bundle;
+    let mut oldest = Oldest::new();
+    for pod in &bundle.pods {
+        for (server, version) in versions(pod) {
+            let entry = oldest.entry((bundle.folder(pod.spec), server));
+            let found = entry.or_insert_with(|| version.clone());
+            if version < *found {
+                *found = version;
+            }
+        }
+    }
+    for kind in ["HorizontalPodAutoscaler", "ScaledObject", "PrometheusRule"] {
+        for object in bundle.of_kind(kind) {
+            check_object(context, object, &oldest, report);
+        }
+    }
+}
+
+fn versions(pod: &Pod<'_>) -> impl Iterator<Item = (FrameworkKind, Vec<u32>)> {
+    pod.main_containers().filter_map(|container| {
+        let server = container.framework.as_ref()?.kind;
+        Some((server, container.image.and_then(|image| image.version())?))
+    })
+}
+
+fn check_object(context: &Context<'_>, object: &Object<'_>, oldest: &Oldest, report: &mut Report) {
     let spec = object.spec();
     let mut texts: Vec<Node<'_>> = Vec::new();
     if object.kind == "PrometheusRule" {
@@ -130,7 +160,7 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
         let retired =
             TABLE.metrics.iter().find_map(|known| Some((known, find(text, &known.name)?)));
         let Some((known, written)) = retired else { continue };
-        if still_has(context, object, known) {
+        if still_has(context, object, known, oldest) {
             continue;
         }
         let instead = if written.contains(':') {
@@ -168,24 +198,19 @@ fn find<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// Whether the server here is of a release that has the name.
-fn still_has(context: &Context<'_>, object: &Object<'_>, known: &Retired) -> bool {
+fn still_has(context: &Context<'_>, object: &Object<'_>, known: &Retired, oldest: &Oldest) -> bool {
     let (Some(server), Some(gone_in)) = (known.server, &known.gone_in) else { return false };
     let autoscaler = context.bundle.autoscaler(object);
     let target = autoscaler.as_ref().and_then(|scaler| context.bundle.target_of(scaler));
-    let old = |pod: &crate::model::Pod<'_>| {
-        pod.main_containers().filter(|container| container.is(server)).any(|container| {
-            let version = container.image.and_then(|image| image.version());
-            version.is_some_and(|version| version < *gone_in)
-        })
-    };
     match target {
-        Some(target) => context.bundle.pods_of(target).any(old),
-        // Of a rule, any server in the same folder.
-        None => context
+        Some(target) => context
             .bundle
-            .pods
-            .iter()
-            .filter(|pod| context.bundle.distance(pod.spec, object.root) <= 1)
-            .any(old),
+            .pods_of(target)
+            .flat_map(versions)
+            .any(|(kind, version)| kind == server && version < *gone_in),
+        // Of a rule, any server in the same folder.
+        None => oldest
+            .get(&(context.bundle.folder(object.root), server))
+            .is_some_and(|version| version < gone_in),
     }
 }

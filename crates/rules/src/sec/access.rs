@@ -175,7 +175,7 @@ const PEOPLE: [&str; 24] = [
 
 /// Whether pods of a service account run what users bring: models, training code, notebooks.
 fn runs_code_of_users(bundle: &Bundle<'_>, space: &str, account: &str, from: Node<'_>) -> bool {
-    bundle.pods_of_account(space, account).any(|pod| {
+    bundle.pods_of_account(space, account, from).any(|pod| {
         bundle.distance(pod.spec, from) <= 1
             && (matches!(pod.purpose, Purpose::Serving | Purpose::Training | Purpose::Notebook)
                 || pod.has_accelerator() && pod.purpose != Purpose::System)

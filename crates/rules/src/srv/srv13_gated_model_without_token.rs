@@ -1,4 +1,5 @@
 use super::cache;
+use crate::admission::Policy;
 use crate::context::Context;
 use crate::facts;
 use crate::model::{Container, Pod, Purpose, glob};
@@ -25,6 +26,15 @@ rule! {
     SRV13, Error,
     evidence: "huggingface.co/docs/hub/models-gated; huggingface_hub, environment variables HF_TOKEN; kubernetes/website, docs/concepts/configuration/secret",
     check: Check::Container(check),
+    policy: Policy {
+        expression: "\
+variables.all.all(c, !has(c.env) || c.env.all(e,
+  !(e.name in ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HUGGINGFACE_TOKEN', 'HUGGINGFACEHUB_API_TOKEN', 'HF_API_TOKEN', 'HUGGINGFACE_HUB_TOKEN'])
+  || !has(e.value) || e.value.trim() == '' || e.value.startsWith('$(')))",
+        message: "a token of a model hub is written as a literal, for everybody who reads the manifest or the pod. Put it into a Secret and use `valueFrom.secretKeyRef`",
+        misses: &["no token"],
+        of_daemons: true,
+    },
     examples: [
         Example::bad("no token", "\
 apiVersion: v1

@@ -94,10 +94,8 @@ fn check(context: &Context<'_>, service: &Object<'_>, report: &mut Report) {
         return;
     }
     let bundle = context.bundle;
-    let hit = bundle.pods.iter().find(|pod| {
-        pod.object.may_share_namespace(service)
-            && bundle.distance(pod.spec, service.root) <= 1
-            && pod.spec.get("enableServiceLinks").bool() != Some(false)
+    let hit = bundle.pods_near(service.namespace, service.root).find(|pod| {
+        pod.spec.get("enableServiceLinks").bool() != Some(false)
             && pod
                 .main_containers()
                 .any(|c| c.is(FrameworkKind::Vllm) && c.env("VLLM_PORT").is_none())

@@ -102,9 +102,9 @@ fn check(context: &Context<'_>, service: &Object<'_>, report: &mut Report) {
         let runtime = own.or_else(|| bundle.find("ClusterServingRuntime", "", name, service.root));
         let Some(runtime) = runtime else {
             // The cluster may have others; a file that brings runtimes brings the one it means.
-            let brings = bundle.of_kind("ServingRuntime").any(|other| {
-                bundle.distance(other.root, service.root) == 0 && other.may_share_namespace(service)
-            });
+            let brings = bundle
+                .in_file("ServingRuntime", service.root)
+                .any(|other| other.may_share_namespace(service));
             if brings && !name.starts_with("kserve-") {
                 report
                     .at(wanted, format!("the model is not deployed unless the cluster has it: no ServingRuntime of this file is called `{name}`"))

@@ -163,10 +163,8 @@ fn is_gang(context: &Context<'_>, pod: &Pod<'_>) -> bool {
     let least = spec.path("elasticPolicy.minReplicas");
     let elastic = least.int().zip(pod.replicas).is_some_and(|(least, all)| least < all);
     // Kueue takes jobs without a label into a queue of this name.
-    let default_queue = context
-        .bundle
-        .of_kind("LocalQueue")
-        .any(|queue| queue.name == "default" && queue.may_share_namespace(object));
+    let default_queue =
+        context.bundle.find("LocalQueue", object.namespace, "default", pod.spec).is_some();
     other_scheduler
         || policy
         || gated

@@ -99,9 +99,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     }
     let on_karpenter = context.profile == Profile::Eks
         || pod.node_requirements().iter().any(|label| label.key.contains("karpenter"))
-        || context.bundle.of_kind("NodePool").any(|pool| {
-            pool.group() == "karpenter.sh" && context.bundle.distance(pool.root, pod.spec) <= 1
-        });
+        || context.bundle.near("NodePool", pod.spec).any(|pool| pool.group() == "karpenter.sh");
     let (who, key, value) = if on_karpenter {
         ("Karpenter", KARPENTER[0], "true")
     } else {

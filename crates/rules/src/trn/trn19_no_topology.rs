@@ -146,6 +146,7 @@ fn is_placed(context: &Context<'_>, pod: &Pod<'_>) -> bool {
     let by_flavour = context
         .bundle
         .of_kind("ResourceFlavor")
+        .take(256)
         .any(|flavour| flavour.spec().get("topologyName").is_set());
     constrained || asked || by_flavour && job::queue(pod).is_set()
 }

@@ -166,9 +166,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let near = |object: &&Object<'_>, from: Node<'_>| bundle.distance(object.root, from) <= 1;
     let Some(queue) = bundle.find("LocalQueue", pod.object.namespace, name, pod.spec) else {
         let other = bundle
-            .of_kind("LocalQueue")
-            .take(256)
-            .filter(|queue| queue.may_share_namespace(&pod.object))
+            .in_namespace("LocalQueue", pod.object.namespace, pod.spec)
             .find(|queue| near(queue, pod.spec));
         if let Some(other) = other {
             report
@@ -192,6 +190,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let Some(cluster) = cluster.filter(|cluster| near(cluster, queue.root)) else { return };
     let configured = bundle
         .of_kind("Configuration")
+        .take(256)
         .any(|configuration| configuration.group() == "config.kueue.x-k8s.io");
     if !configured && pod.complete {
         check_quota(pod, cluster, report);

@@ -44,7 +44,7 @@ impl Source {
 }
 
 /// All texts, read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Documents {
     pub files: Vec<File>,
     /// In the order of files and of places in them.

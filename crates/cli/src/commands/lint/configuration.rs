@@ -16,11 +16,11 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads a named file, or the nearest one from the current folder upwards.
-    pub(super) fn load(named: Option<&Path>) -> miette::Result<Self> {
+    /// Reads a named file, or the nearest one from a folder upwards; the current one if none is given.
+    pub(super) fn load(named: Option<&Path>, from: Option<&Path>) -> miette::Result<Self> {
         let path = match named {
             Some(path) => path.to_owned(),
-            None => match nearest() {
+            None => match nearest(from) {
                 Some(path) => path,
                 None => return Ok(Self { settings: Settings::default(), folder: None }),
             },
@@ -45,7 +45,10 @@ impl Configuration {
     }
 }
 
-fn nearest() -> Option<PathBuf> {
-    let current = std::env::current_dir().ok()?;
-    current.ancestors().map(|folder| folder.join(NAME)).find(|path| path.is_file())
+fn nearest(from: Option<&Path>) -> Option<PathBuf> {
+    let from = match from {
+        Some(folder) => folder.to_owned(),
+        None => std::env::current_dir().ok()?,
+    };
+    from.ancestors().map(|folder| folder.join(NAME)).find(|path| path.is_file())
 }

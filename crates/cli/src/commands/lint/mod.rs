@@ -1,12 +1,14 @@
 //! `trainyard lint`: what is wrong with manifests, before a cluster sees them.
 
 mod baseline;
+mod cluster;
 mod configuration;
 mod explain;
 mod fix;
 mod github;
 mod human;
 mod json;
+mod lsp;
 mod markdown;
 mod sarif;
 mod sources;
@@ -18,7 +20,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::miette;
-use trainyard_rules::{Documents, Finding, Level, Profile, ReadError, Settings};
+use trainyard_rules::{
+    Documents, Finding, Level, Profile, ReadError, Rule, Settings, admission, registry,
+};
 
 use self::configuration::Configuration;
 use crate::failure::failure;
@@ -56,6 +60,24 @@ pub(crate) struct Lint {
     /// Check again whenever a file changes, until Ctrl-C
     #[arg(long, conflicts_with_all = ["fix", "diff"])]
     watch: bool,
+    /// Serve an editor: the Language Server Protocol on standard input and output
+    #[arg(long, conflicts_with_all = ["fix", "diff", "watch", "write_baseline", "explain"])]
+    lsp: bool,
+    /// Print ValidatingAdmissionPolicies for the rules that the API server can check by itself
+    #[arg(long, conflicts_with_all = ["fix", "diff", "watch", "write_baseline", "baseline", "explain", "lsp"])]
+    emit_policy: bool,
+    /// Check what is in the cluster of the current context; reads only, and Secrets never
+    #[arg(long, conflicts_with_all = ["paths", "fix", "diff", "watch", "explain", "lsp", "emit_policy"])]
+    cluster: bool,
+    /// Cluster of this context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    context: Option<String>,
+    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// Tell what is found in this namespace only [default: all]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "cluster")]
+    namespace: Option<String>,
     /// Settings [default: .trainyard-lint.yaml here or in a folder above]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -112,8 +134,14 @@ impl Lint {
         if let Some(name) = &self.explain {
             return explain::explain(name);
         }
-        let configuration = Configuration::load(self.config.as_deref())?;
+        if self.lsp {
+            return lsp::serve(&self);
+        }
+        let configuration = Configuration::load(self.config.as_deref(), None)?;
         let settings = self.settings(&configuration)?;
+        if self.emit_policy {
+            return self.print_policies(&settings);
+        }
         if self.watch {
             return watch::watch(&self, &configuration, &settings);
         }
@@ -128,6 +156,19 @@ impl Lint {
         }
         self.report(&outcome)?;
         Ok(self.exit_code(&outcome.findings, &outcome.errors))
+    }
+
+    fn print_policies(&self, settings: &Settings) -> miette::Result<ExitCode> {
+        let page = |rule: &Rule| page_address(rule.id).unwrap_or_default();
+        let objects = admission::policies(settings, page);
+        if objects.is_empty() {
+            return Err(miette!(
+                help = "each rule's page says whether it can be a policy",
+                "none of the rules that were chosen can be checked by the API server alone"
+            ));
+        }
+        print(crate::yaml::documents(objects)?.as_bytes())?;
+        Ok(ExitCode::SUCCESS)
     }
 
     /// The settings of the file, with those of the command line over them.
@@ -157,10 +198,17 @@ impl Lint {
 
     /// Reads and checks everything once.
     fn check(&self, configuration: &Configuration, settings: &Settings) -> miette::Result<Outcome> {
-        let (sources, mut errors) = sources::read(&self.paths, configuration)?;
+        let (sources, mut errors) = if self.cluster {
+            (cluster::read(self)?, Vec::new())
+        } else {
+            sources::read(&self.paths, configuration)?
+        };
         let documents = Documents::read(sources);
         errors.extend(documents.errors.iter().cloned());
         let mut findings = trainyard_rules::lint(&documents, settings);
+        if let Some(namespace) = &self.namespace {
+            findings = cluster::within(namespace, findings);
+        }
         if let Some(path) = &self.baseline {
             findings = baseline::leave_out(path, findings)?;
         }
@@ -220,6 +268,12 @@ fn summary(findings: &[Finding]) -> String {
         .map(|(number, level)| count(number, level.name()))
         .collect();
     if parts.is_empty() { "nothing found".to_owned() } else { parts.join(", ") }
+}
+
+/// Where a built-in rule's page can be read.
+fn page_address(rule: &str) -> Option<String> {
+    let rule = registry::find(rule)?;
+    Some(format!("{}/blob/main/docs/rules/{}.md", env!("CARGO_PKG_REPOSITORY"), rule.id))
 }
 
 /// Reads a file that people named.

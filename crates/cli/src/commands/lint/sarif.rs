@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use trainyard_rules::{Documents, Finding, Level, ReadError, registry};
 
-use super::{baseline, to_json};
+use super::{baseline, page_address, to_json};
 
 pub(super) fn render(
     documents: &Documents,
@@ -67,6 +67,7 @@ fn rule(finding: &Finding) -> Value {
             "shortDescription": {"text": rule.title()},
             "fullDescription": {"text": rule.title()},
             "help": {"text": rule.body(), "markdown": rule.body()},
+            "helpUri": page_address(rule.id),
             "defaultConfiguration": {"level": level(rule.level)},
         }),
         None => json!({"id": finding.rule}),

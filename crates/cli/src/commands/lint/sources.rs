@@ -101,6 +101,17 @@ fn search(
     Ok(())
 }
 
+/// Manifests directly in a folder, in order; none if it cannot be listed.
+pub(super) fn beside(folder: &Path, configuration: &Configuration) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let paths = entries
+        .map(|entry| entry.path())
+        .filter(|path| is_manifest(path) && path.is_file() && !configuration.ignores(path));
+    let mut paths: Vec<PathBuf> = paths.collect();
+    paths.sort();
+    paths
+}
+
 fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| {
         ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
