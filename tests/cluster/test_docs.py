@@ -111,6 +111,9 @@ def test_one_machine(cluster, tmp_path, page):
                 assert "iris" in (answer.get("name"), answer.get("model_name")), answer
     finally:
         run(cluster, folder, "trainyard down || true")
+        # What a page told the API server to refuse.
+        policies = "validatingadmissionpolicies,validatingadmissionpolicybindings"
+        run(cluster, folder, f"kubectl delete {policies} -l app.kubernetes.io/managed-by=trainyard-lint --ignore-not-found")
 
 
 def served(command):

@@ -1,5 +1,7 @@
 //! What a service should be made of in this cluster.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_client::Resource as _;
 use serde_json::{Value, json};
@@ -132,10 +134,21 @@ pub(crate) fn is_stopped(service: &ModelService) -> bool {
 }
 
 fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
-    let invalid = |message| Problem { reason: Reason::InvalidSpec, message };
+    let spec = json!(&service.spec);
+    match problems(key, service.metadata.annotations.as_ref(), &spec) {
+        None => Ok(()),
+        Some(message) => Err(Problem { reason: Reason::InvalidSpec, message }),
+    }
+}
+
+/// What is wrong with a resource, each problem with the path of the field.
+pub(crate) fn problems(
+    key: &ServiceKey,
+    annotations: Option<&BTreeMap<String, String>>,
+    spec: &Value,
+) -> Option<String> {
     let mut metadata = json!({"name": &*key.name, "namespace": &*key.namespace});
     // Others' annotations are not ours to judge.
-    let annotations = service.metadata.annotations.as_ref();
     if let Some(name) = annotations.and_then(|annotations| annotations.get(MODEL_NAME)) {
         metadata["annotations"] = json!({MODEL_NAME: name});
     }
@@ -143,12 +156,9 @@ fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
         "apiVersion": ModelService::api_version(&()),
         "kind": ModelService::kind(&()),
         "metadata": metadata,
-        "spec": &service.spec,
+        "spec": spec,
     });
-    let errors = match manifest::read("the resource", &document.to_string()) {
-        Ok(_) => return Ok(()),
-        Err(errors) => errors,
-    };
+    let errors = manifest::read("the resource", &document.to_string()).err()?;
     let told = errors.problems.iter().map(|problem| {
         let help = problem.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
         match problem.path.as_str() {
@@ -156,7 +166,7 @@ fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
             path => format!("`{path}`: {}{help}", problem.message),
         }
     });
-    Err(invalid(told.collect::<Vec<_>>().join("; ")))
+    Some(told.collect::<Vec<_>>().join("; "))
 }
 
 /// The service as the controller of its objects: they go when it goes.

@@ -11,7 +11,7 @@ use trainyard_api::model_service::ModelServiceStatus;
 
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain};
-use crate::desired::{self, Desired, Wanted, desire};
+use crate::desired::{self, Desired, Wanted, desire, problems};
 use crate::figures::Loads;
 use crate::history;
 use crate::key::ServiceKey;
@@ -403,6 +403,9 @@ async fn tell_unreadable(ctx: &Ctx, key: &ServiceKey, error: &str) -> Result<End
         Err(CallError::Gone { .. }) => return Ok(Ended::Settled),
         Err(error) => return Err(error),
     };
+    // The reader of manifests says where; the type's own error does not.
+    let found = problems(key, raw.metadata.annotations.as_ref(), &raw.data["spec"]);
+    let error = found.as_deref().unwrap_or(error);
     let message = format!("the resource cannot be read: {error}; correct it with `kubectl edit`");
     let problem = Problem { reason: Reason::InvalidSpec, message };
     let before: Vec<_> = raw.data["status"]["conditions"]

@@ -200,13 +200,23 @@ async fn apply(client: &Client, object: &Value) -> Result<Done, InstallError> {
         .patch(&named.name, &params, &Patch::Apply(object))
         .await
         .map_err(|error| call(what, error))?;
-    let version = |object: &DynamicObject| object.metadata.resource_version.clone();
     let change = match before {
         None => Change::Created,
-        Some(before) if version(&before) == version(&applied) => Change::Unchanged,
+        Some(before) if content(&before) == content(&applied) => Change::Unchanged,
         Some(_) => Change::Changed,
     };
     Ok(Done { object: named.shown(), change })
+}
+
+/// What a person wrote, and not what the API server and controllers keep beside it: those write a
+/// status, and with it a new resource version, at any time.
+fn content(object: &DynamicObject) -> impl PartialEq + use<> {
+    let mut data = object.data.clone();
+    if let Some(fields) = data.as_object_mut() {
+        fields.remove("status");
+    }
+    let metadata = &object.metadata;
+    (data, metadata.labels.clone(), metadata.annotations.clone())
 }
 
 /// Which object a manifest is.
@@ -254,4 +264,28 @@ fn call(what: String, source: kube_client::Error) -> InstallError {
 /// found", in no form of Kubernetes'.
 fn is_not_found(error: &kube_client::Error) -> bool {
     matches!(error, kube_client::Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_new_status_is_no_change() {
+        let object = |version: &str, label: &str, kind: &str, reason: &str| -> DynamicObject {
+            serde_json::from_value(json!({
+                "apiVersion": "v1", "kind": "Policy",
+                "metadata": {"name": "a", "resourceVersion": version, "labels": {"a": label}},
+                "spec": {"kind": kind},
+                "status": {"reason": reason},
+            }))
+            .expect("an object")
+        };
+        let before = object("1", "x", "Pod", "");
+        assert!(content(&before) == content(&object("2", "x", "Pod", "Checked")));
+        assert!(content(&before) != content(&object("2", "y", "Pod", "")));
+        assert!(content(&before) != content(&object("2", "x", "Job", "")));
+    }
 }
