@@ -1,6 +1,7 @@
 //! What an object's metadata says about the service that it belongs to.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use trainyard_api::model_service::MODEL_NAME;
 
 use crate::key::ServiceKey;
 use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, SERVICE_LABEL};
@@ -35,7 +36,7 @@ pub(crate) fn service_of(metadata: &ObjectMeta) -> Option<ServiceKey> {
 pub(crate) fn strip(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|name, _| name == ROLLBACK_ANNOTATION);
+        annotations.retain(|name, _| name == ROLLBACK_ANNOTATION || name == MODEL_NAME);
     }
 }
 
@@ -74,4 +75,18 @@ fn whose_an_object_is_and_how_new() {
     assert_eq!(owner_uid(&ObjectMeta::default(), "iris"), None);
     assert!(is_news(2, 1) && !is_news(1, 1) && is_news(NEWEST, NEWEST));
     assert!(may_be_ours(None) && may_be_ours(Some("u")) && !may_be_ours(Some("")));
+}
+
+#[test]
+fn what_a_service_is_called_is_kept() {
+    let metadata = serde_json::json!({
+        "annotations": {MODEL_NAME: "my_model", ROLLBACK_ANNOTATION: "1", "example.com/a": "long"},
+        "managedFields": [{"manager": "kubectl"}],
+    });
+    let mut metadata: ObjectMeta = serde_json::from_value(metadata).expect("metadata");
+    strip(&mut metadata);
+    let kept: Vec<_> = metadata.annotations.into_iter().flatten().map(|(name, _)| name).collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept.iter().all(|name| name.starts_with("trainyard.dev/")), "{kept:?}");
+    assert_eq!(metadata.managed_fields, None);
 }
