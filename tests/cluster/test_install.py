@@ -49,6 +49,17 @@ def test_it_predicts_through_the_gateway(cluster, namespace, iris):
     assert status == 404 and "nobody" in answer["error"]
 
 
+def test_a_model_is_called_by_the_name_that_it_is_given(cluster, namespace, iris):
+    path = "/v2/models/My_Iris/infer"
+    annotate = ("-n", namespace, "annotate", "--overwrite", "modelservice", "iris")
+    try:
+        cluster.kubectl(*annotate, "trainyard.dev/model-name=My_Iris")
+        cluster.until("the name", lambda: call(cluster, gateway(cluster), path)[0] == 200)
+    finally:
+        cluster.kubectl(*annotate, "trainyard.dev/model-name-")
+    cluster.until("the name before", lambda: answered(cluster))
+
+
 def test_unmodified_clients_get_the_same_answer(cluster, namespace, iris):
     cluster.until("a route", lambda: answered(cluster))
     http = gateway(cluster)
