@@ -4,6 +4,7 @@
 //! Only lists are asked for, and Secrets never: what is not read cannot leak.
 
 use http::Request;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube_client::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -16,6 +17,9 @@ pub struct Snapshot {
     /// Resources that could not be listed, and why not: mostly a missing right.
     pub unread: Vec<(String, String)>,
 }
+
+/// The version of the group without a name.
+const CORE: &str = "v1";
 
 /// Objects of one answer of the API server.
 const PAGE: usize = 500;
@@ -47,39 +51,6 @@ const SKIPPED: [&str; 7] = [
 ];
 
 #[derive(Deserialize)]
-struct Groups {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Group {
-    name: String,
-    preferred_version: Version,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    group_version: String,
-}
-
-#[derive(Deserialize)]
-struct Resources {
-    #[serde(default)]
-    resources: Vec<Resource>,
-}
-
-#[derive(Deserialize)]
-struct Resource {
-    name: String,
-    kind: String,
-    namespaced: bool,
-    #[serde(default)]
-    verbs: Vec<String>,
-}
-
-#[derive(Deserialize)]
 struct Page {
     #[serde(default)]
     metadata: PageMetadata,
@@ -101,16 +72,16 @@ struct PageMetadata {
 /// told in the snapshot.
 pub async fn snapshot(client: &Client, namespace: Option<&str>) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot::default();
-    let groups: Groups = get(client, "/apis").await?;
-    let mut versions = vec![("/api/v1".to_owned(), "v1".to_owned())];
-    for group in groups.groups {
-        if !SKIPPED_GROUPS.contains(&group.name.as_str()) {
-            let version = group.preferred_version.group_version;
-            versions.push((format!("/apis/{version}"), version));
-        }
-    }
-    for (path, version) in versions {
-        let resources: Resources = match get(client, &path).await {
+    let groups = client.list_api_groups().await?.groups.into_iter();
+    let preferred = groups
+        .filter(|group| !SKIPPED_GROUPS.contains(&group.name.as_str()))
+        .filter_map(|group| Some(group.preferred_version?.group_version));
+    for version in std::iter::once(CORE.to_owned()).chain(preferred) {
+        let (path, resources) = match version.as_str() {
+            CORE => (format!("/api/{CORE}"), client.list_core_api_resources(CORE).await),
+            _ => (format!("/apis/{version}"), client.list_api_group_resources(&version).await),
+        };
+        let resources = match resources {
             Ok(resources) => resources,
             // A server behind the API server that is down takes nothing else with it.
             Err(Error::Api(status)) => {
@@ -142,7 +113,7 @@ pub async fn snapshot(client: &Client, namespace: Option<&str>) -> Result<Snapsh
 
 /// Whether objects of a resource are asked for. Kinds that others made to keep secrets, under
 /// whatever name, are left alone too.
-fn is_read(resource: &Resource) -> bool {
+fn is_read(resource: &APIResource) -> bool {
     resource.verbs.iter().any(|verb| verb == "list")
         && !resource.name.contains('/')
         && !resource.name.contains("secret")
@@ -154,18 +125,16 @@ async fn list(client: &Client, address: &str) -> Result<Vec<Value>, Error> {
     let mut next = String::new();
     loop {
         // Continuation tokens are made of characters that need no escape (base64url).
-        let page: Page = get(client, &format!("{address}?limit={PAGE}&continue={next}")).await?;
+        let request = Request::get(format!("{address}?limit={PAGE}&continue={next}"))
+            .body(Vec::new())
+            .map_err(Error::HttpError)?;
+        let page: Page = client.request(request).await?;
         items.extend(page.items);
         next = page.metadata.next;
         if next.is_empty() {
             return Ok(items);
         }
     }
-}
-
-async fn get<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, Error> {
-    let request = Request::get(path).body(Vec::new()).map_err(Error::HttpError)?;
-    client.request(request).await
 }
 
 /// An object as it was declared; `None` for what a controller made of another, which is checked
@@ -221,8 +190,12 @@ mod tests {
     fn secrets_and_what_cannot_be_listed_are_not_asked_for() {
         let check = |name: &str, verbs: &[&str], expected: bool| {
             let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
-            let resource =
-                Resource { name: name.to_owned(), kind: String::new(), namespaced: true, verbs };
+            let resource = APIResource {
+                name: name.to_owned(),
+                namespaced: true,
+                verbs,
+                ..Default::default()
+            };
             assert_eq!(is_read(&resource), expected, "{name}");
         };
         check("pods", &["get", "list"], true);
