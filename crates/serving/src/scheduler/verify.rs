@@ -30,6 +30,12 @@ pub struct Verification {
     pub pair: Option<Pair>,
 }
 
+impl Verification {
+    fn unbatched(reason: String, single_run: Option<SingleRun>) -> Self {
+        Self { batching: BatchingVerdict::Unsafe(reason), single_run, pair: None }
+    }
+}
+
 /// How long two rows take, one by one and together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
@@ -105,19 +111,14 @@ pub fn verify_batching(session: &dyn Session) -> Verification {
             let single_run = Some(median(session, &sample, &outputs, took));
             drop(first);
             settle(session, &sample);
-            return Verification {
-                batching: BatchingVerdict::Unsafe(reason),
-                single_run,
-                pair: None,
-            };
+            return Verification::unbatched(reason, single_run);
         }
         if took > SLOW {
-            let batching = BatchingVerdict::Unsafe(format!(
+            let reason = format!(
                 "one inference takes {:.1} s, too long to try a batch while loading",
                 took.as_secs_f64()
-            ));
-            let single_run = Some(sample.took(took));
-            return Verification { batching, single_run, pair: None };
+            );
+            return Verification::unbatched(reason, Some(sample.took(took)));
         }
         let (batching, pair) = match compare_batch(session, &sample, &first, &outputs) {
             Ok(pair) => (BatchingVerdict::Safe, Some(pair)),
@@ -130,7 +131,7 @@ pub fn verify_batching(session: &dyn Session) -> Verification {
         return Verification { batching, single_run, pair };
     }
     let reason = unbatchable.or(refused).unwrap_or_else(|| "the model has no inputs".to_owned());
-    Verification { batching: BatchingVerdict::Unsafe(reason), single_run: None, pair: None }
+    Verification::unbatched(reason, None)
 }
 
 /// Why the signature alone forbids batching.
@@ -193,9 +194,12 @@ fn compare_batch(
             }
         }
     }
-    // The first run of a shape may also allocate.
-    let (_, took_warm) = timed(session, &pair, outputs)?;
-    Ok(Pair { single: took_again.min(took_second), together: took_both.min(took_warm) })
+    let mut times = Pair { single: took_again.min(took_second), together: took_both };
+    if !times.gains() {
+        // The first run of a shape may also allocate.
+        times.together = took_both.min(timed(session, &pair, outputs)?.1);
+    }
+    Ok(times)
 }
 
 fn timed(
