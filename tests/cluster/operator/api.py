@@ -19,7 +19,7 @@ VOLATILE_METADATA = (
 class ApiError(Exception):
     def __init__(self, code, body):
         super().__init__(f"{code}: {body[:300]}")
-        self.code = code
+        self.code, self.body = code, body
 
 
 class Api:
