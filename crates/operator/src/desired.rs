@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube_client::Resource as _;
+use serde::Serialize;
 use serde_json::{Value, json};
 use trainyard_api::model_service::MODEL_NAME;
 use trainyard_api::{ModelService, manifest};
@@ -134,8 +135,7 @@ pub(crate) fn is_stopped(service: &ModelService) -> bool {
 }
 
 fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
-    let spec = json!(&service.spec);
-    match problems(key, service.metadata.annotations.as_ref(), &spec) {
+    match problems(key, service.metadata.annotations.as_ref(), &service.spec) {
         None => Ok(()),
         Some(message) => Err(Problem { reason: Reason::InvalidSpec, message }),
     }
@@ -145,7 +145,7 @@ fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
 pub(crate) fn problems(
     key: &ServiceKey,
     annotations: Option<&BTreeMap<String, String>>,
-    spec: &Value,
+    spec: &impl Serialize,
 ) -> Option<String> {
     let mut metadata = json!({"name": &*key.name, "namespace": &*key.namespace});
     // Others' annotations are not ours to judge.
