@@ -87,7 +87,7 @@ def cluster():
     cluster = Cluster(os.environ.get("TRAINYARD_TEST_CLUSTER", "tests"))
     # Building takes minutes where the cache is empty.
     cluster.xtask(
-        "up", "--replace", "--version", os.environ.get("TRAINYARD_TEST_KUBERNETES", "1.34"), "--netpol", "--agnhost", "--audit", "--metrics-server",
+        "up", "--replace", "--netpol", "--agnhost", "--audit", "--metrics-server",
         "--gpus", "node-1=1", "--gpus", "node-2=1,shared=4",
         timeout=2700,
     )

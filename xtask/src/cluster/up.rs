@@ -25,7 +25,7 @@ pub(crate) struct Up {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
     nodes: u8,
     /// Kubernetes' version: one that is pinned, or `newest`
-    #[arg(long, default_value = Version::MAIN)]
+    #[arg(long, default_value = Version::MAIN, env = "TRAINYARD_TEST_KUBERNETES")]
     version: Version,
     /// Serve resource metrics, for `kubectl top` and HorizontalPodAutoscalers
     #[arg(long)]
