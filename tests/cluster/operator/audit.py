@@ -17,11 +17,11 @@ def rest(*namespaces, seconds=12, patience=120):
 
     Longer than an operator waits until it reads why a pod does not start, which changes a status.
     """
-    start, began = LOG.stat().st_size, time.monotonic()
+    start, began = ended(), time.monotonic()
     quiet_since, deadline = began, began + patience
     while time.monotonic() - quiet_since < seconds:
         time.sleep(0.5)
-        end = LOG.stat().st_size
+        end = ended()
         # It begins anew at 100 MiB.
         start = start if start <= end else 0
         found = [line for line in writes(start, end) if line["objectRef"].get("namespace") in namespaces]
@@ -34,6 +34,15 @@ def rest(*namespaces, seconds=12, patience=120):
 def told(line):
     target, code = line["objectRef"], line["responseStatus"]["code"]
     return line["verb"], target["resource"], target.get("name"), target.get("subresource"), code
+
+
+def ended():
+    """Where the last whole line ends: the API server may be in the middle of another."""
+    with open(LOG, "rb") as log:
+        # Longer than any line.
+        start = max(0, log.seek(0, os.SEEK_END) - (1 << 20))
+        log.seek(start)
+        return start + log.read().rfind(b"\n") + 1
 
 
 def writes(start, end):
