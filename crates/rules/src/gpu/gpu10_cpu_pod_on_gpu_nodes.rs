@@ -61,6 +61,20 @@ spec:
       image: a:1
       args: [x]
 "),
+        Example::good("the operator's own check", "\
+apiVersion: v1
+kind: Pod
+metadata: {generateName: nvidia-cuda-validator-}
+spec:
+  serviceAccountName: nvidia-operator-validator
+  tolerations:
+    - key: nvidia.com/gpu
+      operator: Exists
+  containers:
+    - name: main
+      image: TO_BE_FILLED_IN
+      command: [sh, -c, echo done]
+"),
     ],
 }
 

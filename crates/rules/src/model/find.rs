@@ -338,7 +338,7 @@ fn purpose(pod: &Pod<'_>) -> (Purpose, Sureness) {
     }
 }
 
-/// Words in images of what belongs to a cluster rather than to its users.
+/// Words in images and service accounts of what belongs to a cluster rather than to its users.
 const SYSTEM: [&str; 12] = [
     "device-plugin",
     "dcgm-exporter",
@@ -348,7 +348,7 @@ const SYSTEM: [&str; 12] = [
     "nvidia/driver",
     "container-toolkit",
     "mig-manager",
-    "gpu-operator-validator",
+    "operator-validator",
     "nvidia-gpu-installer",
     "node-exporter",
     "k8s-dra-driver",
@@ -356,6 +356,7 @@ const SYSTEM: [&str; 12] = [
 
 fn is_system(pod: &Pod<'_>) -> bool {
     matches!(pod.object.namespace, "kube-system" | "gpu-operator")
+        || SYSTEM.iter().any(|word| pod.service_account().contains(word))
         || pod
             .containers
             .iter()
