@@ -9,7 +9,9 @@ rule! {
     ///
     /// ## What it does
     /// Looks for containers that reach GPUs past the device plugin: volumes of `/dev/nvidia*`, and
-    /// privileged containers that ask for a GPU or run ML software. Cluster components are left out.
+    /// privileged containers that ask for GPUs or set `NVIDIA_VISIBLE_DEVICES`. Cluster components are
+    /// left out, and so are privileged pods that ask for eight GPUs or more: they have their node to
+    /// themselves.
     ///
     /// ## Why it matters
     /// The scheduler does not know of GPUs that are taken this way, and gives them to others as well.
@@ -30,7 +32,10 @@ rule! {
   !has(c.securityContext) || !has(c.securityContext.privileged) || !c.securityContext.privileged
   || !(
     (has(c.env) && c.env.exists(e, e.name == 'NVIDIA_VISIBLE_DEVICES'))
-    || (has(c.resources) && has(c.resources.limits) && 'nvidia.com/gpu' in c.resources.limits)))",
+    || (has(c.resources) && has(c.resources.limits) && 'nvidia.com/gpu' in c.resources.limits
+      && quantity(c.resources.limits['nvidia.com/gpu']).asInteger() > 0))
+  || (has(c.resources) && has(c.resources.limits) && 'nvidia.com/gpu' in c.resources.limits
+    && quantity(c.resources.limits['nvidia.com/gpu']).asInteger() >= 8))",
         message: "the pod takes GPUs of the host past the device plugin, or sees all of them because it is privileged: the scheduler gives them to others as well. Ask for `nvidia.com/gpu` in limits, without device files and `privileged`",
         misses: &[],
         of_daemons: false,
@@ -81,8 +86,23 @@ spec:
       image: a:1
       securityContext: {privileged: true}
 "),
+        Example::good("all GPUs of the node, and its InfiniBand", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  hostNetwork: true
+  containers:
+    - name: main
+      image: lmsysorg/sglang:v0.5.5
+      securityContext: {privileged: true}
+      resources: {limits: {nvidia.com/gpu: 8}}
+"),
     ],
 }
+
+/// GPUs of the largest nodes in wide use.
+const WHOLE_NODE: i64 = 8;
 
 fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if pod.purpose == Purpose::System || pod.manager == Manager::DaemonSet {
@@ -101,6 +121,10 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
                 )
                 .fix("remove the volume and ask for `nvidia.com/gpu` in limits");
         }
+    }
+    // Nodes have eight GPUs or fewer, with few exceptions: nobody else is given one.
+    if pod.gpus() >= WHOLE_NODE {
+        return;
     }
     for container in pod.main_containers() {
         let privileged = container.node.path("securityContext.privileged");
