@@ -54,6 +54,14 @@ kind: Pod
 metadata: {name: a}
 spec: {containers: [{name: a, image: a:1}]}
 "),
+        Example::good("a model, by the domain of the key", "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: a
+  labels: {model.example.org/name: llama-3-8b}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
     ],
 }
 
@@ -108,8 +116,14 @@ fn names_owner(labels: Node<'_>) -> bool {
     labels.entries().any(|label| is_owner(label.key))
 }
 
+/// Whether a key names an owner in its last part, or in the first part of its domain:
+/// `example.org/team`, `model.example.org/name`.
 fn is_owner(key: &str) -> bool {
-    let last = key.rsplit(['/', '.']).next().unwrap_or_default();
-    let plain: String = last.chars().filter(char::is_ascii_alphanumeric).collect();
-    OWNERS.contains(&plain.to_ascii_lowercase().as_str())
+    let (domain, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let known = |part: &str| {
+        let plain: String = part.chars().filter(char::is_ascii_alphanumeric).collect();
+        OWNERS.contains(&plain.to_ascii_lowercase().as_str())
+    };
+    known(name.rsplit('.').next().unwrap_or_default())
+        || matches!(name, "name" | "id") && known(domain.split('.').next().unwrap_or_default())
 }
