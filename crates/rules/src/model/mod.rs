@@ -26,6 +26,7 @@ mod tests;
 
 pub use args::{Flag, Word};
 pub use bundle::Bundle;
+pub(crate) use container::is_below;
 pub use container::{Container, Env, Port};
 pub use device::{Device, DeviceKind, Vendor};
 pub use framework::{Framework, FrameworkKind, Sureness};
