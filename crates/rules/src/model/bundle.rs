@@ -63,6 +63,8 @@ pub struct Bundle<'b> {
     routes: NamespaceIndex<'b, &'b str>,
     /// Keys of labels that kustomizations add.
     kustomized_labels: HashSet<&'b str>,
+    /// Names of images that a kustomization replaces.
+    kustomized_images: HashSet<&'b str>,
     /// Names of objects of kinds that are not Kubernetes' own.
     custom_names: HashSet<&'b str>,
     /// Namespaces of pods by folder.
@@ -112,6 +114,7 @@ impl<'b> Bundle<'b> {
             culls_notebooks: false,
             bound_accounts: HashMap::new(),
             kustomized_labels: HashSet::new(),
+            kustomized_images: HashSet::new(),
             custom_names: HashSet::new(),
             pod_places: HashMap::new(),
             bindings: NamespaceIndex::default(),
@@ -239,6 +242,8 @@ impl<'b> Bundle<'b> {
                 let pairs =
                     object.root.get("labels").items().flat_map(|item| item.get("pairs").entries());
                 self.kustomized_labels.extend(common.chain(pairs).map(|entry| entry.key));
+                let images = object.root.get("images").items();
+                self.kustomized_images.extend(images.filter_map(|image| image.get("name").text()));
             }
             if object.is_custom() {
                 self.custom_names.insert(object.name);
@@ -541,6 +546,13 @@ impl<'b> Bundle<'b> {
     /// Whether a kustomization here adds a label of such a key.
     pub fn adds_label_later(&self, is: impl Fn(&str) -> bool) -> bool {
         self.kustomized_labels.iter().any(|key| is(key))
+    }
+
+    /// Whether a kustomization here gives an image of this name (without tag) another name, tag or
+    /// digest.
+    #[must_use]
+    pub fn replaces_image(&self, name: &str) -> bool {
+        self.kustomized_images.contains(name)
     }
 
     /// Whether a controller of notebooks here stops idle ones.

@@ -97,7 +97,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
             || (pod.purpose != Purpose::System && pod.has_accelerator());
     let Some(image) = container.image.filter(|image| image.digest.is_none()) else { return };
     let stands_for_another =
-        is_placeholder(image) || is_replaced(context, container.image_node, image.name());
+        is_placeholder(image) || is_replaced(context, container.image_node, image);
     if !concerns_models || stands_for_another {
         return;
     }
@@ -133,10 +133,14 @@ fn is_placeholder(image: Image<'_>) -> bool {
     shouts || image.tag.is_some_and(|tag| TAGS.iter().any(|word| tag.eq_ignore_ascii_case(word)))
 }
 
-/// Whether a kustomization beside it gives an image of this name another name, tag or digest.
-fn is_replaced(context: &Context<'_>, place: Node<'_>, name: &str) -> bool {
-    context.bundle.near("Kustomization", place).any(|kustomization| {
-        let mut images = kustomization.root.get("images").items();
-        images.any(|image| image.get("name").is(name))
-    })
+/// Whether a kustomization gives it another name, tag or digest: one beside it, or, where no
+/// version is named here, one anywhere.
+fn is_replaced(context: &Context<'_>, place: Node<'_>, image: Image<'_>) -> bool {
+    let name = image.name();
+    context.bundle.replaces_image(name)
+        && (matches!(image.tag, None | Some("latest"))
+            || context.bundle.near("Kustomization", place).any(|kustomization| {
+                let mut images = kustomization.root.get("images").items();
+                images.any(|image| image.get("name").is(name))
+            }))
 }
