@@ -110,7 +110,9 @@ pub(crate) fn is_short_test(pod: &Pod<'_>) -> bool {
     let waits = |container: &Container<'_>| {
         ["sleep", "tail", "pause"].iter().any(|program| container.runs(program))
     };
-    is_test(pod) && !pod.main_containers().any(waits)
+    let is_unknown =
+        |container: &Container<'_>| container.words.is_empty() && container.image.is_none();
+    is_test(pod) && !pod.main_containers().any(|it| waits(it) || is_unknown(it))
 }
 
 /// Pods of one object that work on one task, each of which waits for the others.
