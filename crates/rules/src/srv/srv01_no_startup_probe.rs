@@ -85,6 +85,17 @@ spec:
         httpGet: {path: /health, port: 8000}
         initialDelaySeconds: 180
 "),
+        Example::good("models are loaded later", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: nvcr.io/nvidia/tritonserver:24.06-py3
+      args: [tritonserver, --model-repository=/models, --model-control-mode=explicit]
+      livenessProbe: {httpGet: {path: /v2/health/live, port: 8000}}
+"),
     ],
 }
 
@@ -106,7 +117,12 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
         None if load_time::streams(container) => budget >= PATIENT,
         None => budget >= PATIENT_WITH_SMALL,
     };
-    if container.probe("startupProbe").is_set() || patient {
+    // Triton that loads models on request answers before it has any.
+    let loads_later = container
+        .flag(&["--model-control-mode"])
+        .and_then(|flag| flag.value)
+        .is_some_and(|mode| mode == "explicit");
+    if container.probe("startupProbe").is_set() || patient || loads_later {
         return;
     }
     report
