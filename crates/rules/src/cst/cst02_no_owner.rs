@@ -69,11 +69,17 @@ kind: Pod
 metadata: {name: a}
 spec: {containers: [{name: a, image: a:1, command: [nvidia-smi], resources: {limits: {nvidia.com/gpu: 1}}}]}
 "),
+        Example::good("a queue of KAI", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {kai.scheduler/queue: research}}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
     ],
 }
 
 /// Last parts of keys that say whose a workload is, without dashes.
-const OWNERS: [&str; 24] = [
+const OWNERS: [&str; 25] = [
     "team",
     "owner",
     "ownedby",
@@ -97,6 +103,7 @@ const OWNERS: [&str; 24] = [
     "product",
     "model",
     "modelname",
+    "queue",
     "queuename",
 ];
 
