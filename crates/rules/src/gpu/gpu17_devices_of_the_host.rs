@@ -3,6 +3,7 @@ use crate::context::Context;
 use crate::model::{Manager, Pod, Purpose};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
+use crate::trn::job;
 
 rule! {
     /// GPUs taken from the host
@@ -10,8 +11,8 @@ rule! {
     /// ## What it does
     /// Looks for containers that reach GPUs past the device plugin: volumes of `/dev/nvidia*`, and
     /// privileged containers that ask for GPUs or set `NVIDIA_VISIBLE_DEVICES`. Cluster components are
-    /// left out, and so are privileged pods that ask for eight GPUs or more: they have their node to
-    /// themselves.
+    /// left out, and so are privileged pods that ask for eight GPUs or more, which have their node to
+    /// themselves, and jobs that measure devices.
     ///
     /// ## Why it matters
     /// The scheduler does not know of GPUs that are taken this way, and gives them to others as well.
@@ -98,13 +99,39 @@ spec:
       securityContext: {privileged: true}
       resources: {limits: {nvidia.com/gpu: 8}}
 "),
+        Example::good("a measurement of a rack's network", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          containers:
+            - name: main
+              image: a:1
+              command: [bash, -c]
+              args:
+                - mpirun -np 16 -x NCCL_SOCKET_IFNAME=eth0 /opt/build/all_reduce_perf -b 1G
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          hostNetwork: true
+          containers:
+            - name: main
+              image: a:1
+              securityContext: {privileged: true}
+              resources: {limits: {nvidia.com/gpu: 4}}
+"),
     ],
 }
 
 /// GPUs of the largest nodes in wide use.
 const WHOLE_NODE: i64 = 8;
 
-fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
+fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if pod.purpose == Purpose::System || pod.manager == Manager::DaemonSet {
         return;
     }
@@ -123,7 +150,7 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         }
     }
     // Nodes have eight GPUs or fewer, with few exceptions: nobody else is given one.
-    if pod.gpus() >= WHOLE_NODE {
+    if pod.gpus() >= WHOLE_NODE || job::measures_devices(context, pod) {
         return;
     }
     for container in pod.main_containers() {

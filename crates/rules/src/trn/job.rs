@@ -115,6 +115,18 @@ pub(crate) fn is_short_test(pod: &Pod<'_>) -> bool {
     is_test(pod) && !pod.main_containers().any(|it| waits(it) || is_unknown(it))
 }
 
+/// Whether any pod of the object measures devices: the launcher of an MPI job starts that in all.
+pub(crate) fn measures_devices(context: &Context<'_>, pod: &Pod<'_>) -> bool {
+    context.bundle.pods_of(&pod.object).take(16).any(|other| {
+        other.main_containers().any(|container| {
+            WORDS.test_programs.iter().any(|program| container.runs(program))
+                || container.image.is_some_and(|image| {
+                    WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
+                })
+        })
+    })
+}
+
 /// Pods of one object that work on one task, each of which waits for the others.
 pub(crate) struct Team<'a, 'b> {
     /// The templates that hold accelerators; if none does, all of them.
