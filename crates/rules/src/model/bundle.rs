@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::yaml::{Documents, Node};
 
+use super::container::Container;
 use super::find;
 use super::namespace_index::NamespaceIndex;
 use super::object::Object;
@@ -24,6 +25,9 @@ const MOST_SERVICES: usize = 16;
 
 /// What one look-up looks at most, where it drops what does not fit.
 const MOST_SEEN: usize = 16 * MOST_ANSWERS;
+
+/// Ports by which people work on a machine: SSH, its usual substitute, RDP and VNC.
+const CONSOLES: [i64; 5] = [22, 2222, 3389, 5900, 5901];
 
 /// Kinds that have metrics read from pods, which they select by labels: of the Prometheus operator,
 /// Google's managed Prometheus, and VictoriaMetrics.
@@ -316,7 +320,7 @@ impl<'b> Bundle<'b> {
     }
 
     /// A Deployment that holds a GPU and is called over the network serves models, whatever
-    /// software it is.
+    /// software it is; unless it is called by people, by a console's port.
     fn guess_servers(&mut self) {
         let servers: Vec<usize> = self
             .pods
@@ -331,8 +335,16 @@ impl<'b> Bundle<'b> {
             })
             .filter(|pod| pod.has_accelerator())
             .filter(|pod| {
-                pod.main_containers().any(|container| container.ports().next().is_some())
-                    || self.services_of(pod).next().is_some()
+                let declared = || pod.main_containers().flat_map(Container::ports);
+                let is_console =
+                    |port: Option<i64>| port.is_some_and(|port| CONSOLES.contains(&port));
+                let called = declared().next().is_some() || self.services_of(pod).next().is_some();
+                called
+                    && !declared().any(|port| is_console(port.number))
+                    && !self.services_of(pod).any(|service| {
+                        let mut ports = service.spec().get("ports").items();
+                        ports.any(|port| is_console(port.get("port").int()))
+                    })
             })
             .map(|pod| pod.index)
             .collect();
