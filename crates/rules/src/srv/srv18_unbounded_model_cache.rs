@@ -84,6 +84,24 @@ spec:
     - name: cache
       emptyDir: {}
 "),
+        Example::good("downloads go to a claim", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      args: [--model, a/b, --download-dir, /models-cache]
+      volumeMounts:
+        - {name: models, mountPath: /models-cache}
+        - {name: cache, mountPath: /.cache}
+  volumes:
+    - name: models
+      persistentVolumeClaim: {claimName: models}
+    - name: cache
+      emptyDir: {}
+"),
     ],
 }
 
@@ -116,20 +134,24 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
 
 /// Whether a folder is where a server keeps what it downloads.
 fn holds_weights(container: &Container<'_>, path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let named = ["huggingface", "/models", "/model", "/.cache", "/hub", "modelscope"];
+    const VARIABLES: [&str; 4] =
+        ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"];
+    let is_here = |value: &str| value.trim_end_matches('/') == path.trim_end_matches('/');
+    let told: Vec<_> = VARIABLES
+        .iter()
+        .filter_map(|name| container.env_value(name))
+        .chain(container.flag(&["--download-dir"]).and_then(|flag| flag.value))
+        .collect();
+    if !told.is_empty() {
+        return told.iter().any(|value| is_here(value));
+    }
     // What is loaded from a path elsewhere is not kept here, whatever the folder is called.
     let elsewhere = container
         .weights()
         .is_some_and(|weights| weights.id.starts_with('/') && !is_below(&weights.id, path));
-    let by_name = !elsewhere && named.iter().any(|word| lower.contains(word));
-    let by_variable = ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"]
-        .iter()
-        .filter_map(|name| container.env_value(name))
-        .any(|value| value.trim_end_matches('/') == path.trim_end_matches('/'));
-    let by_flag = container
-        .flag(&["--download-dir"])
-        .and_then(|flag| flag.value)
-        .is_some_and(|value| value.trim_end_matches('/') == path.trim_end_matches('/'));
-    by_name || by_variable || by_flag
+    let lower = path.to_ascii_lowercase();
+    !elsewhere
+        && ["huggingface", "/models", "/model", "/.cache", "/hub", "modelscope"]
+            .iter()
+            .any(|word| lower.contains(word))
 }
