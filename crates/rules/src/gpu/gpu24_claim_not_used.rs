@@ -89,6 +89,20 @@ spec:
       image: a:1
       resources: {claims: [{name: gpu}]}
 "),
+        Example::good("a claim of the whole workflow", "\
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: a}
+spec:
+  entrypoint: main
+  resourceClaims:
+    - {name: gpu, resourceClaimTemplateName: one-gpu}
+  templates:
+    - name: main
+      container:
+        image: a:1
+        resources: {claims: [{name: gpu}]}
+"),
     ],
 }
 

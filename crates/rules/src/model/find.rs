@@ -213,6 +213,8 @@ fn is_complete(object: &Object<'_>, manager: Manager, containers: &[Container<'_
         | Manager::InferenceService
         | Manager::Trainer
         | Manager::Seldon
+        // What a template lacks may stand at the workflow, or in its defaults and patches.
+        | Manager::Argo
         | Manager::Unknown => false,
         Manager::Deployment | Manager::StatefulSet | Manager::DaemonSet => {
             object.api_version.ends_with("v1beta1") || object.spec().get("selector").is_set()

@@ -95,7 +95,7 @@ fn pod_templates_are_found_in_any_kind() {
     );
     pods(
         "{apiVersion: argoproj.io/v1alpha1, kind: Workflow, spec: {templates: [{name: t, container: {image: a}}, {name: u, script: {image: b}}]}}",
-        &[(M::Argo, "t", None, P::Batch, true, 0), (M::Argo, "u", None, P::Batch, true, 0)],
+        &[(M::Argo, "t", None, P::Batch, false, 0), (M::Argo, "u", None, P::Batch, false, 0)],
     );
     pods(
         &format!(
