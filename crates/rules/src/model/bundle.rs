@@ -6,6 +6,7 @@ use crate::yaml::{Documents, Node};
 
 use super::container::Container;
 use super::find;
+use super::kustomize::Overlaid;
 use super::namespace_index::NamespaceIndex;
 use super::object::Object;
 use super::pod::{Manager, Pod, Purpose};
@@ -69,6 +70,7 @@ pub struct Bundle<'b> {
     kustomized_labels: HashSet<&'b str>,
     /// Names of images that a kustomization replaces.
     kustomized_images: HashSet<&'b str>,
+    overlaid: Overlaid<'b>,
     /// Names of objects of kinds that are not Kubernetes' own.
     custom_names: HashSet<&'b str>,
     /// Namespaces of pods by folder.
@@ -119,6 +121,7 @@ impl<'b> Bundle<'b> {
             bound_accounts: HashMap::new(),
             kustomized_labels: HashSet::new(),
             kustomized_images: HashSet::new(),
+            overlaid: Overlaid::default(),
             custom_names: HashSet::new(),
             pod_places: HashMap::new(),
             bindings: NamespaceIndex::default(),
@@ -145,9 +148,17 @@ impl<'b> Bundle<'b> {
             }
             bundle.add(root, 0);
         }
+        let kustomizations = bundle.objects.iter().filter(|object| {
+            object.kind == "Kustomization" || object.group() == "kustomize.config.k8s.io"
+        });
+        bundle.overlaid = Overlaid::new(kustomizations.copied());
         for object in &bundle.objects {
             let before = bundle.pods.len();
             find::pods(object, &mut bundle.pods);
+            if bundle.overlaid.patches(object) {
+                let own = bundle.pods.get_mut(before..).unwrap_or_default();
+                own.iter_mut().for_each(|pod| pod.complete = false);
+            }
             if bundle.pods.len() > before {
                 bundle.pods_by_object.insert(object.index, (before..bundle.pods.len()).collect());
             }
@@ -565,6 +576,12 @@ impl<'b> Bundle<'b> {
     #[must_use]
     pub fn replaces_image(&self, name: &str) -> bool {
         self.kustomized_images.contains(name)
+    }
+
+    /// Whether a kustomization here gives an object another name.
+    #[must_use]
+    pub fn is_renamed(&self, object: &Object<'b>) -> bool {
+        self.overlaid.renames(object)
     }
 
     /// Whether a controller of notebooks here stops idle ones.

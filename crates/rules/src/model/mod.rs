@@ -11,6 +11,7 @@ mod device;
 mod find;
 mod framework;
 mod image;
+mod kustomize;
 mod namespace_index;
 mod object;
 mod pod;
