@@ -133,6 +133,29 @@ spec:
           image: envoyproxy/envoy:v1.30.0
           ports: [{containerPort: 8080}]
 "),
+        Example::good("a port that is filled in later", "\
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec:
+  selector: {app: a}
+  ports:
+    - port: 80
+      targetPort: ${port}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+          ports: [{containerPort: 8000}]
+"),
     ],
 }
 
@@ -158,7 +181,7 @@ fn probe_port(pod: &Pod<'_>, container: &Container<'_>, probe: Node<'_>, report:
         return;
     }
     let port = handler.get("port");
-    let Some(text) = port.text() else { return };
+    let Some(text) = port.text().filter(|text| !text.contains(['$', '{', '<'])) else { return };
     let Ok(number) = text.parse::<i64>() else {
         if pod.complete && container.ports().all(|declared| declared.name != text) {
             report
@@ -191,7 +214,9 @@ fn service_ports(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         for port in service.spec().get("ports").items() {
             let target = port.get("targetPort");
             let target = if target.is_set() { target } else { port.get("port") };
-            let Some(text) = target.text() else { continue };
+            // A placeholder is filled in later, and may be a number.
+            let filled = |text: &&str| !text.contains(['$', '{', '<']);
+            let Some(text) = target.text().filter(filled) else { continue };
             let which = match port.get("port").text() {
                 Some(own) if service.spec().get("ports").len() > 1 => {
                     format!("port {own} of the Service")
