@@ -130,7 +130,10 @@ fn is_placeholder(image: Image<'_>) -> bool {
     let name = image.name();
     let shouts = name.contains(|c: char| c.is_ascii_uppercase())
         && !name.contains(|c: char| c.is_ascii_lowercase());
-    shouts || image.tag.is_some_and(|tag| TAGS.iter().any(|word| tag.eq_ignore_ascii_case(word)))
+    let says_so = ["replace", "placeholder", "override"].iter().any(|word| name.contains(word));
+    shouts
+        || says_so
+        || image.tag.is_some_and(|tag| TAGS.iter().any(|word| tag.eq_ignore_ascii_case(word)))
 }
 
 /// Whether a kustomization gives it another name, tag or digest: one beside it, or, where no
