@@ -146,7 +146,11 @@ fn holds_weights(container: &Container<'_>, path: &str) -> bool {
         return told.iter().any(|value| is_here(value));
     }
     // What is loaded from a path elsewhere is not kept here, whatever the folder is called.
-    let elsewhere = container
+    let elsewhere = container.flags().any(|flag| {
+        let names_model = matches!(flag.name.trim_start_matches('-'), "model" | "model-path");
+        let value = flag.value.as_deref().unwrap_or_default();
+        names_model && value.starts_with('/') && !is_below(value, path)
+    }) || container
         .weights()
         .is_some_and(|weights| weights.id.starts_with('/') && !is_below(&weights.id, path));
     let lower = path.to_ascii_lowercase();
