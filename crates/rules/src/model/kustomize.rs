@@ -7,11 +7,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::object::Object;
 
-/// Folders whose objects a kustomization elsewhere changes.
+/// Folders whose objects a kustomization elsewhere changes, and files that hold its patches.
 #[derive(Debug, Default)]
 pub(super) struct Overlaid<'b> {
     patched: HashSet<Folder<'b>>,
     renamed: HashSet<Folder<'b>>,
+    /// Files, as folders are: what they hold is laid over other objects.
+    patch_files: HashSet<Folder<'b>>,
 }
 
 /// Parts of a folder's path.
@@ -46,6 +48,11 @@ impl<'b> Overlaid<'b> {
                 renamed.extend(folders.iter().cloned());
                 renamed.push(here.clone());
             }
+            let listed = root.get("patches").items().map(|patch| patch.get("path"));
+            for patch in listed.chain(root.get("patchesStrategicMerge").items()) {
+                let file = patch.text().filter(|name| is_file(name));
+                overlaid.patch_files.extend(file.and_then(|name| join(&here, name)));
+            }
             includes.entry(here).or_default().extend(folders);
         }
         follow(patched, &includes, &mut overlaid.patched);
@@ -53,9 +60,10 @@ impl<'b> Overlaid<'b> {
         overlaid
     }
 
-    /// Whether an overlay patches what is in the object's folder.
+    /// Whether an overlay patches what is in the object's folder, or the object is a patch.
     pub(super) fn patches(&self, object: &Object<'b>) -> bool {
         !self.patched.is_empty() && self.patched.contains(&folder(object))
+            || !self.patch_files.is_empty() && self.patch_files.contains(&path(object))
     }
 
     /// Whether a kustomization gives what is in the object's folder other names.
@@ -80,11 +88,14 @@ fn follow<'b>(
 }
 
 fn folder<'b>(object: &Object<'b>) -> Folder<'b> {
-    let name = object.root.file().name.as_str();
-    let mut parts: Folder<'b> =
-        name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect();
+    let mut parts = path(object);
     parts.pop();
     parts
+}
+
+fn path<'b>(object: &Object<'b>) -> Folder<'b> {
+    let name = object.root.file().name.as_str();
+    name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").collect()
 }
 
 fn is_file(name: &str) -> bool {
@@ -96,6 +107,11 @@ fn resolve<'b>(here: &Folder<'b>, name: &'b str) -> Option<Folder<'b>> {
     if is_file(name) || name.contains([':', '?']) {
         return None;
     }
+    join(here, name)
+}
+
+/// A relative path from a folder; `None` if it leads out of what is known.
+fn join<'b>(here: &Folder<'b>, name: &'b str) -> Option<Folder<'b>> {
     let mut parts = here.clone();
     for part in name.split('/') {
         match part {

@@ -220,6 +220,8 @@ fn bases_that_an_overlay_patches_are_not_whole() {
     assert_eq!(complete(plain), [(true, false); 3]);
     let patched = complete(&format!("{plain}patches: [{{path: patch.yaml}}]\n"));
     assert_eq!(patched, [(false, false), (false, false), (true, false)]);
+    let patches = complete(&format!("{plain}patchesStrategicMerge: [../other/pod.yaml]\n"));
+    assert_eq!(patches.last(), Some(&(false, false)));
     let renamed = complete(&format!("{plain}nameSuffix: -l4\n"));
     assert_eq!(renamed, [(true, true), (true, true), (true, false)]);
 }
