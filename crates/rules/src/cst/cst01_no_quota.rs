@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::model::{Bundle, Object, Pod, Purpose};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
+use crate::trn::job;
 
 rule! {
     /// Namespace with GPU workloads and no GPU quota
@@ -12,7 +13,8 @@ rule! {
     /// For each Namespace here in which pods ask for GPUs: looks for a ResourceQuota on that
     /// resource in it, or a queue of Kueue, Volcano or Run:ai, which has a quota of its own.
     ///
-    /// Silent about namespaces that are not here, since their quotas are not either.
+    /// Silent about namespaces that are not here, since their quotas are not either, and about those
+    /// in which pods only try whether a GPU works.
     ///
     /// ## Why it matters
     /// One team, one typo in `replicas` or one autoscaler takes every GPU of the cluster, and the
@@ -71,6 +73,22 @@ kind: Pod
 metadata: {name: a, namespace: research}
 spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
 "),
+        Example::good("a namespace for a test", "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: check}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: check}
+spec:
+  restartPolicy: OnFailure
+  containers:
+    - name: main
+      image: nvidia/cuda:12.4.1-base-ubuntu22.04
+      args: [nvidia-smi]
+      resources: {limits: {nvidia.com/gpu: 1}}
+"),
     ],
 }
 
@@ -93,7 +111,11 @@ fn check(context: &Context<'_>, report: &mut Report) {
                 || pod.label(key).is_set()
                 || pod.object.annotation(key).is_set()
         });
-        if pod.gpu().is_some() && pod.purpose != Purpose::System && !queued {
+        if pod.gpu().is_some()
+            && pod.purpose != Purpose::System
+            && !queued
+            && !job::is_short_test(pod)
+        {
             asking.entry(pod.object.namespace).or_insert(pod);
         }
     }

@@ -2,6 +2,7 @@ use crate::context::Context;
 use crate::model::{Pod, Purpose};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
+use crate::trn::job;
 use crate::yaml::Node;
 
 rule! {
@@ -11,7 +12,7 @@ rule! {
     /// Looks at workloads that ask for accelerators for a label of a team, owner, project, cost
     /// centre or model: on the pod, the object, or its Namespace. A queue counts as one.
     ///
-    /// Silent where a kustomization adds such a label.
+    /// Silent where a kustomization adds such a label, and for tests of GPUs that end at once.
     ///
     /// ## Why it matters
     /// Cost reports split a bill by labels. What has none lands on everybody's.
@@ -54,11 +55,31 @@ kind: Pod
 metadata: {name: a}
 spec: {containers: [{name: a, image: a:1}]}
 "),
+        Example::good("a model, by the domain of the key", "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: a
+  labels: {model.example.org/name: llama-3-8b}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
+        Example::good("a test", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec: {containers: [{name: a, image: a:1, command: [nvidia-smi], resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
+        Example::good("a queue of KAI", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {kai.scheduler/queue: research}}
+spec: {containers: [{name: a, image: a:1, resources: {limits: {nvidia.com/gpu: 1}}}]}
+"),
     ],
 }
 
 /// Last parts of keys that say whose a workload is, without dashes.
-const OWNERS: [&str; 24] = [
+const OWNERS: [&str; 25] = [
     "team",
     "owner",
     "ownedby",
@@ -82,11 +103,15 @@ const OWNERS: [&str; 24] = [
     "product",
     "model",
     "modelname",
+    "queue",
     "queuename",
 ];
 
 fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if !pod.complete || pod.purpose == Purpose::System || pod.devices().next().is_none() {
+        return;
+    }
+    if job::is_short_test(pod) {
         return;
     }
     let own = [pod.labels(), pod.object.metadata().get("labels")];
@@ -108,8 +133,14 @@ fn names_owner(labels: Node<'_>) -> bool {
     labels.entries().any(|label| is_owner(label.key))
 }
 
+/// Whether a key names an owner in its last part, or in the first part of its domain:
+/// `example.org/team`, `model.example.org/name`.
 fn is_owner(key: &str) -> bool {
-    let last = key.rsplit(['/', '.']).next().unwrap_or_default();
-    let plain: String = last.chars().filter(char::is_ascii_alphanumeric).collect();
-    OWNERS.contains(&plain.to_ascii_lowercase().as_str())
+    let (domain, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let known = |part: &str| {
+        let plain: String = part.chars().filter(char::is_ascii_alphanumeric).collect();
+        OWNERS.contains(&plain.to_ascii_lowercase().as_str())
+    };
+    known(name.rsplit('.').next().unwrap_or_default())
+        || matches!(name, "name" | "id") && known(domain.split('.').next().unwrap_or_default())
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::facts;
-use crate::model::{Container, Image, Pod, glob};
+use crate::model::{Container, DeviceKind, Image, Pod, glob};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 
@@ -16,7 +16,8 @@ rule! {
     /// without `-gpu`, `text-embeddings-inference:cpu-…`), or a model of a format whose server
     /// computes on the CPU (scikit-learn, LightGBM, PMML).
     ///
-    /// Silent for images that are not known, and for models whose service names a runtime.
+    /// Silent for images that are not known, for models whose service names a runtime, and on TPUs and
+    /// their like, whose code is installed into images for the CPU.
     ///
     /// ## Why it matters
     /// The GPU is paid for, is taken from others, and does nothing. The server runs at the speed
@@ -68,6 +69,17 @@ spec:
     - name: main
       image: tensorflow/serving:2.16.1
 "),
+        Example::good("a TPU", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: tensorflow/tensorflow:2.14.0
+      command: [bash, -c, pip3 install tensorflow-tpu; python3 train.py]
+      resources: {limits: {google.com/tpu: 4}}
+"),
     ],
 }
 
@@ -95,7 +107,11 @@ static TABLE: LazyLock<Table> =
     LazyLock::new(|| facts::parse(include_str!("../../../../data/lint/cpu-only.json")));
 
 fn check(_: &Context<'_>, _: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
-    let Some(device) = container.devices.iter().find(|device| device.count.unwrap_or(1) > 0) else {
+    let Some(device) = container
+        .devices
+        .iter()
+        .find(|device| device.kind != DeviceKind::Accelerator && device.count.unwrap_or(1) > 0)
+    else {
         return;
     };
     let what = if let Some(image) = container.image.filter(is_cpu_only) {

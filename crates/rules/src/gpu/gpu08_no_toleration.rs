@@ -4,6 +4,7 @@ use crate::model::{Manager, Pod, Purpose, Vendor};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::settings::Profile;
+use crate::trn::job;
 
 rule! {
     /// GPU request without a toleration for the GPU taint
@@ -12,8 +13,9 @@ rule! {
     /// Looks for a toleration of `nvidia.com/gpu` (or what the profile's GPU nodes are tainted
     /// with) on pods that ask for NVIDIA GPUs.
     ///
-    /// Silent under profile `gke`, where an admission plugin adds the toleration, and where the
-    /// bundle holds Nodes or node pools without that taint.
+    /// Silent under profile `gke` and for pods that select nodes by a label of GKE, where an admission
+    /// plugin adds the toleration; for pods in a queue of Kueue, whose flavours add theirs; and where
+    /// the bundle holds Nodes or node pools without that taint.
     ///
     /// ## Why it matters
     /// GPU nodes are usually tainted so that other pods stay away. Without the toleration the pod
@@ -63,8 +65,38 @@ spec:
         limits:
           nvidia.com/gpu: 1
 "),
+        Example::good("GKE's label chooses the node", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector: {cloud.google.com/gke-accelerator: nvidia-l4}
+  containers:
+    - name: main
+      image: a:1
+      resources:
+        limits:
+          nvidia.com/gpu: 1
+"),
+        Example::good("a queue's flavour tolerates the taint", "\
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: a
+  labels: {kueue.x-k8s.io/queue-name: team-a}
+spec:
+  template:
+    spec:
+      containers:
+        - name: main
+          image: a:1
+          resources: {limits: {nvidia.com/gpu: 1}}
+"),
     ],
 }
+
+/// What labels of GKE's nodes start with.
+const GKE: &str = "cloud.google.com/";
 
 fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let facts = context.facts();
@@ -77,8 +109,13 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if facts.gpu_tolerations.iter().any(|known| pod.tolerates(&known.key)) {
         return;
     }
+    let on_gke = pod.node_requirements().iter().any(|label| label.key.starts_with(GKE));
     // Queues put tolerations in from their flavours; a node that is chosen by name has been seen.
-    if pod.spec.get("nodeName").is_set() || context.bundle.has_untainted_gpu_node() {
+    if on_gke
+        || job::queue(pod).is_set()
+        || pod.spec.get("nodeName").is_set()
+        || context.bundle.has_untainted_gpu_node()
+    {
         return;
     }
     let taint = facts.gpu_tolerations.first().map_or("nvidia.com/gpu", |known| &known.key);

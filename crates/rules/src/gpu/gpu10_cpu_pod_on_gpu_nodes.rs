@@ -9,7 +9,8 @@ rule! {
     /// ## What it does
     /// Looks for pods that tolerate the taint of GPU nodes by its key and ask for no accelerator.
     /// Silent where the pod selects GPU nodes on purpose, gets its GPU in another way (runtime class,
-    /// `NVIDIA_VISIBLE_DEVICES`, host devices), or belongs to the cluster.
+    /// `NVIDIA_VISIBLE_DEVICES`, host devices), belongs to the cluster, or leads pods of its object
+    /// that have GPUs.
     ///
     /// ## Why it matters
     /// It takes CPU and memory of GPU nodes, so that GPU pods no longer fit beside it, and keeps the
@@ -61,6 +62,38 @@ spec:
       image: a:1
       args: [x]
 "),
+        Example::good("the operator's own check", "\
+apiVersion: v1
+kind: Pod
+metadata: {generateName: nvidia-cuda-validator-}
+spec:
+  serviceAccountName: nvidia-operator-validator
+  tolerations:
+    - key: nvidia.com/gpu
+      operator: Exists
+  containers:
+    - name: main
+      image: TO_BE_FILLED_IN
+      command: [sh, -c, echo done]
+"),
+        Example::good("the launcher of GPU workers", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          tolerations: [{key: nvidia.com/gpu, operator: Exists}]
+          containers: [{name: main, image: a:1, command: [mpirun, train]}]
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          tolerations: [{key: nvidia.com/gpu, operator: Exists}]
+          containers: [{name: main, image: a:1, resources: {limits: {nvidia.com/gpu: 8}}}]
+"),
     ],
 }
 
@@ -72,6 +105,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     }
     // Init containers with a GPU make it a GPU pod too.
     if pod.containers.iter().any(|container| container.has_accelerator()) {
+        return;
+    }
+    if context.bundle.pods_of(&pod.object).take(16).any(Pod::has_accelerator) {
         return;
     }
     let known = &context.facts().gpu_tolerations;

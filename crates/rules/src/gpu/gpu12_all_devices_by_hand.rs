@@ -53,6 +53,20 @@ spec:
         - name: NVIDIA_VISIBLE_DEVICES
           value: void
 "),
+        Example::good("the operator's own check", "\
+apiVersion: v1
+kind: Pod
+metadata: {generateName: nvidia-cuda-validator-}
+spec:
+  serviceAccountName: nvidia-operator-validator
+  containers:
+    - name: main
+      image: TO_BE_FILLED_IN
+      command: [sh, -c, vectorAdd]
+      env:
+        - name: NVIDIA_VISIBLE_DEVICES
+          value: all
+"),
     ],
 }
 

@@ -2,14 +2,15 @@ use crate::admission::Policy;
 use crate::context::Context;
 use crate::model::{Container, Pod};
 use crate::report::Report;
-use crate::rule::{Check, Example, rule};
+use crate::rule::{Check, Example, Level, rule};
 
 rule! {
     /// CUDA_VISIBLE_DEVICES beyond the GPUs granted
     ///
     /// ## What it does
     /// Compares indexes in `CUDA_VISIBLE_DEVICES`, as a variable or in front of a command, with the
-    /// number of GPUs that the container asks for.
+    /// number of GPUs that the container asks for. Where the first index is there and a later one is
+    /// not, the process runs, on fewer GPUs than were named: a warning.
     ///
     /// ## Why it matters
     /// Inside a container GPUs are numbered from 0, whatever they are on the node. CUDA stops at the
@@ -34,14 +35,27 @@ variables.all.all(c,
   || c.env.all(e,
     e.name != 'CUDA_VISIBLE_DEVICES' || !has(e.value)
     || !e.value.matches('^ *[0-9]{1,4} *(, *[0-9]{1,4} *)*$')
-    || e.value.split(',').all(i,
-      int(i.trim()) < quantity(c.resources.limits['nvidia.com/gpu']).asInteger())))",
-        message: "`CUDA_VISIBLE_DEVICES` names a GPU beyond those that the container is given, which are numbered from 0: the process sees fewer devices than it expects, or none. Remove the variable",
-        misses: &["in a script"],
+    || int(e.value.split(',')[0].trim())
+      < quantity(c.resources.limits['nvidia.com/gpu']).asInteger()))",
+        message: "`CUDA_VISIBLE_DEVICES` starts with a GPU beyond those that the container is given, which are numbered from 0: the process sees no device. Remove the variable",
+        misses: &["index 1 of one GPU, behind one that is there", "in a script"],
         of_daemons: true,
     },
     examples: [
         Example::bad("index 1 of one GPU", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      env:
+        - name: CUDA_VISIBLE_DEVICES
+          value: \"1\"
+      resources: {limits: {nvidia.com/gpu: 1}}
+", &[10]),
+        Example::bad("index 1 of one GPU, behind one that is there", "\
 apiVersion: v1
 kind: Pod
 metadata: {name: a}
@@ -106,17 +120,27 @@ fn check(_: &Context<'_>, _: &Pod<'_>, container: &Container<'_>, report: &mut R
         return;
     }
     let mut tell = |node, span, value: &str| {
-        let Some(highest) = highest_index(value).filter(|index| *index >= granted) else { return };
+        let Some(indexes) = indexes(value) else { return };
+        let Some(missing) = indexes.iter().position(|index| *index >= granted) else { return };
+        let index = indexes.get(missing).copied().unwrap_or_default();
         let last = granted - 1;
-        report
+        let seen = if missing == 0 {
+            "so the process sees no device".to_owned()
+        } else {
+            format!("so the process sees {missing} of the {} devices that are named", indexes.len())
+        };
+        let finding = report
             .at_span(
                 node,
                 span,
                 format!(
-                    "no CUDA device {highest} is there: the container is given {granted}, numbered from 0 to {last}, so the process sees fewer devices than it expects, or none"
+                    "no CUDA device {index} is there: the container is given {granted}, numbered from 0 to {last}, {seen}"
                 ),
             )
             .fix("remove `CUDA_VISIBLE_DEVICES`: the container sees its own devices only");
+        if missing > 0 {
+            finding.level(Level::Warning);
+        }
     };
     if let Some(env) = container.env("CUDA_VISIBLE_DEVICES") {
         tell(env.value, env.value.place(), env.value.str());
@@ -128,8 +152,7 @@ fn check(_: &Context<'_>, _: &Pod<'_>, container: &Container<'_>, report: &mut R
     }
 }
 
-/// The highest of a list of numbers; `None` if it holds anything else (UUIDs, MIG devices).
-fn highest_index(value: &str) -> Option<i64> {
-    let numbers: Option<Vec<i64>> = value.split(',').map(|part| part.trim().parse().ok()).collect();
-    numbers?.into_iter().max()
+/// A list of numbers; `None` if it holds anything else (UUIDs, MIG devices).
+fn indexes(value: &str) -> Option<Vec<i64>> {
+    value.split(',').map(|part| part.trim().parse().ok()).collect()
 }

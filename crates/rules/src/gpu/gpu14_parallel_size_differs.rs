@@ -1,7 +1,7 @@
 use crate::context::Context;
 use crate::model::{Container, Flag, FrameworkKind, Manager, Pod};
 use crate::report::Report;
-use crate::rule::{Check, Example, rule};
+use crate::rule::{Check, Example, Level, rule};
 
 rule! {
     /// Tensor and pipeline parallel size differ from the GPUs granted
@@ -11,8 +11,9 @@ rule! {
     /// `--pipeline-parallel-size`, `--data-parallel-size` and their like) and compares the product
     /// with the GPUs of the pod; of LeaderWorkerSets, with those of the whole group.
     ///
-    /// Silent where other nodes take part (Ray, `--nnodes`), and where a container runs several
-    /// servers.
+    /// Silent where other nodes take part (Ray, `--nnodes`), where a container runs several servers,
+    /// and where stages of one model are spread over the GPUs (`--omni`). GPUs that are left over are
+    /// a warning.
     ///
     /// ## Why it matters
     /// With more parts than GPUs the server does not start, or waits for ever for ranks that nobody
@@ -85,6 +86,17 @@ spec:
             command: [python3, -m, sglang.launch_server, --tp, \"16\", --nnodes, $(LWS_GROUP_SIZE)]
             resources: {limits: {nvidia.com/gpu: 8}}
 "),
+        Example::good("stages on GPUs of their own", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-omni:v0.20.0
+      command: [vllm, serve, a/b, --omni]
+      resources: {limits: {nvidia.com/gpu: 2}}
+"),
     ],
 }
 
@@ -100,7 +112,7 @@ const TGI: [&[&str]; 1] = [&["--num-shard"]];
 const LMDEPLOY: [&[&str]; 1] = [&["--tp"]];
 
 /// Flags by which servers of several nodes find each other, or which split GPUs otherwise.
-const OTHERWISE: [&str; 9] = [
+const OTHERWISE: [&str; 11] = [
     "--distributed-executor-backend",
     "--nnodes",
     "--node-rank",
@@ -110,6 +122,8 @@ const OTHERWISE: [&str; 9] = [
     "--dp-size",
     "--dp",
     "--config",
+    "--omni",
+    "--stage-configs-path",
 ];
 
 fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
@@ -159,7 +173,8 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
                         gpus - 1
                     ),
                 )
-                .fix(format!("add `--tensor-parallel-size {gpus}`, or ask for one GPU"));
+                .fix(format!("add `--tensor-parallel-size {gpus}`, or ask for one GPU"))
+                .level(Level::Warning);
         }
         return;
     };
@@ -179,9 +194,12 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
     } else {
         format!("{} of {gpus} GPUs stay idle: `{said}` uses {product}", gpus - product)
     };
-    report
+    let finding = report
         .at_span(first.node, first.place(), message)
         .fix(format!("make the parallel sizes multiply to {gpus}, or ask for {product} GPUs"));
+    if product < gpus {
+        finding.level(Level::Warning);
+    }
 }
 
 /// Whether an object of KServe or OME describes nodes that work together.

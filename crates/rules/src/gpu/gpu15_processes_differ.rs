@@ -1,14 +1,14 @@
 use crate::context::Context;
 use crate::model::{Manager, Pod};
 use crate::report::Report;
-use crate::rule::{Check, Example, rule};
+use crate::rule::{Check, Example, Level, rule};
 
 rule! {
     /// Processes for each node differ from its GPUs
     ///
     /// ## What it does
     /// Compares `--nproc_per_node` of torchrun, `--num_gpus` of deepspeed and `nprocPerNode` of a
-    /// PyTorchJob with the GPUs that the worker asks for.
+    /// PyTorchJob with the GPUs that the worker asks for. GPUs that are left over are a warning.
     ///
     /// ## Why it matters
     /// A rank without a GPU of its own fails with "invalid device ordinal", and the others wait for
@@ -93,6 +93,9 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
                 gpus - processes
             )
         };
-        report.at_span(node, span, message).fix(format!("set `{name}` to {gpus}"));
+        let finding = report.at_span(node, span, message).fix(format!("set `{name}` to {gpus}"));
+        if processes < gpus {
+            finding.level(Level::Warning);
+        }
     }
 }

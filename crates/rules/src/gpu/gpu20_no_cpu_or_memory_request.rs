@@ -2,13 +2,15 @@ use crate::context::Context;
 use crate::model::{Container, Pod};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
+use crate::trn::job;
 
 rule! {
     /// GPU container without a CPU or memory request
     ///
     /// ## What it does
     /// Looks for containers that ask for a GPU and for no CPU or no memory, where no LimitRange of the
-    /// bundle gives a default.
+    /// bundle gives a default. Silent for pods that only try whether a GPU works, and where a compute
+    /// class of GKE sizes the node for the pod.
     ///
     /// ## Why it matters
     /// The scheduler places the pod as if it needed nothing. Without a memory request it is the first
@@ -56,11 +58,36 @@ spec:
       resources:
         limits: {cpu: 4, memory: 16Gi, nvidia.com/gpu: 1}
 "),
+        Example::good("a test of the driver", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: nvidia/cuda:12.4.1-base-ubuntu22.04
+      command: [nvidia-smi]
+      resources: {limits: {nvidia.com/gpu: 1}}
+"),
+        Example::good("a node made for the pod", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  nodeSelector: {cloud.google.com/compute-class: Accelerator}
+  containers:
+    - name: main
+      image: a:1
+      resources: {limits: {nvidia.com/gpu: 8}}
+"),
     ],
 }
 
 fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
-    if !pod.complete || container.init || container.gpus() == 0 {
+    if !pod.complete || container.init || container.gpus() == 0 || job::is_short_test(pod) {
+        return;
+    }
+    if pod.node_requirements().iter().any(|label| label.key == "cloud.google.com/compute-class") {
         return;
     }
     let of_pod = pod.spec.get("resources");

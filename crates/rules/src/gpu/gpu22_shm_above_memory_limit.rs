@@ -10,7 +10,8 @@ rule! {
     ///
     /// ## What it does
     /// Adds up the sizes of memory-backed volumes (`/dev/shm` and others) of a container and compares
-    /// them with its memory limit, less a GiB for the process itself.
+    /// them with its memory limit, less a GiB for the process itself where it computes on an
+    /// accelerator.
     ///
     /// ## Why it matters
     /// What is written to such a volume counts as the container's memory. Long before the volume is
@@ -67,6 +68,20 @@ spec:
     - name: shm
       emptyDir: {medium: Memory, sizeLimit: 16Gi}
 "),
+        Example::good("a server on the CPU with room beside the volume", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: nvcr.io/nvidia/tritonserver:23.03-py3
+      resources: {limits: {memory: 1Gi}}
+      volumeMounts: [{name: shm, mountPath: /dev/shm}]
+  volumes:
+    - name: shm
+      emptyDir: {medium: Memory, sizeLimit: 256Mi}
+"),
     ],
 }
 
@@ -90,8 +105,10 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
         }
     }
     let Some((_, node)) = largest else { return };
-    // A process with CUDA in it takes about a GiB of memory before it does anything.
-    if total.plus(Quantity::gibibytes(1.0)) <= limit {
+    // A process with CUDA in it takes about a GiB of memory before it does anything; others may do
+    // with very little.
+    let room = if container.has_accelerator() { 1.0 } else { 0.01 };
+    if total.plus(Quantity::gibibytes(room)) <= limit {
         return;
     }
     report

@@ -49,7 +49,8 @@ pub(super) fn words<'b>(command: Node<'b>, args: Node<'b>) -> Vec<Word<'b>> {
     for (at, node) in listed(command).chain(listed(args)).enumerate() {
         let Some(text) = node.text() else { continue };
         // A script: several lines, or what follows `-c`, `-lc` and the like of a shell.
-        let behind_c = words.last().is_some_and(|word: &Word<'_>| is_script_flag(&word.text));
+        let last = words.iter().rev().find(|word: &&Word<'_>| word.text != "--");
+        let behind_c = last.is_some_and(|word| is_script_flag(&word.text));
         let in_shell = behind_c && words.iter().rev().take(6).any(|word| is_shell(&word.text));
         if in_shell || text.contains('\n') {
             split_script(text, node, &mut words);

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::yaml::{Documents, Node};
 
+use super::container::Container;
 use super::find;
+use super::kustomize::Overlaid;
 use super::namespace_index::NamespaceIndex;
 use super::object::Object;
 use super::pod::{Manager, Pod, Purpose};
@@ -24,6 +26,9 @@ const MOST_SERVICES: usize = 16;
 
 /// What one look-up looks at most, where it drops what does not fit.
 const MOST_SEEN: usize = 16 * MOST_ANSWERS;
+
+/// Ports by which people work on a machine: SSH, its usual substitute, RDP and VNC.
+const CONSOLES: [i64; 5] = [22, 2222, 3389, 5900, 5901];
 
 /// Kinds that have metrics read from pods, which they select by labels: of the Prometheus operator,
 /// Google's managed Prometheus, and VictoriaMetrics.
@@ -63,6 +68,9 @@ pub struct Bundle<'b> {
     routes: NamespaceIndex<'b, &'b str>,
     /// Keys of labels that kustomizations add.
     kustomized_labels: HashSet<&'b str>,
+    /// Names of images that a kustomization replaces.
+    kustomized_images: HashSet<&'b str>,
+    overlaid: Overlaid<'b>,
     /// Names of objects of kinds that are not Kubernetes' own.
     custom_names: HashSet<&'b str>,
     /// Namespaces of pods by folder.
@@ -112,6 +120,8 @@ impl<'b> Bundle<'b> {
             culls_notebooks: false,
             bound_accounts: HashMap::new(),
             kustomized_labels: HashSet::new(),
+            kustomized_images: HashSet::new(),
+            overlaid: Overlaid::default(),
             custom_names: HashSet::new(),
             pod_places: HashMap::new(),
             bindings: NamespaceIndex::default(),
@@ -138,9 +148,17 @@ impl<'b> Bundle<'b> {
             }
             bundle.add(root, 0);
         }
+        let kustomizations = bundle.objects.iter().filter(|object| {
+            object.kind == "Kustomization" || object.group() == "kustomize.config.k8s.io"
+        });
+        bundle.overlaid = Overlaid::new(kustomizations.copied());
         for object in &bundle.objects {
             let before = bundle.pods.len();
             find::pods(object, &mut bundle.pods);
+            if bundle.overlaid.patches(object) {
+                let own = bundle.pods.get_mut(before..).unwrap_or_default();
+                own.iter_mut().for_each(|pod| pod.complete = false);
+            }
             if bundle.pods.len() > before {
                 bundle.pods_by_object.insert(object.index, (before..bundle.pods.len()).collect());
             }
@@ -239,6 +257,8 @@ impl<'b> Bundle<'b> {
                 let pairs =
                     object.root.get("labels").items().flat_map(|item| item.get("pairs").entries());
                 self.kustomized_labels.extend(common.chain(pairs).map(|entry| entry.key));
+                let images = object.root.get("images").items();
+                self.kustomized_images.extend(images.filter_map(|image| image.get("name").text()));
             }
             if object.is_custom() {
                 self.custom_names.insert(object.name);
@@ -311,7 +331,7 @@ impl<'b> Bundle<'b> {
     }
 
     /// A Deployment that holds a GPU and is called over the network serves models, whatever
-    /// software it is.
+    /// software it is; unless it is called by people, by a console's port.
     fn guess_servers(&mut self) {
         let servers: Vec<usize> = self
             .pods
@@ -326,8 +346,16 @@ impl<'b> Bundle<'b> {
             })
             .filter(|pod| pod.has_accelerator())
             .filter(|pod| {
-                pod.main_containers().any(|container| container.ports().next().is_some())
-                    || self.services_of(pod).next().is_some()
+                let declared = || pod.main_containers().flat_map(Container::ports);
+                let is_console =
+                    |port: Option<i64>| port.is_some_and(|port| CONSOLES.contains(&port));
+                let called = declared().next().is_some() || self.services_of(pod).next().is_some();
+                called
+                    && !declared().any(|port| is_console(port.number))
+                    && !self.services_of(pod).any(|service| {
+                        let mut ports = service.spec().get("ports").items();
+                        ports.any(|port| is_console(port.get("port").int()))
+                    })
             })
             .map(|pod| pod.index)
             .collect();
@@ -541,6 +569,19 @@ impl<'b> Bundle<'b> {
     /// Whether a kustomization here adds a label of such a key.
     pub fn adds_label_later(&self, is: impl Fn(&str) -> bool) -> bool {
         self.kustomized_labels.iter().any(|key| is(key))
+    }
+
+    /// Whether a kustomization here gives an image of this name (without tag) another name, tag or
+    /// digest.
+    #[must_use]
+    pub fn replaces_image(&self, name: &str) -> bool {
+        self.kustomized_images.contains(name)
+    }
+
+    /// Whether a kustomization here gives an object another name.
+    #[must_use]
+    pub fn is_renamed(&self, object: &Object<'b>) -> bool {
+        self.overlaid.renames(object)
     }
 
     /// Whether a controller of notebooks here stops idle ones.

@@ -213,6 +213,8 @@ fn is_complete(object: &Object<'_>, manager: Manager, containers: &[Container<'_
         | Manager::InferenceService
         | Manager::Trainer
         | Manager::Seldon
+        // What a template lacks may stand at the workflow, or in its defaults and patches.
+        | Manager::Argo
         | Manager::Unknown => false,
         Manager::Deployment | Manager::StatefulSet | Manager::DaemonSet => {
             object.api_version.ends_with("v1beta1") || object.spec().get("selector").is_set()
@@ -338,7 +340,7 @@ fn purpose(pod: &Pod<'_>) -> (Purpose, Sureness) {
     }
 }
 
-/// Words in images of what belongs to a cluster rather than to its users.
+/// Words in images and service accounts of what belongs to a cluster rather than to its users.
 const SYSTEM: [&str; 12] = [
     "device-plugin",
     "dcgm-exporter",
@@ -348,7 +350,7 @@ const SYSTEM: [&str; 12] = [
     "nvidia/driver",
     "container-toolkit",
     "mig-manager",
-    "gpu-operator-validator",
+    "operator-validator",
     "nvidia-gpu-installer",
     "node-exporter",
     "k8s-dra-driver",
@@ -356,6 +358,7 @@ const SYSTEM: [&str; 12] = [
 
 fn is_system(pod: &Pod<'_>) -> bool {
     matches!(pod.object.namespace, "kube-system" | "gpu-operator")
+        || SYSTEM.iter().any(|word| pod.service_account().contains(word))
         || pod
             .containers
             .iter()

@@ -131,6 +131,9 @@ pub(super) fn detect<'b>(container: &Container<'b>) -> Option<Framework<'b>> {
         }
     }
     let repository = container.image?.repository;
+    if only_waits(container) {
+        return None;
+    }
     let is = |known: &&Known| {
         known.images.iter().any(|pattern| glob(pattern, repository))
             && !known.not_images.iter().any(|pattern| glob(pattern, repository))
@@ -143,6 +146,22 @@ pub(super) fn detect<'b>(container: &Container<'b>) -> Option<Framework<'b>> {
     });
     let sureness = if runs_other { Sureness::Likely } else { Sureness::Sure };
     Some(Framework { kind: known.kind, sureness, seen: container.image_node, known })
+}
+
+/// Whether a command line does nothing but wait: someone will work in the container by hand.
+fn only_waits(container: &Container<'_>) -> bool {
+    const WAIT: [&str; 3] = ["sleep", "tail", "pause"];
+    const AROUND: [&str; 10] =
+        ["while", "true", "do", "done", ":", "trap", "exec", "wait", "infinity", "null"];
+    let is_wait = |word: &str| WAIT.contains(&super::args::program(word));
+    let is_around = |word: &str| {
+        super::args::is_shell(word)
+            || AROUND.contains(&super::args::program(word))
+            || word.starts_with('-')
+            || word.starts_with(|c: char| c.is_ascii_digit())
+    };
+    container.words.iter().any(|word| is_wait(&word.text))
+        && container.words.iter().all(|word| is_wait(&word.text) || is_around(&word.text))
 }
 
 #[test]

@@ -41,6 +41,17 @@ impl<'b> Image<'b> {
         Some(Self { text, repository, registry, tag, digest })
     }
 
+    /// What is written without tag and digest: `ghcr.io/a/b` of `ghcr.io/a/b:v1`.
+    #[must_use]
+    pub fn name(&self) -> &'b str {
+        let end = self.text.find('@').unwrap_or(self.text.len());
+        let name = self.text.get(..end).unwrap_or_default();
+        match self.tag {
+            Some(tag) => name.get(..name.len() - tag.len() - 1).unwrap_or(name),
+            None => name,
+        }
+    }
+
     /// The last part of the repository: `vllm-openai`.
     #[must_use]
     pub fn short_name(&self) -> &'b str {

@@ -11,6 +11,7 @@ mod device;
 mod find;
 mod framework;
 mod image;
+mod kustomize;
 mod namespace_index;
 mod object;
 mod pod;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use args::{Flag, Word};
 pub use bundle::Bundle;
+pub(crate) use container::is_below;
 pub use container::{Container, Env, Port};
 pub use device::{Device, DeviceKind, Vendor};
 pub use framework::{Framework, FrameworkKind, Sureness};

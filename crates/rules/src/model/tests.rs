@@ -95,7 +95,7 @@ fn pod_templates_are_found_in_any_kind() {
     );
     pods(
         "{apiVersion: argoproj.io/v1alpha1, kind: Workflow, spec: {templates: [{name: t, container: {image: a}}, {name: u, script: {image: b}}]}}",
-        &[(M::Argo, "t", None, P::Batch, true, 0), (M::Argo, "u", None, P::Batch, true, 0)],
+        &[(M::Argo, "t", None, P::Batch, false, 0), (M::Argo, "u", None, P::Batch, false, 0)],
     );
     pods(
         &format!(
@@ -191,4 +191,37 @@ fn selectors_match_as_kubernetes_does() {
     let root = documents.roots().next().unwrap();
     let matches = |name| Selector::structured(root.get(name)).matches(root.get("labels"));
     assert!(matches("one") && !matches("two") && matches("three") && !matches("four"));
+}
+
+#[test]
+fn bases_that_an_overlay_patches_are_not_whole() {
+    let sources = |overlay: &str| {
+        [
+            ("base/kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [pod.yaml, part]\n"),
+            ("base/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: a}]}\n"),
+            ("base/part/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {containers: [{name: c, image: a}]}\n"),
+            ("other/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: c}\nspec: {containers: [{name: c, image: a}]}\n"),
+            ("overlay/kustomization.yaml", overlay),
+        ]
+        .map(|(name, text)| Source { name: name.into(), text: text.into() })
+        .to_vec()
+    };
+    let complete = |overlay: &str| {
+        let documents = Documents::read(sources(overlay));
+        let bundle = Bundle::new(&documents);
+        bundle
+            .pods
+            .iter()
+            .map(|pod| (pod.complete, bundle.is_renamed(&pod.object)))
+            .collect::<Vec<_>>()
+    };
+    let plain =
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../base]\n";
+    assert_eq!(complete(plain), [(true, false); 3]);
+    let patched = complete(&format!("{plain}patches: [{{path: patch.yaml}}]\n"));
+    assert_eq!(patched, [(false, false), (false, false), (true, false)]);
+    let patches = complete(&format!("{plain}patchesStrategicMerge: [../other/pod.yaml]\n"));
+    assert_eq!(patches.last(), Some(&(false, false)));
+    let renamed = complete(&format!("{plain}nameSuffix: -l4\n"));
+    assert_eq!(renamed, [(true, true), (true, true), (true, false)]);
 }

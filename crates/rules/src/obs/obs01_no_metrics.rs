@@ -9,7 +9,8 @@ rule! {
     /// ## What it does
     /// Looks at model servers that publish metrics (vLLM, SGLang, TGI, TEI, Triton, TorchServe and
     /// others) for what has them read: a PodMonitor or ServiceMonitor that selects them, the
-    /// annotation `prometheus.io/scrape`, a port named `metrics`, a collector beside the server.
+    /// annotation `prometheus.io/scrape`, a port named `metrics`, a collector beside the server, a
+    /// label by which a platform reads them itself (AIBrix).
     ///
     /// Silent for pods that an operator completes, and for batch jobs.
     ///
@@ -71,6 +72,34 @@ spec:
         - name: main
           image: vllm/vllm-openai:v0.9.0
 "),
+        Example::good("a client that waits for somebody", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: perf}}
+  template:
+    metadata: {labels: {app: perf}}
+    spec:
+      containers:
+        - name: main
+          image: nvcr.io/nvidia/tritonserver:24.06-py3-sdk
+          command: [/bin/bash, -c, --]
+          args: [while true; do sleep 30; done;]
+"),
+        Example::good("a platform reads them", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {model.aibrix.ai/name: llm}}
+  template:
+    metadata: {labels: {model.aibrix.ai/name: llm}}
+    spec:
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+"),
     ],
 }
 
@@ -87,6 +116,9 @@ const PUBLISHERS: [FrameworkKind; 10] = [
     FrameworkKind::Nim,
     FrameworkKind::Mlserver,
 ];
+
+/// Labels of pods whose metrics a platform reads to route and scale by.
+const PLATFORMS: [&str; 2] = ["model.aibrix.ai/name", "model.aibrix.ai/metric-port"];
 
 fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let lasting = matches!(
@@ -118,6 +150,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         })
     });
     let services = || context.bundle.services_of(pod);
+    if PLATFORMS.iter().any(|key| pod.label(key).is_set()) {
+        return;
+    }
     if annotated(pod.metadata.get("annotations"))
         || port
         || collector

@@ -67,7 +67,7 @@ pub(super) fn is_server(pod: &Pod<'_>, container: &Container<'_>) -> bool {
 
 /// Whether a server writes its answers token by token, for as long as the text is.
 pub(super) fn streams(container: &Container<'_>) -> bool {
-    matches!(
+    let generates = matches!(
         container.framework.map(|found| found.kind),
         Some(
             FrameworkKind::Vllm
@@ -79,5 +79,16 @@ pub(super) fn streams(container: &Container<'_>) -> bool {
                 | FrameworkKind::Lmdeploy
                 | FrameworkKind::Jetstream
         )
-    )
+    );
+    generates && !answers_at_once(container)
+}
+
+/// Whether a server of language models is told to embed, score or classify texts only.
+fn answers_at_once(container: &Container<'_>) -> bool {
+    let task = container.flag(&["--task"]).and_then(|flag| flag.value);
+    let runner = container.flag(&["--runner"]).and_then(|flag| flag.value);
+    task.is_some_and(|task| !matches!(&*task, "auto" | "generate" | "transcription"))
+        || runner.is_some_and(|runner| runner == "pooling")
+        || container.flag(&["--is-embedding"]).is_some()
+        || container.flag(&["--embedding", "--embeddings"]).is_some()
 }

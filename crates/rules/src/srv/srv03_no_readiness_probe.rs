@@ -53,6 +53,21 @@ spec:
       image: vllm/vllm-openai:v0.9.0
       args: [--model, a/b]
 "),
+        Example::good("a console with a GPU", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+        - name: main
+          image: a:1
+          ports: [{containerPort: 22}]
+          resources: {limits: {nvidia.com/gpu: 1}}
+"),
     ],
 }
 

@@ -10,7 +10,8 @@ rule! {
     ///
     /// ## What it does
     /// Compares the two probes of model servers: same endpoint, and a liveness probe that is no more
-    /// patient than the readiness probe.
+    /// patient than the readiness probe. Silent for probes that only connect, which the kernel answers
+    /// however busy the server is.
     ///
     /// ## Why it matters
     /// A server whose queue is full answers its probes late. The readiness probe takes it out of the
@@ -64,6 +65,17 @@ spec:
       readinessProbe:
         httpGet: {path: /ready, port: 8000}
 "),
+        Example::good("both only connect", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: nvcr.io/nvidia/tritonserver:24.06-py3
+      livenessProbe: {tcpSocket: {port: 9000}, periodSeconds: 5}
+      readinessProbe: {tcpSocket: {port: 9000}, periodSeconds: 5}
+"),
     ],
 }
 
@@ -101,8 +113,7 @@ fn endpoint(probe: Node<'_>) -> Option<String> {
         let path = http.get("path").text().unwrap_or("/");
         return Some(format!("`{path}` on port {}", http.get("port").str()));
     }
-    let port = probe.path("tcpSocket.port").text().or_else(|| probe.path("grpc.port").text());
-    port.map(|port| format!("port {port}"))
+    probe.path("grpc.port").text().map(|port| format!("port {port}"))
 }
 
 /// Seconds of silence after which a probe has failed.

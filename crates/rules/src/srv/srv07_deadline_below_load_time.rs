@@ -75,8 +75,26 @@ spec:
         - name: main
           image: vllm/vllm-openai:v0.9.0
           args: [--model, meta-llama/Llama-3.1-70B]
+          readinessProbe: {httpGet: {path: /health, port: 8000}}
           resources: {limits: {nvidia.com/gpu: 1}}
 ", &[6]),
+        Example::good("ready as soon as it runs, without a probe", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  replicas: 4
+  progressDeadlineSeconds: 60
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+          args: [--model, meta-llama/Llama-3.1-70B]
+          resources: {limits: {nvidia.com/gpu: 1}}
+"),
     ],
 }
 
@@ -86,6 +104,10 @@ const DEFAULT: i64 = 600;
 fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
     if !pod.complete || pod.manager != Manager::Deployment || !load_time::is_server(pod, container)
     {
+        return;
+    }
+    // Without a probe a pod is ready, and the rollout done, while the model still loads (SRV03).
+    if !container.probe("readinessProbe").is_set() && !container.probe("startupProbe").is_set() {
         return;
     }
     let node = pod.object.spec().get("progressDeadlineSeconds");

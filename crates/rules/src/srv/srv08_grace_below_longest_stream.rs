@@ -10,7 +10,8 @@ rule! {
     ///
     /// ## What it does
     /// Looks for servers of generated text whose grace period is below a minute (Kubernetes' default
-    /// is 30 s) and that have no `preStop` hook.
+    /// is 30 s) and that have no `preStop` hook. Silent for servers of embeddings, and for those that
+    /// only prefill for others.
     ///
     /// ## Why it matters
     /// Long answers stream for a minute and more. At each rollout, scale-down or drain the server is
@@ -55,6 +56,27 @@ spec:
       image: vllm/vllm-openai:v0.9.0
       lifecycle: {preStop: {exec: {command: [sleep, \"15\"]}}}
 "),
+        Example::good("embeddings", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      args: [--model, a/b, --task, embed]
+      ports: [{containerPort: 8000}]
+"),
+        Example::good("it prefills for others", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {llm-d.ai/role: prefill}}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      ports: [{containerPort: 8000}]
+"),
     ],
 }
 
@@ -71,7 +93,7 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
             | Manager::LeaderWorkerSet
     );
     let serves = load_time::is_server(pod, container) && load_time::streams(container);
-    if !pod.complete || !plain || !serves || pod.role == "worker" {
+    if !pod.complete || !plain || !serves || pod.role == "worker" || prefills(pod, container) {
         return;
     }
     let node = pod.spec.get("terminationGracePeriodSeconds");
@@ -93,4 +115,11 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
         .at(place, message)
         .fix("set terminationGracePeriodSeconds above the longest answer, for example 120")
         .edit(edit);
+}
+
+/// Whether it only reads prompts, and others write the answers.
+fn prefills(pod: &Pod<'_>, container: &Container<'_>) -> bool {
+    let mode = container.flag(&["--disaggregation-mode"]).and_then(|flag| flag.value);
+    mode.is_some_and(|mode| mode == "prefill")
+        || pod.labels().entries().any(|label| label.value.is("prefill"))
 }

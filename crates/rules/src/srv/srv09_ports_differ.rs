@@ -133,6 +133,29 @@ spec:
           image: envoyproxy/envoy:v1.30.0
           ports: [{containerPort: 8080}]
 "),
+        Example::good("a port that is filled in later", "\
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec:
+  selector: {app: a}
+  ports:
+    - port: 80
+      targetPort: ${port}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+          ports: [{containerPort: 8000}]
+"),
     ],
 }
 
@@ -158,7 +181,7 @@ fn probe_port(pod: &Pod<'_>, container: &Container<'_>, probe: Node<'_>, report:
         return;
     }
     let port = handler.get("port");
-    let Some(text) = port.text() else { return };
+    let Some(text) = port.text().filter(|text| !text.contains(['$', '{', '<'])) else { return };
     let Ok(number) = text.parse::<i64>() else {
         if pod.complete && container.ports().all(|declared| declared.name != text) {
             report
@@ -191,7 +214,15 @@ fn service_ports(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         for port in service.spec().get("ports").items() {
             let target = port.get("targetPort");
             let target = if target.is_set() { target } else { port.get("port") };
-            let Some(text) = target.text() else { continue };
+            // A placeholder is filled in later, and may be a number.
+            let filled = |text: &&str| !text.contains(['$', '{', '<']);
+            let Some(text) = target.text().filter(filled) else { continue };
+            let which = match port.get("port").text() {
+                Some(own) if service.spec().get("ports").len() > 1 => {
+                    format!("port {own} of the Service")
+                }
+                _ => "the Service".to_owned(),
+            };
             // One Service may stand before pods of several kinds.
             let selector = crate::model::Selector::plain(service.spec().get("selector"));
             let selected = context.bundle.pods_selected(&selector, service.namespace, service.root);
@@ -202,7 +233,7 @@ fn service_ports(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
             let Ok(number) = text.parse::<i64>() else {
                 if declared().all(|declared| declared.name != text) {
                     report
-                        .at(target, format!("the Service reaches nobody: no container of {} declares a port called `{text}`", pod.describe()))
+                        .at(target, format!("{which} reaches nobody: no container of {} declares a port called `{text}`", pod.describe()))
                         .fix("name the container's port so, or write its number");
                 }
                 continue;
@@ -214,7 +245,7 @@ fn service_ports(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
             if let Some(listens) = alone.and_then(listening).filter(|listens| *listens != number) {
                 let software = alone.and_then(|c| c.framework).map_or("the server", |f| f.name());
                 report
-                    .at(target, format!("the Service gets \"connection refused\": {software} in {} listens on {listens}, not on {number}", pod.describe()))
+                    .at(target, format!("{which} gets \"connection refused\": {software} in {} listens on {listens}, not on {number}", pod.describe()))
                     .fix(format!("set targetPort to {listens}"));
             } else if alone.is_some_and(|only| listening(only).is_none())
                 && !is_declared
@@ -226,7 +257,7 @@ fn service_ports(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
                     .map(|n| n.to_string())
                     .collect();
                 report
-                    .at(target, format!("the Service most likely gets \"connection refused\": {} declares port {}, not {number}", pod.describe(), numbers.join(", ")))
+                    .at(target, format!("{which} most likely gets \"connection refused\": {} declares port {}, not {number}", pod.describe(), numbers.join(", ")))
                     .fix("set targetPort to the port on which the server listens");
             }
         }

@@ -10,7 +10,8 @@ rule! {
     /// ## What it does
     /// Looks for model servers with two or more replicas that no PodDisruptionBudget protects, and for
     /// budgets that allow no pod to be away (`maxUnavailable: 0`, or `minAvailable` not below the
-    /// replicas). Budgets against an autoscaler's minimum are SCL12's.
+    /// replicas). Budgets against an autoscaler's minimum are SCL12's. Silent about missing budgets
+    /// where the pods choose one node by its name: its drain would never end.
     ///
     /// ## Why it matters
     /// Without a budget a node upgrade may evict all replicas at once, and each loads for minutes.
@@ -96,6 +97,22 @@ spec:
           image: vllm/vllm-openai:v0.9.0
           resources: {limits: {nvidia.com/gpu: 1}}
 "),
+        Example::good("on a node that is named", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      nodeSelector: {kubernetes.io/hostname: gpu-7}
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+          resources: {limits: {nvidia.com/gpu: 1}}
+"),
     ],
 }
 
@@ -116,7 +133,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         }
         return;
     }
-    if replicas < 2 {
+    let one_node =
+        pod.node_requirements().iter().any(|label| label.key == "kubernetes.io/hostname");
+    if replicas < 2 || one_node {
         return;
     }
     report

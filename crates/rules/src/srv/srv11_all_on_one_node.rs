@@ -9,7 +9,8 @@ rule! {
     ///
     /// ## What it does
     /// Looks for model servers with two or more replicas, fewer than eight GPUs each, and neither
-    /// `topologySpreadConstraints` nor anti-affinity between pods.
+    /// `topologySpreadConstraints` nor anti-affinity between pods. Silent where the pods choose one node
+    /// by its name.
     ///
     /// ## Why it matters
     /// The scheduler spreads by default only as long as it costs nothing; image locality and free GPUs
@@ -71,6 +72,22 @@ spec:
           image: vllm/vllm-openai:v0.9.0
           resources: {limits: {nvidia.com/gpu: 8}}
 "),
+        Example::good("on a node that is named", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      nodeSelector: {kubernetes.io/hostname: gpu-7}
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+          resources: {limits: {nvidia.com/gpu: 1}}
+"),
     ],
 }
 
@@ -85,6 +102,10 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     };
     let constraints = pod.spec.get("topologySpreadConstraints");
     if !constraints.is_empty() || pod.spec.path("affinity.podAntiAffinity").is_set() {
+        return;
+    }
+    // All on one node is what was asked for.
+    if pod.node_requirements().iter().any(|label| label.key == "kubernetes.io/hostname") {
         return;
     }
     report

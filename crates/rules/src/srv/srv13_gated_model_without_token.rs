@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::facts;
 use crate::model::{Container, Pod, Purpose, glob};
 use crate::report::Report;
-use crate::rule::{Check, Example, rule};
+use crate::rule::{Check, Example, Level, rule};
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ rule! {
     /// ## What it does
     /// Looks for models that the hub gives only to accounts that accepted a licence
     /// (data/lint/gated-models.json) on containers without a token, and for tokens of model hubs
-    /// written as a literal.
+    /// written as a literal. A placeholder for one (`${HF_TOKEN}`, `<your-token>`) is a warning.
     ///
     /// ## Why it matters
     /// Without a token the download is refused with 401 and the server never starts. A token in a
@@ -30,9 +30,10 @@ rule! {
         expression: "\
 variables.all.all(c, !has(c.env) || c.env.all(e,
   !(e.name in ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HUGGINGFACE_TOKEN', 'HUGGINGFACEHUB_API_TOKEN', 'HF_API_TOKEN', 'HUGGINGFACE_HUB_TOKEN'])
-  || !has(e.value) || e.value.trim() == '' || e.value.startsWith('$(')))",
+  || !has(e.value) || e.value.trim() == ''
+  || e.value.matches('(?i)[<>$ {}]|your|token|placeholder|replace|xxx|change|insert|todo|fake|dummy')))",
         message: "a token of a model hub is written as a literal, for everybody who reads the manifest or the pod. Put it into a Secret and use `valueFrom.secretKeyRef`",
-        misses: &["no token"],
+        misses: &["no token", "a placeholder"],
         of_daemons: true,
     },
     examples: [
@@ -82,6 +83,18 @@ spec:
       image: vllm/vllm-openai:v0.9.0
       args: [--model, Qwen/Qwen2.5-7B]
 "),
+        Example::bad("a placeholder", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      env:
+        - name: HF_TOKEN
+          value: ${HF_TOKEN}
+", &[10]),
     ],
 }
 
@@ -106,17 +119,27 @@ const TOKENS: [&str; 6] = [
 
 fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
     for env in container.env.iter().filter(|env| TOKENS.contains(&env.name)) {
-        if env
-            .value
-            .text()
-            .is_some_and(|value| !value.trim().is_empty() && !value.starts_with("$("))
-        {
+        let Some(value) = env.value.text().map(str::trim) else { continue };
+        // A reference to another variable, which may come from a Secret.
+        if value.is_empty() || value.starts_with("$(") {
+            continue;
+        }
+        let fix = "put it into a Secret and use `valueFrom.secretKeyRef`";
+        if is_placeholder(value) {
+            report
+                .at(
+                    env.value,
+                    format!("whoever fills in `{}` here writes the token in plain text, for everybody who reads the manifest or the pod", env.name),
+                )
+                .fix(fix)
+                .level(Level::Warning);
+        } else {
             report
                 .at(
                     env.value,
                     format!("the token is readable by everybody who reads the manifest or the pod: `{}` is written as a literal", env.name),
                 )
-                .fix("put it into a Secret and use `valueFrom.secretKeyRef`");
+                .fix(fix);
         }
     }
     // Clients name the model that they ask for, and load nothing.
@@ -153,4 +176,22 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
             format!("the download is refused with 401 and the server does not start: `{id}` is gated, and the container has no token"),
         )
         .fix("accept the licence on the model's page, put the token into a Secret, and set HF_TOKEN by `valueFrom.secretKeyRef`");
+}
+
+/// Whether a value stands for a token that is filled in later.
+fn is_placeholder(value: &str) -> bool {
+    const WORDS: [&str; 10] = [
+        "your",
+        "token",
+        "placeholder",
+        "replace",
+        "xxx",
+        "change",
+        "insert",
+        "todo",
+        "fake",
+        "dummy",
+    ];
+    let lower = value.to_ascii_lowercase();
+    value.contains(['<', '>', '$', ' ', '{', '}']) || WORDS.iter().any(|word| lower.contains(word))
 }

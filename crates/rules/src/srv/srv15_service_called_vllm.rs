@@ -90,7 +90,8 @@ spec:
 }
 
 fn check(context: &Context<'_>, service: &Object<'_>, report: &mut Report) {
-    if service.name != "vllm" || !service.group().is_empty() {
+    let renamed = context.bundle.is_renamed(service);
+    if service.name != "vllm" || !service.group().is_empty() || renamed {
         return;
     }
     let bundle = context.bundle;

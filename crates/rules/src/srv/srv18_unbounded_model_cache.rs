@@ -1,6 +1,6 @@
 use super::load_time;
 use crate::context::Context;
-use crate::model::{Container, Pod};
+use crate::model::{Container, Pod, is_below};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 
@@ -9,7 +9,8 @@ rule! {
     ///
     /// ## What it does
     /// Looks for `emptyDir` volumes without `sizeLimit` in which a server keeps downloaded weights,
-    /// where the container has no request or limit for `ephemeral-storage`.
+    /// where the container has no request or limit for `ephemeral-storage`. Silent about caches beside
+    /// a model that lies on another volume.
     ///
     /// ## Why it matters
     /// Tens of gigabytes land on the node's disk, and the scheduler knows nothing of them. When the
@@ -65,6 +66,42 @@ spec:
     - name: cache
       emptyDir: {}
 "),
+        Example::good("a cache of compiled code beside a model on the host", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      args: [--model, /models/Qwen3-8B]
+      volumeMounts:
+        - {name: models, mountPath: /models, readOnly: true}
+        - {name: cache, mountPath: /.cache}
+  volumes:
+    - name: models
+      hostPath: {path: /data/models}
+    - name: cache
+      emptyDir: {}
+"),
+        Example::good("downloads go to a claim", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: vllm/vllm-openai:v0.9.0
+      args: [--model, a/b, --download-dir, /models-cache]
+      volumeMounts:
+        - {name: models, mountPath: /models-cache}
+        - {name: cache, mountPath: /.cache}
+  volumes:
+    - name: models
+      persistentVolumeClaim: {claimName: models}
+    - name: cache
+      emptyDir: {}
+"),
     ],
 }
 
@@ -97,16 +134,28 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
 
 /// Whether a folder is where a server keeps what it downloads.
 fn holds_weights(container: &Container<'_>, path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let named = ["huggingface", "/models", "/model", "/.cache", "/hub", "modelscope"];
-    let by_name = named.iter().any(|word| lower.contains(word));
-    let by_variable = ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"]
+    const VARIABLES: [&str; 4] =
+        ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"];
+    let is_here = |value: &str| value.trim_end_matches('/') == path.trim_end_matches('/');
+    let told: Vec<_> = VARIABLES
         .iter()
         .filter_map(|name| container.env_value(name))
-        .any(|value| value.trim_end_matches('/') == path.trim_end_matches('/'));
-    let by_flag = container
-        .flag(&["--download-dir"])
-        .and_then(|flag| flag.value)
-        .is_some_and(|value| value.trim_end_matches('/') == path.trim_end_matches('/'));
-    by_name || by_variable || by_flag
+        .chain(container.flag(&["--download-dir"]).and_then(|flag| flag.value))
+        .collect();
+    if !told.is_empty() {
+        return told.iter().any(|value| is_here(value));
+    }
+    // What is loaded from a path elsewhere is not kept here, whatever the folder is called.
+    let elsewhere = container.flags().any(|flag| {
+        let names_model = matches!(flag.name.trim_start_matches('-'), "model" | "model-path");
+        let value = flag.value.as_deref().unwrap_or_default();
+        names_model && value.starts_with('/') && !is_below(value, path)
+    }) || container
+        .weights()
+        .is_some_and(|weights| weights.id.starts_with('/') && !is_below(&weights.id, path));
+    let lower = path.to_ascii_lowercase();
+    !elsewhere
+        && ["huggingface", "/models", "/model", "/.cache", "/hub", "modelscope"]
+            .iter()
+            .any(|word| lower.contains(word))
 }

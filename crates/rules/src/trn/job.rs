@@ -76,16 +76,18 @@ fn tells_of_training(name: &str) -> bool {
         .any(|part| WORDS.training.iter().any(|word| part.eq_ignore_ascii_case(word)))
 }
 
-/// Whether a program or image is called a server: a JobSet may hold one that runs for ever.
+/// Whether a program or image is called a server: a JobSet or RayJob may hold one that runs for ever.
 pub(crate) fn is_named_server(pod: &Pod<'_>) -> bool {
     let is_server = |name: &str| {
         name.split(|c: char| !c.is_ascii_alphanumeric())
             .any(|part| matches!(part, "server" | "serve" | "serving"))
     };
-    pod.main_containers().any(|container| {
-        container.image.is_some_and(|image| is_server(image.short_name()))
-            || container.words.iter().any(|word| word.starts_command && is_server(&word.text))
-    })
+    let entrypoint = pod.object.spec().get("entrypoint").str();
+    entrypoint.split_whitespace().any(is_server)
+        || pod.main_containers().any(|container| {
+            container.image.is_some_and(|image| is_server(image.short_name()))
+                || container.words.iter().any(|word| word.starts_command && is_server(&word.text))
+        })
 }
 
 /// Whether a pod only tries whether devices work, or waits.
@@ -100,6 +102,28 @@ pub(crate) fn is_test(pod: &Pod<'_>) -> bool {
                 && !is_named_after_training(container)
                 && WORDS.idle_programs.iter().any(|program| container.runs(program))
             || container.words.is_empty() && container.image.is_none()
+    })
+}
+
+/// Whether a pod only tries whether devices work, and is done then.
+pub(crate) fn is_short_test(pod: &Pod<'_>) -> bool {
+    let waits = |container: &Container<'_>| {
+        ["sleep", "tail", "pause"].iter().any(|program| container.runs(program))
+    };
+    let is_unknown =
+        |container: &Container<'_>| container.words.is_empty() && container.image.is_none();
+    is_test(pod) && !pod.main_containers().any(|it| waits(it) || is_unknown(it))
+}
+
+/// Whether any pod of the object measures devices: the launcher of an MPI job starts that in all.
+pub(crate) fn measures_devices(context: &Context<'_>, pod: &Pod<'_>) -> bool {
+    context.bundle.pods_of(&pod.object).take(16).any(|other| {
+        other.main_containers().any(|container| {
+            WORDS.test_programs.iter().any(|program| container.runs(program))
+                || container.image.is_some_and(|image| {
+                    WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
+                })
+        })
     })
 }
 
@@ -152,7 +176,7 @@ const PEER_FLAGS: [&[&str]; 5] = [
 ];
 
 /// Whether a container is told where its peers are.
-fn names_peers(container: &Container<'_>) -> bool {
+pub(crate) fn names_peers(container: &Container<'_>) -> bool {
     PEERS.iter().any(|name| container.env(name).is_some())
         || PEER_FLAGS.iter().any(|names| container.flag(names).is_some())
         || container.runs("mpirun")

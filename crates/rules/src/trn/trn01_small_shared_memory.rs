@@ -105,16 +105,35 @@ spec:
             limits:
               nvidia.com/gpu: 1
 "),
+        Example::good("a measurement that a launcher starts", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          containers: [{name: main, image: a:1, command: [mpirun, nvbandwidth]}]
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          containers: [{name: main, image: a:1, command: [sshd], resources: {limits: {nvidia.com/gpu: 2}}}]
+"),
     ],
 }
 
-fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
+fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut Report) {
     // KubeRay mounts shared memory by itself.
     if !pod.complete || pod.manager == Manager::Ray || pod.spec.get("hostIPC").bool() == Some(true)
     {
         return;
     }
-    if container.init || container.mount_of("/dev/shm").is_some() {
+    if container.init
+        || container.mount_of("/dev/shm").is_some()
+        || job::measures_devices(context, pod)
+    {
         return;
     }
     let whole = container.device(DeviceKind::Gpu);

@@ -2,13 +2,14 @@ use super::job;
 use crate::context::Context;
 use crate::model::{Container, Pod};
 use crate::report::Report;
-use crate::rule::{Check, Example, rule};
+use crate::rule::{Check, Example, Level, rule};
 
 rule! {
     /// Shared memory without a size
     ///
     /// ## What it does
-    /// Looks for `/dev/shm` mounted from an `emptyDir` in memory that has no `sizeLimit`.
+    /// Looks for `/dev/shm` mounted from an `emptyDir` in memory that has no `sizeLimit`. Where memory
+    /// limits of all containers hold it back, that is hygiene.
     ///
     /// ## Why it matters
     /// Without a memory limit of the pod, the volume may take the node's whole memory, and other
@@ -80,14 +81,19 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
     if !empty.get("medium").is("Memory") || empty.get("sizeLimit").is_set() {
         return;
     }
-    let message = match pod.memory_limit() {
+    let limit = pod.memory_limit();
+    let message = match limit {
         Some(limit) => format!(
-            "`/dev/shm` may grow to the memory limit of {limit}, and what lies in it counts against that: the container is killed where a full volume would have been an error"
+            "`/dev/shm` may grow to the memory limit of {limit}, and what lies in it counts against that: the container is killed where a full volume would have said so"
         ),
         None => format!(
             "`/dev/shm` may take the node's whole memory: neither a `sizeLimit` here nor a memory limit of {} holds it back",
             pod.describe()
         ),
     };
-    report.at(empty, message).fix("set `sizeLimit`, 1 to 2 GiB for each GPU as a start");
+    let finding =
+        report.at(empty, message).fix("set `sizeLimit`, 1 to 2 GiB for each GPU as a start");
+    if limit.is_some() {
+        finding.level(Level::Hygiene);
+    }
 }

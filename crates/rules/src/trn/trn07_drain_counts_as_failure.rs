@@ -120,13 +120,12 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     } else {
         "add a `podFailurePolicy` rule with `action: Ignore` for the pod condition `DisruptionTarget`, and set `restartPolicy: Never`, which it needs"
     };
-    report
-        .at(
-            node,
-            format!(
-                "each pod that a drain or preemption evicts uses up one of {retries} retries (`backoffLimit`), and then the job fails though its program is right"
-            ),
+    let message = if retries == 0 {
+        "the first pod that a drain or preemption evicts ends the job, though its program is right: `backoffLimit` is 0".to_owned()
+    } else {
+        format!(
+            "each pod that a drain or preemption evicts uses up one of {retries} retries (`backoffLimit`), and then the job fails though its program is right"
         )
-        .fix(fix)
-        .edit(edit);
+    };
+    report.at(node, message).fix(fix).edit(edit);
 }

@@ -12,8 +12,8 @@ rule! {
     /// and no queue (Kueue), pod group (Volcano, coscheduling, KAI, YuniKorn), JobSet or scheduling
     /// gate that would start all or none.
     ///
-    /// Silent where the manifests hold a default Kueue queue, and for TPU slices, which are started
-    /// as one.
+    /// Silent where the manifests hold a default Kueue queue, for TPU slices, which are started as
+    /// one, and for measurements of devices.
     ///
     /// ## Why it matters
     /// The scheduler places pod by pod. Where GPUs do not suffice for all, half a job holds its GPUs
@@ -109,6 +109,28 @@ spec:
           resources:
             limits: {nvidia.com/gpu: 1}
 "),
+        Example::good("a measurement that a launcher starts", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          containers:
+            - name: main
+              image: a:1
+              command: [mpirun, -np, \"16\", /opt/build/all_reduce_perf]
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          containers:
+            - name: main
+              image: a:1
+              resources: {limits: {nvidia.com/gpu: 8}}
+"),
     ],
 }
 
@@ -118,6 +140,10 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         matches!(device.kind, DeviceKind::Gpu | DeviceKind::Mig | DeviceKind::SharedGpu)
     });
     if !alone || !holds_gpus || !pod.complete {
+        return;
+    }
+    // A measurement is started by hand and watched.
+    if job::measures_devices(context, pod) {
         return;
     }
     let Some(team) = job::team(context, pod) else { return };

@@ -12,7 +12,7 @@ rule! {
     /// Looks at jobs that ask for accelerators and have no `activeDeadlineSeconds`: Job, CronJob,
     /// JobSet, Kubeflow's jobs and RayJob.
     ///
-    /// Silent for tests that end at once, and where Kueue limits the time.
+    /// Silent for tests that end at once, for servers, and where Kueue limits the time.
     ///
     /// ## Why it matters
     /// A rank that hangs in a collective never ends. The job holds all its accelerators, and is paid
@@ -83,6 +83,24 @@ spec:
           command: [nvidia-smi]
           resources:
             limits: {nvidia.com/gpu: 1}
+"),
+        Example::good("a server as the entry point", "\
+apiVersion: ray.io/v1
+kind: RayJob
+metadata: {name: a}
+spec:
+  entrypoint: vllm serve facebook/opt-13b --tensor-parallel-size 2
+  rayClusterSpec:
+    workerGroupSpecs:
+      - groupName: gpu
+        replicas: 2
+        template:
+          spec:
+            containers:
+              - name: worker
+                image: rayproject/ray:2.46.0-gpu
+                resources:
+                  limits: {nvidia.com/gpu: 1}
 "),
     ],
 }

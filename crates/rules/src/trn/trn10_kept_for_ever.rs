@@ -91,6 +91,24 @@ spec:
           resources:
             limits: {nvidia.com/gpu: 8}
 "),
+        Example::good("a server as the entry point", "\
+apiVersion: ray.io/v1
+kind: RayJob
+metadata: {name: a}
+spec:
+  entrypoint: vllm serve facebook/opt-13b --tensor-parallel-size 2
+  rayClusterSpec:
+    workerGroupSpecs:
+      - groupName: gpu
+        replicas: 2
+        template:
+          spec:
+            containers:
+              - name: worker
+                image: rayproject/ray:2.46.0-gpu
+                resources:
+                  limits: {nvidia.com/gpu: 1}
+"),
     ],
 }
 

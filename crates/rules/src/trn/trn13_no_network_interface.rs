@@ -78,6 +78,32 @@ spec:
               resources:
                 limits: {nvidia.com/gpu: 8}
 "),
+        Example::good("the launcher hands it to the workers", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          containers:
+            - name: main
+              image: a:1
+              command: [bash, -c]
+              args:
+                - mpirun -np 16 -x NCCL_SOCKET_IFNAME=eth0 /opt/build/all_reduce_perf -b 1G
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          hostNetwork: true
+          containers:
+            - name: main
+              image: a:1
+              securityContext: {privileged: true}
+              resources: {limits: {nvidia.com/gpu: 4}}
+"),
     ],
 }
 
@@ -100,11 +126,18 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
     let together = pod.manager == Manager::LeaderWorkerSet
         && pod.object.spec().path("leaderWorkerTemplate.size").int().is_some_and(|size| size > 1)
         || job::team(context, pod).is_some();
+    // A launcher hands variables to its workers (`mpirun -x`); clouds ship scripts that set what
+    // fits their nodes.
+    let says = |text: &str| {
+        text.contains("SOCKET_IFNAME") || text.contains("nccl-env") || text.contains("source ")
+    };
     let chosen = container.env("NCCL_SOCKET_IFNAME").is_some()
-        || job::texts(container).any(|text| {
-            // Clouds ship scripts that set what fits their nodes.
-            text.contains("SOCKET_IFNAME") || text.contains("nccl-env") || text.contains("source ")
-        });
+        || context
+            .bundle
+            .pods_of(&pod.object)
+            .take(16)
+            .flat_map(|other| &other.containers)
+            .any(|other| job::texts(other).any(says));
     if !together || chosen {
         return;
     }

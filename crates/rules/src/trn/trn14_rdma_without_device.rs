@@ -1,6 +1,6 @@
 use super::{job, network};
 use crate::context::Context;
-use crate::model::{Container, Pod};
+use crate::model::{Container, Manager, Pod};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 
@@ -13,7 +13,8 @@ rule! {
     /// for an RDMA device and may not lock memory.
     ///
     /// Silent for privileged containers, which see the node's devices, for devices that come by
-    /// resource claims or annotations, and where templates are completed elsewhere.
+    /// resource claims or annotations, where templates are completed elsewhere, and for InfiniBand in
+    /// replicas of a server that name no peers: within a node NCCL does not use it.
     ///
     /// ## Why it matters
     /// A device that is not asked for is not in the container. Initialisation fails with `unhandled
@@ -80,6 +81,39 @@ spec:
       resources:
         limits: {nvidia.com/gpu: 8}
 "),
+        Example::bad("InfiniBand without its device", "\
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec:
+  containers:
+    - name: main
+      image: a:1
+      env:
+        - name: NCCL_IB_HCA
+          value: mlx5
+      resources:
+        limits: {nvidia.com/gpu: 8}
+", &[10]),
+        Example::good("replicas that talk to nobody", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.9.0
+          args: [--model, /models/a, --tensor-parallel-size, \"4\"]
+          env:
+            - {name: NCCL_IB_GID_INDEX, value: \"7\"}
+          resources:
+            limits: {nvidia.com/gpu: 4}
+"),
     ],
 }
 
@@ -104,13 +138,15 @@ fn check(_: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report: &mut
             let env = container.env(&known.name)?;
             known.values.iter().any(|value| env.value.is(value)).then_some(env)
         });
+        let replica = matches!(pod.manager, Manager::Deployment | Manager::ReplicaSet)
+            && !job::names_peers(container);
         let rdma = || {
             let off = container.env_value("NCCL_IB_DISABLE").is_some_and(|value| value != "0");
             let named = table.rdma_variables.iter().find_map(|name| {
                 container.env(name).filter(|env| env.value.text().is_some_and(|v| !v.is_empty()))
             });
             // A node's whole network comes with its cards' names, not with the cards.
-            named.filter(|_| !off && container.gpus() > 0 && !job::is_test(pod))
+            named.filter(|_| !off && !replica && container.gpus() > 0 && !job::is_test(pod))
         };
         if let Some(env) = efa {
             report

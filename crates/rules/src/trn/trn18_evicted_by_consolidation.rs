@@ -77,6 +77,32 @@ spec:
           resources:
             limits: {nvidia.com/gpu: 1}
 "),
+        Example::good("a measurement that a launcher starts", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          containers:
+            - name: main
+              image: a:1
+              command: [bash, -c]
+              args:
+                - mpirun -np 16 -x NCCL_SOCKET_IFNAME=eth0 /opt/build/all_reduce_perf -b 1G
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          hostNetwork: true
+          containers:
+            - name: main
+              image: a:1
+              securityContext: {privileged: true}
+              resources: {limits: {nvidia.com/gpu: 4}}
+"),
     ],
 }
 
@@ -92,6 +118,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let marked = pod.annotation(AUTOSCALER).is_set()
         || KARPENTER.iter().any(|key| pod.annotation(key).is_set());
     if marked
+        || job::measures_devices(context, pod)
         || context.bundle.disruption_budget_of(pod).is_some()
         || is_later_of_its_kind(context, pod)
     {

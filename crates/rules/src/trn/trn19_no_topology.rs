@@ -77,6 +77,22 @@ spec:
               resources:
                 limits: {nvidia.com/gpu: 8}
 "),
+        Example::good("a measurement that a launcher starts", "\
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+metadata: {name: a}
+spec:
+  mpiReplicaSpecs:
+    Launcher:
+      template:
+        spec:
+          containers: [{name: main, image: a:1, command: [mpirun, nvbandwidth]}]
+    Worker:
+      replicas: 2
+      template:
+        spec:
+          containers: [{name: main, image: a:1, command: [sshd], resources: {limits: {nvidia.com/gpu: 2}}}]
+"),
     ],
 }
 
@@ -106,6 +122,9 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     );
     let gpus = pod.devices().any(|(_, device)| device.kind == DeviceKind::Gpu);
     if !kind || !gpus || !pod.complete || job::is_test(pod) {
+        return;
+    }
+    if job::measures_devices(context, pod) {
         return;
     }
     let Some(team) = job::team(context, pod) else { return };

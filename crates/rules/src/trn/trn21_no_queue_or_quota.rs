@@ -14,8 +14,8 @@ rule! {
     /// compares what the pods ask for with the resources that those cover, and with the quota where
     /// the ClusterQueue is in no cohort.
     ///
-    /// Silent where no queues are in sight near the job, and where Kueue's configuration is, which
-    /// may rename or leave out resources.
+    /// Silent where no queues are in sight near the job (in its file, or beside it in a namespace that
+    /// both name), and where Kueue's configuration is, which may rename or leave out resources.
     ///
     /// ## Why it matters
     /// Kueue keeps the job suspended for ever. The reason stands in the Workload object alone.
@@ -165,9 +165,12 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let bundle = context.bundle;
     let near = |object: &&Object<'_>, from: Node<'_>| bundle.distance(object.root, from) <= 1;
     let Some(queue) = bundle.find("LocalQueue", pod.object.namespace, name, pod.spec) else {
-        let other = bundle
-            .in_namespace("LocalQueue", pod.object.namespace, pod.spec)
-            .find(|queue| near(queue, pod.spec));
+        let other =
+            bundle.in_namespace("LocalQueue", pod.object.namespace, pod.spec).find(|queue| {
+                let named = !queue.namespace.is_empty() && !pod.object.namespace.is_empty();
+                // Examples beside one another have queues of their own.
+                bundle.distance(queue.root, pod.spec) == 0 || named && near(queue, pod.spec)
+            });
         if let Some(other) = other {
             report
                 .at(
