@@ -49,7 +49,7 @@ pub(crate) struct Operator {
     #[arg(long, value_name = "ADDRESS")]
     lint_address: Option<SocketAddr>,
     /// How long the webhook's certificates are good; they are replaced after two thirds of it
-    #[arg(long, default_value = "90d", value_name = "TIME")]
+    #[arg(long, default_value = "2160h", value_name = "TIME")]
     lint_certificate_lifetime: Period,
     /// Services that are reconciled at once
     #[arg(long, default_value_t = 8, value_name = "N")]
