@@ -22,7 +22,7 @@ IMAGE_NAME = os.environ.get("TRAINYARD_IMAGE_NAME", "localhost/trainyard:test")
 collect_ignore = ["operator"]
 
 # The image that upstream's own network tests use, made by `up --agnhost`.
-AGNHOST = "localhost/agnhost:1"
+AGNHOST = "localhost/agnhost:2.56"
 
 
 class Cluster:

@@ -27,6 +27,7 @@ pub mod ingress;
 pub mod install;
 mod key;
 mod kinds;
+mod lint;
 mod metrics;
 mod names;
 mod pods;
@@ -43,6 +44,7 @@ mod world;
 
 pub use cluster::{ClientError, ClusterChoice, CountedClient, client, client_of};
 pub use figures::report;
+pub use lint::LintWebhook;
 pub use history::{RollbackError, rollback};
 pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use run::{OperatorError, run};

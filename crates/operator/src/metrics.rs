@@ -52,6 +52,12 @@ struct LeaseLabels {
     name: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReviewLabels {
+    mode: &'static str,
+    outcome: &'static str,
+}
+
 /// The operator's counters.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -63,6 +69,7 @@ pub(crate) struct Metrics {
     watch_failures: Family<WatchLabels, Counter>,
     dropped_events: Counter<u64, AtomicU64>,
     leading: Family<LeaseLabels, Gauge<i64, AtomicI64>>,
+    reviews: Family<ReviewLabels, Counter>,
 }
 
 #[derive(Debug)]
@@ -107,6 +114,11 @@ impl Metrics {
         self.leading.get_or_create(&LeaseLabels { name: lease.to_owned() }).set(i64::from(leads));
     }
 
+    /// An object that the lint webhook was asked about.
+    pub(crate) fn reviewed(&self, mode: &'static str, outcome: &'static str) {
+        self.reviews.get_or_create(&ReviewLabels { mode, outcome }).inc();
+    }
+
     /// Registers everything that is counted.
     pub(crate) fn registry(
         &self,
@@ -149,6 +161,11 @@ impl Metrics {
             "leader_election_master_status",
             "Whether this process is the one that acts",
             self.leading.clone(),
+        );
+        registry.register(
+            "trainyard_lint_reviews",
+            "Objects that the lint webhook was asked about",
+            self.reviews.clone(),
         );
         registry.register_collector(Box::new(Observed { queue, world, requests, workers }));
         registry

@@ -55,6 +55,9 @@ pub(crate) const REPORT_PORT_NAME: &str = "report";
 /// The operator's Role and binding for the gateways' namespace.
 pub(crate) const FIGURES: &str = "trainyard-operator-figures";
 
+/// What belongs to the lint webhook is called: its Service, its Secret, its Roles.
+pub(crate) const LINT: &str = "trainyard-lint";
+
 /// What an object is called by the recommended labels: the value that [`OPERATOR`] and [`GATEWAY`]
 /// are selected by.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::kinds::OWNED;
-use crate::names::{ELECTION, FIGURES, NAME_LABEL, OPERATOR};
+use crate::lint::configuration_name;
+use crate::names::{ELECTION, FIGURES, LINT, NAME_LABEL, OPERATOR};
 use crate::settings::Scope;
 
 /// One rule, with why it is needed.
@@ -77,6 +78,42 @@ pub fn gateway_namespace_rules() -> Vec<Rule> {
         why: "the gateways, whose figures decide on replicas and rollouts",
         names: Vec::new(),
     }]
+}
+
+/// What the lint webhook needs in the namespace of the operator.
+fn lint_rules() -> Vec<Rule> {
+    let names = vec![LINT.to_owned()];
+    let why = "the webhook's keys, for which an installation makes an empty Secret";
+    vec![Rule { group: "", resource: "secrets", verbs: &["get", "update"], why, names }]
+}
+
+/// What the lint webhook needs in the cluster.
+fn lint_cluster_rules(namespace: &str) -> Vec<Rule> {
+    let names = vec![configuration_name(namespace)];
+    let (group, resource) = ("admissionregistration.k8s.io", "validatingwebhookconfigurations");
+    let verbs = &["get", "patch"];
+    let why = "whose certificates the API server believes";
+    let nodes = Rule {
+        group: "",
+        resource: "nodes",
+        verbs: &["list"],
+        why: "labels that pods may select",
+        names: Vec::new(),
+    };
+    vec![Rule { group, resource, verbs, why, names }, nodes]
+}
+
+/// The objects that give the lint webhook of an operator in `namespace` its rights.
+pub fn lint_manifests(namespace: &str, account: &str) -> Vec<Value> {
+    let (subject, home) = ((namespace, account), Some(namespace));
+    // Several installations may have each their own.
+    let name = configuration_name(namespace);
+    vec![
+        role("Role", LINT, home, &lint_rules()),
+        binding("Role", LINT, home, subject),
+        role("ClusterRole", &name, None, &lint_cluster_rules(namespace)),
+        binding("ClusterRole", &name, None, subject),
+    ]
 }
 
 /// The objects that give these rights to a service account of `namespace`.

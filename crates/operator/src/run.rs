@@ -1,5 +1,6 @@
 //! The operator from its start to its end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::endpoints;
 use crate::feed::{Feed, Sync};
 use crate::figures::{Loads, collect};
 use crate::key::ServiceKey;
+use crate::lint;
 use crate::metrics::Metrics;
 use crate::queue::{Ended, Queue};
 use crate::reconcile::{Ctx, Looks, reconcile};
@@ -33,8 +35,8 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// Why an operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    #[error("cannot listen on {address} for metrics and health")]
-    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot listen on {address} for {what}")]
+    Listen { what: &'static str, address: std::net::SocketAddr, source: std::io::Error },
 }
 
 /// Runs an operator until `stop` is cancelled: watches, and reconciles while it leads.
@@ -46,10 +48,11 @@ pub async fn run(
     client: CountedClient,
     stop: CancellationToken,
 ) -> Result<(), OperatorError> {
-    let address = settings.address;
-    let listen = |source| OperatorError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    tracing::info!(address = %listener.local_addr().map_err(listen)?, "serves metrics and health");
+    let listener = listen("metrics and health", settings.address).await?;
+    let lint_listener = match &settings.lint {
+        Some(webhook) => Some(listen("the lint webhook", webhook.address).await?),
+        None => None,
+    };
 
     let CountedClient { client, counts } = client;
     let (world, queue) = (Arc::new(World::default()), Arc::new(Queue::default()));
@@ -59,6 +62,10 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let ended = CancellationToken::new();
     tasks.spawn(endpoints::answer(listener, registry, sync.clone(), ended.clone()));
+    if let (Some(webhook), Some(listener)) = (&settings.lint, lint_listener) {
+        let (metrics, stop) = (metrics.clone(), ended.clone());
+        lint::start(webhook, listener, client.clone(), metrics, stop, &mut tasks);
+    }
     let feed = Feed {
         client: client.clone(),
         world: world.clone(),
@@ -103,6 +110,13 @@ pub async fn run(
     ended.cancel();
     tasks.shutdown().await;
     Ok(())
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, OperatorError> {
+    let failed = |source| OperatorError::Listen { what, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    tracing::info!(address = %listener.local_addr().map_err(failed)?, "serves {what}");
+    Ok(listener)
 }
 
 /// Acts whenever this operator leads, until it is told to stop.

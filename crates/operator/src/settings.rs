@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use trainyard_plan::GpuPool;
 
+use crate::lint::LintWebhook;
+
 /// Where the operator works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -44,6 +46,8 @@ pub struct Settings {
     /// Requests are averaged over this to decide how many replicas there are; at least 3 s.
     pub scaling_window: Duration,
     pub election: Election,
+    /// The lint rules as a webhook, if wanted.
+    pub lint: Option<LintWebhook>,
 }
 
 /// What is known of the cluster.

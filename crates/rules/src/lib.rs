@@ -8,6 +8,7 @@
 //! leaves out what people asked to be silent about, [`edit`] mends texts.
 
 pub mod admission;
+pub mod alone;
 pub mod edit;
 pub mod facts;
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 To be run inside the cluster's network, with KUBECONFIG, kubectl on the path and the variable
 TRAINYARD_BIN: `cargo xtask cluster exec -- pytest tests/cluster/operator`. The cluster has the image
-`localhost/agnhost:1` and logs writes (`up --agnhost --audit`).
+`localhost/agnhost:2.56` and logs writes (`up --agnhost --audit`).
 """
 
 import json
@@ -18,7 +18,7 @@ import pytest
 from api import Api, condition, path, until
 
 TRAINYARD = os.environ["TRAINYARD_BIN"]
-AGNHOST = "localhost/agnhost:1"
+AGNHOST = "localhost/agnhost:2.56"
 
 
 def kubectl(*arguments, stdin=None):

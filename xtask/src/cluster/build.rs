@@ -96,6 +96,11 @@ impl Build {
         Self::new("netpol", &["."])
     }
 
+    /// Upstream's cases for such enforcers.
+    fn netpol_e2e() -> Self {
+        Self::new("netpol-e2e", &["."])
+    }
+
     /// Our device plugin.
     pub(crate) fn fake_gpu() -> Self {
         Self::new("fake-gpu", &["."])
@@ -133,6 +138,7 @@ impl Build {
             Self::kubeconform(),
             Self::kube_score(),
             Self::netpol(),
+            Self::netpol_e2e(),
             Self::fake_gpu(),
             Self::agnhost()?,
         ];

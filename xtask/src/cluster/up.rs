@@ -45,7 +45,7 @@ pub(crate) struct Up {
     /// Enforce NetworkPolicies
     #[arg(long)]
     netpol: bool,
-    /// Import upstream's image for tests as localhost/agnhost:1
+    /// Import upstream's image for tests as localhost/agnhost:2.56
     #[arg(long)]
     agnhost: bool,
     /// Log every write to the API server in log/audit.log
@@ -185,7 +185,7 @@ impl Built {
             images.push(minio::image()?);
         }
         if up.agnhost {
-            let name = "localhost/agnhost:1";
+            let name = "localhost/agnhost:2.56";
             let build = Build::agnhost()?;
             images
                 .push(ProgramImage { build, program: "agnhost", name, arguments: &[] }.archive()?);

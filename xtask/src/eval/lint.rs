@@ -142,6 +142,12 @@ fn print(counts: &BTreeMap<&str, Counts>) -> Vec<String> {
     bad
 }
 
+/// Whether what is planted is no mistake in this file. A metric that servers have given up is there
+/// where the file runs a server that may be older; which it is, is for the rule to say, not for us.
+fn excuses(rule: &Rule, host: &Source) -> bool {
+    rule.id == "SCL09" && host.text.contains("vllm/vllm-openai:")
+}
+
 /// Plants a rule's examples into files in which it finds nothing: `(planted, found)`.
 fn plant(rule: &Rule, hosts: &[(Source, BTreeSet<String>)]) -> (usize, usize) {
     let settings = |profile| Settings {
@@ -153,6 +159,7 @@ fn plant(rule: &Rule, hosts: &[(Source, BTreeSet<String>)]) -> (usize, usize) {
         .iter()
         .filter(|(source, rules)| !rules.contains(rule.id) && source.text.contains("\n---"))
         .map(|(source, _)| source)
+        .filter(|host| !excuses(rule, host))
         .collect();
     let generated = Source {
         name: "generated/bundle.yaml".to_owned(),
@@ -164,7 +171,8 @@ fn plant(rule: &Rule, hosts: &[(Source, BTreeSet<String>)]) -> (usize, usize) {
         let start = (rule.id.bytes().map(usize::from).sum::<usize>() + 7 * at) * 31;
         let chosen = (0..HOSTS)
             .filter_map(|n| clean.get((start + n * clean.len() / HOSTS) % clean.len().max(1)));
-        for (number, host) in chosen.copied().chain([&generated]).enumerate() {
+        let generated = Some(&generated).filter(|host| !excuses(rule, host));
+        for (number, host) in chosen.copied().chain(generated).enumerate() {
             for notation in [Notation::Block, Notation::Json] {
                 let Some(text) = rewrite(example.manifest, number, notation) else { continue };
                 let count = |text: String| {

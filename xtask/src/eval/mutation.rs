@@ -7,6 +7,9 @@ use std::fmt::Write;
 use trainyard_rules::yaml::Node;
 use trainyard_rules::{Documents, Source};
 
+/// Names that mean something by themselves: under another they are no mistake, or another one.
+const KNOWN: [&str; 3] = ["default", "nvidia", "vllm"];
+
 /// How a planted document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notation {
@@ -28,9 +31,8 @@ pub(super) fn rewrite(example: &str, number: usize, notation: Notation) -> Optio
     for root in documents.roots() {
         let metadata = root.get("metadata");
         for name in [metadata.get("name"), metadata.get("namespace")] {
-            // What everybody knows by name stays.
-            let known = matches!(name.str(), "" | "default") || name.str().starts_with("kube-");
-            if !known {
+            let known = KNOWN.contains(&name.str()) || name.str().starts_with("kube-");
+            if !known && !name.str().is_empty() {
                 names.insert(name.str().to_owned(), format!("{}-x{number}", name.str()));
             }
         }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use trainyard_api::scalar::Period;
-use trainyard_operator::install::{self, Change, Done, Installation};
+use trainyard_operator::install::{self, Change, Done, Installation, Lint};
 use trainyard_operator::{ClusterChoice, CountedClient, GATEWAY, RequestRate, Scope, client_of};
 
 use super::supervisor::block_on;
@@ -38,6 +38,10 @@ pub(crate) struct Install {
     /// A Gateway of the Gateway API that should route to Trainyard's gateway
     #[arg(long, value_name = "NAMESPACE/NAME")]
     route: Option<super::cluster_args::Parent>,
+    /// Check what is created by the lint rules: what happens in namespaces without the label
+    /// trainyard.dev/lint=audit|enforce|off [default: no checks at all]
+    #[arg(long, value_enum, value_name = "MODE")]
+    lint: Option<LintMode>,
     /// Print the objects, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -53,6 +57,26 @@ pub(crate) struct Install {
 pub(crate) struct Uninstall {
     #[command(flatten)]
     place: Place,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LintMode {
+    /// Nothing
+    Labelled,
+    /// Warnings
+    Audit,
+    /// What will not work is refused, the rest warned of
+    Enforce,
+}
+
+impl From<LintMode> for Lint {
+    fn from(mode: LintMode) -> Self {
+        match mode {
+            LintMode::Labelled => Self::Labelled,
+            LintMode::Audit => Self::Audit,
+            LintMode::Enforce => Self::Enforce,
+        }
+    }
 }
 
 /// Where Trainyard is installed
@@ -95,6 +119,7 @@ impl Install {
             operators: self.operators,
             gateways: self.gateways,
             route: self.route.clone().map(Into::into),
+            lint: self.lint.map(Into::into),
         };
         if self.dry_run {
             let crd = serde_json::to_value(trainyard_api::crd()).into_diagnostic()?;
@@ -132,6 +157,7 @@ impl Uninstall {
             operators: 0,
             gateways: 0,
             route: None,
+            lint: None,
         };
         let removed = async {
             let client = self.place.client().await?.client;

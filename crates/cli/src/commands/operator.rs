@@ -8,7 +8,10 @@ use miette::{IntoDiagnostic, miette};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_api::scalar::Period;
-use trainyard_operator::{Cluster, Election, RequestRate, Scope, Settings, client, rbac};
+use trainyard_operator::{
+    Cluster, Election, LintWebhook, RequestRate, Scope, Settings, client, rbac,
+};
+use trainyard_plan::kubernetes::Profile;
 
 use super::cluster_args::ClusterArgs;
 use super::daemon::{self, Format};
@@ -42,6 +45,12 @@ pub(crate) struct Operator {
     /// Address of metrics and health: /metrics, /healthz, /readyz
     #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     address: SocketAddr,
+    /// Address of the lint rules as a webhook, with TLS; none without it
+    #[arg(long, value_name = "ADDRESS")]
+    lint_address: Option<SocketAddr>,
+    /// How long the webhook's certificates are good; they are replaced after two thirds of it
+    #[arg(long, default_value = "2160h", value_name = "TIME")]
+    lint_certificate_lifetime: Period,
     /// Services that are reconciled at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     workers: usize,
@@ -82,13 +91,16 @@ impl Operator {
         if self.print_rbac {
             let lease = &settings.election.lease;
             let gateway = settings.cluster.objects.gateway.as_ref();
-            let objects = rbac::manifests(
+            let mut objects = rbac::manifests(
                 &settings.scope,
                 &self.namespace,
                 &self.service_account,
                 lease,
                 gateway.map(|gateway| gateway.namespace.as_str()),
             );
+            if self.lint_address.is_some() {
+                objects.extend(rbac::lint_manifests(&self.namespace, &self.service_account));
+            }
             print(documents(objects)?.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -132,6 +144,7 @@ impl Operator {
         }
         let scope = Scope::from(self.watch_namespaces.clone());
         let (objects, gpu_pools) = self.objects.clone().into_parts();
+        let profile = objects.profile;
         Ok(Settings {
             scope,
             cluster: Cluster { objects, gpu_pools },
@@ -139,6 +152,12 @@ impl Operator {
             workers: self.workers,
             scaling_window: self.scaling_window.0,
             election: Election::new(self.namespace.clone(), self.identity()),
+            lint: self.lint_address.map(|address| LintWebhook {
+                address,
+                namespace: self.namespace.clone(),
+                profile: lint_profile(profile),
+                certificate_lifetime: self.lint_certificate_lifetime.0,
+            }),
         })
     }
 
@@ -150,5 +169,15 @@ impl Operator {
         let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let nanos = started.map_or(0, |since| since.as_nanos());
         format!("{name}_{:x}-{:x}", std::process::id(), nanos & 0xFFFF_FFFF)
+    }
+}
+
+/// The same kind of cluster, as rules know it.
+fn lint_profile(profile: Profile) -> trainyard_rules::Profile {
+    match profile {
+        Profile::Generic => trainyard_rules::Profile::Generic,
+        Profile::Eks => trainyard_rules::Profile::Eks,
+        Profile::Gke => trainyard_rules::Profile::Gke,
+        Profile::Aks => trainyard_rules::Profile::Aks,
     }
 }

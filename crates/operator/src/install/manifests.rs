@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use trainyard_api::model_service::{MODEL_NAME, model_name_rules};
 use trainyard_plan::kubernetes::ParentGateway;
 
+use crate::lint::configuration_name;
 use crate::names::{
-    GATEWAY, GATEWAY_REPORT, MANAGED_BY_LABEL, NAME_LABEL, OPERATOR, REPORT_PORT_NAME,
+    GATEWAY, GATEWAY_REPORT, LINT, MANAGED_BY_LABEL, NAME_LABEL, OPERATOR, REPORT_PORT_NAME,
 };
 use crate::rbac;
 use crate::settings::Scope;
@@ -26,7 +27,43 @@ pub struct Installation {
     pub gateways: u32,
     /// What routes to the gateway from outside the cluster.
     pub route: Option<ParentGateway>,
+    /// The lint rules as a webhook, if wanted.
+    pub lint: Option<Lint>,
 }
+
+/// What the lint webhook does in namespaces that do not say it by the label [`LINT_LABEL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lint {
+    /// Nothing.
+    Labelled,
+    /// It warns.
+    Audit,
+    /// It refuses what will not work.
+    Enforce,
+}
+
+/// A namespace's own word: `audit`, `enforce` or `off`.
+const LINT_LABEL: &str = "trainyard.dev/lint";
+/// Namespaces of what makes a cluster work.
+const SYSTEM_NAMESPACES: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
+/// Groups and resources that rules look at. What controllers make of them is left out, since who
+/// could mend it does not see the answer.
+const LINTED: [(&str, &[&str]); 14] = [
+    ("", &["persistentvolumeclaims", "pods", "services"]),
+    ("apps", &["daemonsets", "deployments", "replicasets", "statefulsets"]),
+    ("argoproj.io", &["cronworkflows", "rollouts", "workflows", "workflowtemplates"]),
+    ("autoscaling", &["horizontalpodautoscalers"]),
+    ("batch", &["cronjobs", "jobs"]),
+    ("batch.volcano.sh", &["jobs"]),
+    ("jobset.x-k8s.io", &["jobsets"]),
+    ("keda.sh", &["scaledjobs", "scaledobjects"]),
+    ("kubeflow.org", &["*"]),
+    ("leaderworkerset.x-k8s.io", &["leaderworkersets"]),
+    ("machinelearning.seldon.io", &["seldondeployments"]),
+    ("policy", &["poddisruptionbudgets"]),
+    ("ray.io", &["*"]),
+    ("serving.kserve.io", &["*"]),
+];
 
 /// What every object of an installation is marked with, and [`SELECTOR`] finds it by.
 const INSTALLER: &str = "trainyard-install";
@@ -37,6 +74,9 @@ const POLICY: &str = "modelservices.trainyard.dev";
 /// The user that the image is made for.
 const USER: u32 = 65_532;
 const OPERATOR_PORT: u16 = 8081;
+/// Where the operator is asked as the lint webhook.
+const LINT_PORT: u16 = 9443;
+const LINT_PORT_NAME: &str = "lint";
 const GATEWAY_PORT: u16 = 8080;
 /// Where the operator hears what a gateway counts.
 const REPORT_PORT: u16 = 8082;
@@ -64,6 +104,7 @@ impl Installation {
             self.gateway_policy(),
         ]);
         objects.extend(self.route.as_ref().map(|parent| self.http_route(parent)));
+        objects.extend(self.lint.into_iter().flat_map(|default| self.lint_objects(default)));
         objects
     }
 
@@ -116,6 +157,86 @@ impl Installation {
         ]
     }
 
+    /// What the API server asks the operators about; the operators add whom it is to believe.
+    ///
+    /// It cannot lock anybody out: without an answer an object is let through, and namespaces of
+    /// the system and of the installation are not asked about.
+    fn lint_configuration(&self, default: Lint) -> Value {
+        let webhook = |mode: &str, is_default: bool| {
+            let other = if mode == "audit" { "enforce" } else { "audit" };
+            let (operator, values) = match is_default {
+                true => ("NotIn", json!([other, "off"])),
+                false => ("In", json!([mode])),
+            };
+            let name = "kubernetes.io/metadata.name";
+            let spared = [SYSTEM_NAMESPACES.as_slice(), &[&self.namespace]].concat();
+            let mut selects = vec![
+                json!({"key": LINT_LABEL, "operator": operator, "values": values}),
+                json!({"key": name, "operator": "NotIn", "values": spared}),
+            ];
+            if let Scope::Namespaces(names) = &self.scope {
+                selects.push(json!({"key": name, "operator": "In", "values": names}));
+            }
+            let rules: Vec<Value> = LINTED
+                .iter()
+                .map(|(group, resources)| {
+                    json!({
+                        "apiGroups": [group], "apiVersions": ["*"], "resources": resources,
+                        "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
+                    })
+                })
+                .collect();
+            json!({
+                "name": format!("{mode}.lint.trainyard.dev"),
+                "admissionReviewVersions": ["v1"],
+                "clientConfig": {"service": {
+                    "namespace": self.namespace, "name": LINT,
+                    "path": format!("/lint/{mode}"), "port": 443,
+                }},
+                "failurePolicy": "Ignore",
+                "matchPolicy": "Equivalent",
+                "sideEffects": "None",
+                "timeoutSeconds": 5,
+                "namespaceSelector": {"matchExpressions": selects},
+                "matchConditions": [
+                    // What goes away must be able to: finalizers are taken off by an update.
+                    {"name": "is-not-being-deleted",
+                     "expression": "!has(object.metadata.deletionTimestamp)"},
+                    {"name": "is-made-by-no-controller",
+                     "expression": "!has(object.metadata.ownerReferences) || !object.metadata.ownerReferences.exists(it, has(it.controller) && it.controller)"},
+                ],
+                "rules": rules,
+            })
+        };
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": configuration_name(&self.namespace), "labels": labels(LINT)},
+            "webhooks": [
+                webhook("audit", default == Lint::Audit),
+                webhook("enforce", default == Lint::Enforce),
+            ],
+        })
+    }
+
+    /// All that the lint webhook needs, its configuration last.
+    pub(super) fn lint_objects(&self, default: Lint) -> Vec<Value> {
+        let mut objects = rbac::lint_manifests(&self.namespace, OPERATOR);
+        objects.extend([
+            // The operators fill it.
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": self.metadata(LINT)}),
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(LINT),
+                "spec": {
+                    "selector": {NAME_LABEL: OPERATOR},
+                    "ports": [{"name": LINT_PORT_NAME, "port": 443, "targetPort": LINT_PORT_NAME}],
+                },
+            }),
+            self.lint_configuration(default),
+        ]);
+        objects
+    }
+
     /// The namespace of the installation. Its pods keep to the restricted Pod Security Standard.
     pub fn namespace(&self) -> Value {
         let mut labels = labels("trainyard");
@@ -150,13 +271,14 @@ impl Installation {
             format!("--image-pull-policy={}", self.image_pull_policy),
         ];
         args.extend(self.watched().map(|it| format!("--watch-namespace={it}")));
+        args.extend(self.lint.map(|_| format!("--lint-address=0.0.0.0:{LINT_PORT}")));
         args.extend(self.operator_args.iter().cloned());
         Program {
             name: OPERATOR,
             replicas: self.operators,
             args,
             port: OPERATOR_PORT,
-            report: None,
+            second: self.lint.map(|_| (LINT_PORT_NAME, LINT_PORT)),
             grace: OPERATOR_GRACE_SECONDS,
             requests: ("50m", "64Mi"),
             memory_limit: "512Mi",
@@ -175,7 +297,7 @@ impl Installation {
             replicas: self.gateways,
             args,
             port: GATEWAY_PORT,
-            report: Some(REPORT_PORT),
+            second: Some((REPORT_PORT_NAME, REPORT_PORT)),
             grace: GATEWAY_GRACE_SECONDS,
             requests: ("100m", "64Mi"),
             memory_limit: "1Gi",
@@ -195,7 +317,7 @@ impl Installation {
         let selector = json!({NAME_LABEL: name});
         let mut ports = vec![json!({"name": "http", "containerPort": port})];
         ports.extend(
-            program.report.map(|port| json!({"name": REPORT_PORT_NAME, "containerPort": port})),
+            program.second.map(|(name, port)| json!({"name": name, "containerPort": port})),
         );
         let probe = |path: &str, failures: u32| {
             json!({
@@ -339,7 +461,8 @@ struct Program {
     replicas: u32,
     args: Vec<String>,
     port: u16,
-    report: Option<u16>,
+    /// Name and number of another port.
+    second: Option<(&'static str, u16)>,
     grace: u32,
     /// CPU and memory.
     requests: (&'static str, &'static str),
@@ -377,7 +500,37 @@ mod tests {
             operators: 2,
             gateways: 3,
             route: None,
+            lint: None,
         }
+    }
+
+    #[test]
+    fn the_lint_webhook_is_there_where_it_is_wanted() {
+        let mut installation = installation(Scope::Namespaces(vec!["a".into()]));
+        let is_webhook = |object: &Value| object["kind"] == "ValidatingWebhookConfiguration";
+        assert!(!installation.objects().iter().any(is_webhook));
+        installation.lint = Some(Lint::Audit);
+        let objects = installation.objects();
+        let configuration = objects.last().expect("a configuration");
+        assert!(is_webhook(configuration));
+        let selects = |at: usize| &configuration["webhooks"][at]["namespaceSelector"];
+        let values = |at: usize, expression: usize| {
+            let selects = &selects(at)["matchExpressions"][expression];
+            format!("{} {}", selects["operator"], selects["values"]).replace('"', "")
+        };
+        assert_eq!(values(0, 0), "NotIn [enforce,off]");
+        assert_eq!(values(1, 0), "In [enforce]");
+        assert!(values(0, 1).contains("kube-system,trainyard"));
+        assert_eq!(values(0, 2), "In [a]");
+        for webhook in configuration["webhooks"].as_array().expect("webhooks") {
+            assert_eq!(webhook["failurePolicy"], "Ignore");
+            assert!(webhook["clientConfig"]["caBundle"].is_null(), "the operators' own");
+        }
+        let operator = named(&objects, "Deployment", OPERATOR);
+        let container = &operator["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["ports"][1]["containerPort"], LINT_PORT);
+        let secret = named(&objects, "Secret", LINT);
+        assert!(secret["data"].is_null());
     }
 
     fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {

@@ -15,7 +15,7 @@ use trainyard_plan::kubernetes::ParentGateway;
 
 use crate::names::{GATEWAY, OPERATOR};
 
-pub use manifests::Installation;
+pub use manifests::{Installation, Lint};
 pub(crate) use manifests::SELECTOR;
 
 /// The field manager of installations.
@@ -80,6 +80,10 @@ pub async fn install(
             tell(&apply(client, &object).await?);
         }
     }
+    if installation.lint.is_none() {
+        // An installation before may have had it; the API server would ask nobody.
+        delete(client, &installation.lint_objects(Lint::Labelled), &mut tell).await?;
+    }
     Ok(())
 }
 
@@ -132,6 +136,16 @@ pub async fn uninstall(
     // It may have been made by an installation with other flags.
     let any = ParentGateway { namespace: String::new(), name: String::new() };
     objects.push(installation.http_route(&any));
+    objects.extend(installation.lint_objects(Lint::Labelled));
+    delete(client, &objects, &mut tell).await
+}
+
+/// Deletes what is there of these, the last first.
+async fn delete(
+    client: &Client,
+    objects: &[Value],
+    tell: &mut impl FnMut(&Done),
+) -> Result<(), InstallError> {
     for object in objects.iter().rev() {
         let named = Named::of(object);
         let what = format!("delete {}", named.shown());
