@@ -4,13 +4,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube_client::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube_client::{Api, Client, Resource as _};
 use serde_json::{Value, json};
-use trainyard_api::ModelService;
+use trainyard_api::{GpuPool, ModelService};
 
 use super::CallError;
 use crate::key::ServiceKey;
@@ -235,6 +236,51 @@ impl Calls {
             Ok(_) | Err(CallError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Applies an object that belongs to no service, whoever owned its fields before.
+    pub(crate) async fn apply_any(&self, object: &Value) -> Result<(), CallError> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let (version, kind) =
+            (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
+        let name = text("/metadata/name").unwrap_or_default();
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> = match text("/metadata/namespace") {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let what = format!("apply the {kind} {name}");
+        within(what, api.patch(name, &params, &Patch::Apply(object))).await.map(|_| ())
+    }
+
+    /// Changes a node's labels and taints.
+    pub(crate) async fn patch_node(&self, name: &str, patch: &Value) -> Result<(), CallError> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let what = format!("patch the node {name}");
+        within(what, api.patch_metadata(name, &params, &Patch::Merge(patch))).await.map(|_| ())
+    }
+
+    /// Applies a pool's status. Conditions of others stay.
+    pub(crate) async fn apply_pool_status(
+        &self,
+        name: &str,
+        uid: &str,
+        status: &impl serde::Serialize,
+    ) -> Result<(), CallError> {
+        let api: Api<GpuPool> = Api::all(self.client.clone());
+        let body = json!({
+            "apiVersion": GpuPool::api_version(&()), "kind": GpuPool::kind(&()),
+            // Another pool of that name is not what the status is about.
+            "metadata": {"name": name, "uid": uid},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let what = format!("write the status of the GpuPool {name}");
+        within(what, api.patch_status(name, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 
     fn owned(&self, key: &ServiceKey, kind: KindIndex) -> Api<DynamicObject> {

@@ -24,6 +24,8 @@ pub struct Installation {
     /// Pods of the operator and of the gateway; of the operators one acts.
     pub operators: u32,
     pub gateways: u32,
+    /// Whether the operator may label and taint nodes of GPU pools.
+    pub manage_gpu_nodes: bool,
     /// What routes to the gateway from outside the cluster.
     pub route: Option<ParentGateway>,
 }
@@ -52,7 +54,14 @@ impl Installation {
     pub fn objects(&self) -> Vec<Value> {
         let mut objects = vec![self.account(OPERATOR), self.account(GATEWAY)];
         let gateway = Some(self.namespace.as_str());
-        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, OPERATOR, gateway));
+        objects.extend(rbac::manifests(&rbac::Granted {
+            scope: &self.scope,
+            namespace: &self.namespace,
+            account: OPERATOR,
+            lease: OPERATOR,
+            gateway,
+            manage_gpu_nodes: self.manage_gpu_nodes,
+        }));
         objects.extend(rbac::gateway_manifests(&self.scope, &self.namespace, GATEWAY));
         objects.extend([
             self.deployment(&self.operator()),
@@ -150,6 +159,7 @@ impl Installation {
             format!("--image-pull-policy={}", self.image_pull_policy),
         ];
         args.extend(self.watched().map(|it| format!("--watch-namespace={it}")));
+        args.extend(self.manage_gpu_nodes.then(|| "--manage-gpu-nodes".to_owned()));
         args.extend(self.operator_args.iter().cloned());
         Program {
             name: OPERATOR,
@@ -376,6 +386,7 @@ mod tests {
             operator_args: vec!["--profile=eks".to_owned()],
             operators: 2,
             gateways: 3,
+            manage_gpu_nodes: false,
             route: None,
         }
     }
