@@ -303,6 +303,17 @@ pub fn inventory(
         }
         pod.memory = memory.map(Bytes);
     }
+    for node in nodes.values_mut() {
+        let [only] = node.pools.as_slice() else { continue };
+        let Some(own) = pools.get(only).filter(|pool| pool.mode() != SharingMode::Dra) else {
+            continue;
+        };
+        // Kubelet counts what a plugin does not announce any more as broken, for five minutes.
+        let own = pool_resources(own);
+        let is_gone = |units: &Units| units.allocatable == 0 && !own.contains(&units.resource);
+        node.units.retain(|units| !is_gone(units) || units.allocated > 0);
+        node.units.iter_mut().filter(|units| is_gone(units)).for_each(|units| units.capacity = 0);
+    }
     pods.sort_by(|a, b| {
         let key = |pod: &GpuPod| {
             (pod.node.is_none(), pod.node.clone(), pod.namespace.clone(), pod.name.clone())
@@ -412,7 +423,7 @@ mod tests {
 
     #[test]
     fn who_has_what() {
-        let shared = json!({SHARED: ["4", "4"], WHOLE: ["0", "0"], "cpu": ["8", "8"]});
+        let shared = json!({SHARED: ["4", "4"], WHOLE: ["1", "0"], "cpu": ["8", "8"]});
         let nodes = [
             node("b", shared, json!({REPLICAS_LABEL: "4"})),
             node("a", json!({WHOLE: ["2", "1"]}), json!({"pool": "other", COUNT_LABEL: "2"})),
@@ -433,7 +444,7 @@ mod tests {
         let units = &seen.pools[0].units[0];
         assert_eq!((units.capacity, units.allocated, units.free()), (4, 2, 2));
         assert_eq!(units.memory.map(|it| it.to_string()).as_deref(), Some("3840Mi"));
-        // A pod that had its GPU before the node was cut goes on.
+        // A pod that had its GPU before the node was cut goes on; kubelet still counts the GPU.
         assert_eq!(b.units_of(WHOLE).map(|units| (units.capacity, units.allocated)), Some((0, 1)));
         assert_eq!(seen.pods[3].name, "z");
         assert_eq!(
