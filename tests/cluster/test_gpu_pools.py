@@ -70,9 +70,12 @@ def pools(cluster, image, namespace):
 
 
 def marks(cluster, node="node-2"):
+    """What pools have put on a node; nothing if it is bare."""
     node = cluster.get("node", node)
-    labels = {k: v for k, v in node["metadata"]["labels"].items() if k.startswith("trainyard.dev/") or k.endswith(".config")}
-    return labels, *[it for it in node["spec"].get("taints", []) if it["key"] == WHOLE] if labels else []
+    labels = node["metadata"]["labels"].items()
+    labels = {name: value for name, value in labels if name.startswith("trainyard.dev/") or name.endswith(".config")}
+    taints = [it for it in node["spec"].get("taints", []) if it["key"] == WHOLE]
+    return (labels, taints) if labels or taints else None
 
 
 def service(namespace, replicas=2, gpu={"memory": "20Gi"}, **spec):
@@ -81,7 +84,7 @@ def service(namespace, replicas=2, gpu={"memory": "20Gi"}, **spec):
 
 
 def test_a_pool_configures_its_nodes(cluster, pools):
-    labels, taint = marks(cluster)
+    labels, [taint] = marks(cluster)
     assert labels["trainyard.dev/gpu-pool"] == "default" and taint["effect"] == "NoSchedule"
     entry = labels["nvidia.com/device-plugin.config"]
     config = cluster.get("-n", "trainyard", "configmap", "trainyard-gpus")
@@ -122,8 +125,6 @@ def test_a_service_gets_its_part_and_keeps_to_it(cluster, namespace, pools):
     assert env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "50"
     pods = cluster.ready_pods(namespace, "trainyard.dev/service=iris")
     assert {pod["spec"]["nodeName"] for pod in pods} == {"node-2"}
-    metrics = cluster.exec("curl", "-s", f"http://{pods[0]['status']['podIP']}:8080/metrics", check=False).stdout
-    assert "trainyard_gpu_memory_limit_bytes 21474836480" in metrics, metrics[:2000]
 
 
 def test_what_is_where_is_shown(cluster, namespace, pools):

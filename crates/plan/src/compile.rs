@@ -8,6 +8,7 @@ use trainyard_api::defaults::{Complete, complete};
 use trainyard_api::model_service::{Resources, RolloutStrategy, RuntimeName};
 use trainyard_api::scalar::{Bytes, Millicores};
 
+use crate::contract::KnobConflict;
 use crate::facts::{Facts, Target};
 use crate::policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
 use crate::pool::PoolError;
@@ -95,22 +96,8 @@ pub enum PlanError {
         "the pool `{pool}` of `{service}` has {rented} nodes, and `spec.placement.spot` is `{spot}`; set it to `prefer`, or name another pool in `spec.resources.gpu.pool`"
     )]
     OtherCapacity { service: String, pool: String, rented: &'static str, spot: &'static str },
-    #[error(
-        "`{knob}` in `{at}` of `{service}` {takes}, and {asked} of the pool `{pool}` {grants}; change the one or the other, or remove the knob{ours}"
-    )]
-    GpuKnob {
-        service: String,
-        /// As it was written, such as `--gpu-memory-utilization 0.9`.
-        knob: String,
-        /// The field that it was written in.
-        at: String,
-        takes: String,
-        /// What was asked for, with its field.
-        asked: String,
-        pool: String,
-        grants: String,
-        ours: String,
-    },
+    #[error("{0}")]
+    GpuKnob(Box<KnobConflict>),
     #[error(
         "`spec.resources.gpu` of `{service}` asks for {asked} of a GPU, and a part of the pool `{pool}` is {part}; ask for less, name another pool, or cut its GPUs into fewer parts"
     )]

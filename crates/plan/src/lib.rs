@@ -20,6 +20,7 @@ mod runtime;
 mod workload;
 
 pub use compile::{Plan, PlanError, Service, compile};
+pub use contract::KnobConflict;
 pub use expand::expand;
 pub use facts::{Facts, FetchedModel, GpuPools, Target};
 pub use policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};

@@ -18,6 +18,28 @@ use crate::workload::{EnvVar, Value};
 
 pub(crate) use table::Framework;
 
+/// A knob that a person set and that takes more than what was granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{knob}` in `{at}` of `{service}` {takes}, and {asked} of the pool `{pool}` {grants}; change the one or the other, or remove the knob{ours}"
+)]
+pub struct KnobConflict {
+    pub service: String,
+    /// As it was written, such as `--gpu-memory-utilization 0.9`.
+    pub knob: String,
+    /// The field that it was written in.
+    pub at: String,
+    /// What the knob takes, in words.
+    pub takes: String,
+    /// What was asked for, with its field.
+    pub asked: String,
+    pub pool: String,
+    /// What that grants, in words.
+    pub grants: String,
+    /// What would be set in the knob's place, in words; empty where nothing would.
+    pub ours: String,
+}
+
 /// What is added to a workload.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Knobs {
@@ -137,7 +159,7 @@ impl Contract<'_> {
             found.push(Found { shown, at: at.clone(), value });
         }
         for (index, var) in self.runtime.env.iter().enumerate() {
-            if !knob.env.iter().any(|name| *name == var.name) {
+            if !knob.env.contains(&var.name) {
                 continue;
             }
             // What a Secret holds is not to be seen here.
@@ -194,7 +216,7 @@ impl Contract<'_> {
                 "grants a part of it".to_owned(),
             ),
         };
-        Err(PlanError::GpuKnob {
+        Err(PlanError::GpuKnob(Box::new(KnobConflict {
             service: self.service.to_owned(),
             knob: found.shown.clone(),
             at: found.at.clone(),
@@ -208,7 +230,7 @@ impl Contract<'_> {
                 }
                 _ => String::new(),
             },
-        })
+        })))
     }
 }
 

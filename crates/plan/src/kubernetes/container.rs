@@ -104,12 +104,11 @@ pub(super) fn resources(ctx: &Context<'_>, with_gpu: bool) -> ResourceRequiremen
     if let Some(memory) = resources.memory {
         amount("memory", memory.to_string());
     }
-    if let (Some(device), true) =
-        (resources.gpu.as_ref().and_then(|gpu| gpu.device.as_ref()), with_gpu)
+    let device = resources.gpu.as_ref().and_then(|gpu| gpu.device.as_ref());
+    if let (Some(DeviceRequest::Resource { resource, units }), true) =
+        (device.map(|device| &device.request), with_gpu)
     {
-        if let DeviceRequest::Resource { resource, units } = &device.request {
-            amount(resource, units.to_string());
-        }
+        amount(resource, units.to_string());
     }
     let mut limits = amounts.clone();
     // A pod is held to the sum over its containers, so the server's limit has room for its volumes.

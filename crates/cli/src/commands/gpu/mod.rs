@@ -134,7 +134,7 @@ fn names<'a>(kind: &str, names: impl Iterator<Item = &'a String>) -> String {
 
 fn for_machines<T: Serialize>(format: Format, items: &[T]) -> miette::Result<String> {
     match format {
-        Format::Yaml => Ok(yaml::document(&items)?.trim_end().to_owned()),
+        Format::Yaml => Ok(yaml::document(items)?.trim_end().to_owned()),
         _ => serde_json::to_string_pretty(items).map_err(failure),
     }
 }
