@@ -45,6 +45,11 @@ def gpu(cluster, *arguments):
     return json.loads(cluster.exec(BINARY, "gpu", *arguments, "-o", "json").stdout)
 
 
+def in_use(cluster, node="node-2"):
+    node = next(it for it in gpu(cluster, "nodes") if it["name"] == node)
+    return {it["resource"]: it["allocated"] for it in node["units"]}
+
+
 def template(cluster, namespace):
     return cluster.get("-n", namespace, "deployment", "iris")["spec"]["template"]["spec"]
 
@@ -150,6 +155,7 @@ def test_where_nothing_is_left_it_is_said(cluster, namespace, pools):
     assert "Insufficient" in waits["waitsFor"]
     cluster.apply(service(namespace))
     cluster.until("iris as before", lambda: (c := condition(cluster, namespace, "Degraded")) and c["status"] == "False")
+    cluster.until("two pods", lambda: len(cluster.get("-n", namespace, "pods")["items"]) == 2)
 
 
 def test_a_contradiction_names_both_sides(cluster, namespace, pools):
@@ -200,8 +206,8 @@ def test_another_mode_is_rolled_out_under_load(cluster, namespace, pools):
             cluster.until("iris", lambda: ready(cluster, namespace) and revision() != before)
         cluster.until("the pool", lambda: is_true(told(cluster, "default", "Ready")))
         before = revision()
-        node = next(it for it in gpu(cluster, "nodes") if it["name"] == "node-2")
-        assert [(it["resource"], it["allocated"]) for it in node["units"]] == [(resource, 2)]
+        # Those that drain have what they had; then only the new units are left.
+        cluster.until("the old units to go", lambda: in_use(cluster) == {resource: 2})
 
 
 def test_devices_by_claim(cluster, namespace, pools):
@@ -232,4 +238,5 @@ def test_nodes_are_bare_again_without_a_pool(cluster, namespace, pools):
     # Without the pool nobody knows what a part is: the service says so, and what runs goes on.
     seen = cluster.until("a stall", lambda: is_true(condition(cluster, namespace, "Stalled")))
     assert "from the pool `default`, which there is not" in seen["message"]
+    assert is_true(condition(cluster, namespace, "Degraded"))["message"].endswith("the spec is not in effect")
     assert len(cluster.ready_pods(namespace, "trainyard.dev/service=iris")) == 2

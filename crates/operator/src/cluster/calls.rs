@@ -240,19 +240,31 @@ impl Calls {
 
     /// Applies an object that belongs to no service, whoever owned its fields before.
     pub(crate) async fn apply_any(&self, object: &Value) -> Result<(), CallError> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-        let (version, kind) =
-            (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
-        let name = text("/metadata/name").unwrap_or_default();
-        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> = match text("/metadata/namespace") {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
+        let (api, kind, name) = self.any(object);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let what = format!("apply the {kind} {name}");
         within(what, api.patch(name, &params, &Patch::Apply(object))).await.map(|_| ())
+    }
+
+    /// An object of that kind and name as it is now; none if there is none.
+    pub(crate) async fn find_any(&self, object: &Value) -> Result<Option<Value>, CallError> {
+        let (api, kind, name) = self.any(object);
+        let found = within(format!("read the {kind} {name}"), api.get_opt(name)).await?;
+        Ok(found.map(|found| serde_json::to_value(found).unwrap_or_default()))
+    }
+
+    /// Where an object is, its kind and its name.
+    fn any<'o>(&self, object: &'o Value) -> (Api<DynamicObject>, &'o str, &'o str) {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let (version, kind) =
+            (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api = match text("/metadata/namespace") {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        (api, kind, text("/metadata/name").unwrap_or_default())
     }
 
     /// Changes a node's labels and taints.

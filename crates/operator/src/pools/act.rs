@@ -16,10 +16,12 @@ use super::known::specs;
 use super::marks::patch;
 use super::verdict::{Seen, decide};
 use crate::cluster::{CallError, Calls, Chain};
+use crate::compare::Leaves;
 
 /// Pods with GPUs come and go in bursts.
 const GATHER: Duration = Duration::from_millis(500);
-/// After a request that failed, and to see what nobody tells: an object that somebody deleted.
+/// After a request that failed, and to see what nobody tells: an object that somebody changed or
+/// deleted.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// What acting needs.
@@ -42,7 +44,7 @@ pub(crate) async fn act(acting: Acting<'_>) {
         }
         tokio::select! {
             () = acting.pools.changed() => sleep(GATHER).await,
-            () = sleep(LOOK_AGAIN) => memory.applied.clear(),
+            () = sleep(LOOK_AGAIN) => acting.look(&mut memory).await,
         }
     }
 }
@@ -63,6 +65,25 @@ impl Memory {
 }
 
 impl Acting<'_> {
+    /// Forgets what is not as it was applied.
+    async fn look(&self, memory: &mut Memory) {
+        let mut changed = Vec::new();
+        for (key, wanted) in &memory.applied {
+            match self.calls.find_any(wanted).await {
+                Ok(Some(live)) => {
+                    let missing =
+                        Leaves::of(wanted).missing_from(&Leaves::of(&live), &Leaves::default());
+                    if !missing.is_empty() {
+                        changed.push(key.clone());
+                    }
+                }
+                Ok(None) => changed.push(key.clone()),
+                Err(error) => tracing::debug!(error = %Chain(&error), "is looked at again later"),
+            }
+        }
+        memory.applied.retain(|key, _| !changed.contains(key));
+    }
+
     async fn once(&self, memory: &mut Memory) {
         let pools = self.pools.resources();
         let inventory = self.pools.inventory();

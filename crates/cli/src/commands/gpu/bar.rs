@@ -36,8 +36,9 @@ pub(super) fn bar(units: &Units, gpus: u32) -> String {
             text.push('[');
         }
         text.push(match at {
-            at if at < used => USED,
+            // Pods may still have broken units.
             at if at >= boxes.saturating_sub(broken) => BROKEN,
+            at if at < used => USED,
             _ => FREE,
         });
         if at.saturating_add(1).is_multiple_of(per_gpu) || at.saturating_add(1) == boxes {
@@ -58,6 +59,7 @@ fn pictures() {
     check((4, 4, 1), 1, "[■□□□]");
     check((8, 8, 5), 2, "[■■■■][■□□□]");
     check((8, 4, 3), 2, "[■■■□][××××]");
+    check((4, 2, 4), 2, "[■■][××]");
     check((2, 2, 2), 2, "[■][■]");
     check((7, 7, 0), 2, "[□□□□□□□]");
     check((3, 3, 1), 0, "[■□□]");
