@@ -229,6 +229,9 @@ def test_devices_by_claim(cluster, namespace, pools):
     cluster.until("a claim", lambda: cluster.get("-n", namespace, "resourceclaims")["items"])
     cluster.kubectl("-n", namespace, "delete", "modelservice", "claimed")
     cluster.until("no template", lambda: not cluster.get("-n", namespace, "resourceclaimtemplates")["items"])
+    # A pool that shares in another way needs the class no more.
+    cluster.apply(pool("claimed", product="Tesla-T4", sharing={"mode": "none"}))
+    cluster.until("no class", lambda: not cluster.find("deviceclass", "trainyard-claimed"))
 
 
 def test_nodes_are_bare_again_without_a_pool(cluster, namespace, pools):

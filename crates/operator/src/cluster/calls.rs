@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::resource::v1::DeviceClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
@@ -16,7 +17,7 @@ use trainyard_api::{GpuPool, ModelService};
 use super::CallError;
 use crate::key::ServiceKey;
 use crate::kinds::{self, KindIndex};
-use crate::names::{FIELD_MANAGER, HANDOVER_MANAGER};
+use crate::names::{FIELD_MANAGER, HANDOVER_MANAGER, managed_by_selector};
 
 /// The API server ends its own requests after a minute; a write of ours takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -265,6 +266,26 @@ impl Calls {
             None => Api::all_with(self.client.clone(), &resource),
         };
         (api, kind, text("/metadata/name").unwrap_or_default())
+    }
+
+    /// Names and uids of the DeviceClasses that were made for GPU pools.
+    pub(crate) async fn pool_classes(&self) -> Result<Vec<(String, String)>, CallError> {
+        let api: Api<DeviceClass> = Api::all(self.client.clone());
+        let selector = format!("{},{}", trainyard_plan::kubernetes::POOL, managed_by_selector());
+        let params = ListParams::default().labels(&selector);
+        let what = "list the DeviceClasses of GPU pools".to_owned();
+        let found = within(what, api.list_metadata(&params)).await?.items.into_iter();
+        Ok(found.filter_map(|it| Some((it.metadata.name?, it.metadata.uid?))).collect())
+    }
+
+    /// Deletes this very DeviceClass.
+    pub(crate) async fn delete_class(&self, name: &str, uid: &str) -> Result<(), CallError> {
+        let api: Api<DeviceClass> = Api::all(self.client.clone());
+        let what = format!("delete the DeviceClass {name}");
+        match within(what, api.delete(name, &delete_params(uid))).await {
+            Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes a node's labels and taints.

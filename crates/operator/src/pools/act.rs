@@ -56,6 +56,8 @@ struct Memory {
     applied: BTreeMap<(String, String), Value>,
     /// Pools that had objects or nodes.
     pools: BTreeSet<String>,
+    /// What was wanted when the rest was deleted last.
+    tidied: Option<BTreeSet<(String, String)>>,
 }
 
 impl Memory {
@@ -88,13 +90,14 @@ impl Acting<'_> {
         let pools = self.pools.resources();
         let inventory = self.pools.inventory();
         let refused = self.apply(&pools, memory).await;
-        if self.manages_nodes {
-            self.mark(&pools, &inventory).await;
-        }
+        let is_marking = self.manages_nodes && self.mark(&pools, &inventory).await;
         for (name, pool) in &pools {
             self.tell(name, pool, &inventory, refused.as_deref()).await;
         }
-        memory.pools = pools.into_keys().collect();
+        // After the last pool nodes are looked at until they are bare.
+        if !(pools.is_empty() && is_marking) {
+            memory.pools = pools.into_keys().collect();
+        }
     }
 
     /// Applies what pools are made of; what the API server refused, if it did.
@@ -134,17 +137,36 @@ impl Acting<'_> {
                 Err(error) => tracing::warn!(error = %Chain(&error), "tries again"),
             }
         }
-        // Those of the pools that are there still; what a deleted pool had goes with its owner.
         memory.applied.retain(|key, _| wanted.contains(key));
+        if self.pools.has_dra() && memory.tidied.as_ref() != Some(&wanted) {
+            match self.tidy(&wanted).await {
+                Ok(()) => memory.tidied = Some(wanted),
+                Err(error) => tracing::warn!(error = %Chain(&error), "tries again"),
+            }
+        }
         refused
     }
 
-    /// Labels and taints nodes.
-    async fn mark(&self, pools: &BTreeMap<String, GpuPool>, inventory: &Inventory) {
+    /// Deletes DeviceClasses of pools that share their GPUs in another way now. What a deleted pool
+    /// had goes with its owner.
+    async fn tidy(&self, wanted: &BTreeSet<(String, String)>) -> Result<(), CallError> {
+        for (name, uid) in self.calls.pool_classes().await? {
+            if wanted.contains(&("DeviceClass".to_owned(), name.clone())) {
+                continue;
+            }
+            self.calls.delete_class(&name, &uid).await?;
+            tracing::info!(name, "deleted the DeviceClass of a pool that has none any more");
+        }
+        Ok(())
+    }
+
+    /// Labels and taints nodes; true if one was not as it should be.
+    async fn mark(&self, pools: &BTreeMap<String, GpuPool>, inventory: &Inventory) -> bool {
         let marks: BTreeMap<&str, _> = pools
             .iter()
             .map(|(name, pool)| (name.as_str(), node_marks(name, &pool.spec)))
             .collect();
+        let mut is_marking = false;
         for node in &inventory.nodes {
             // One that several pools select keeps what it has, until a person has decided.
             let marks = match node.pools.as_slice() {
@@ -153,12 +175,14 @@ impl Acting<'_> {
                 _ => continue,
             };
             let Some(patch) = patch(node, marks) else { continue };
+            is_marking = true;
             match self.calls.patch_node(&node.name, &patch).await {
                 Ok(()) => tracing::info!(node = node.name, "has the marks of its pool"),
                 Err(CallError::Conflict { .. } | CallError::Gone { .. }) => {}
                 Err(error) => tracing::warn!(error = %Chain(&error), "a node is not marked"),
             }
         }
+        is_marking
     }
 
     async fn tell(&self, name: &str, pool: &GpuPool, inventory: &Inventory, refused: Option<&str>) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use trainyard_api::GpuPoolSpec;
 use trainyard_api::gpu_pool::SharingMode;
 use trainyard_api::scalar::Bytes;
-use trainyard_plan::kubernetes::pool_resources;
+use trainyard_plan::kubernetes::{POOL, pool_resources};
 use trainyard_plan::{SHARED, WHOLE, instance_memory};
 
 use crate::names::SERVICE_LABEL;
@@ -320,7 +320,11 @@ pub fn inventory(
         };
         key(a).cmp(&key(b))
     });
-    nodes.retain(|_, node| node.gpus > 0 || !node.units.is_empty() || !node.pools.is_empty());
+    // A node that carries a pool's marks is looked at until it has lost them.
+    nodes.retain(|_, node| {
+        let is_marked = node.labels.contains_key(POOL);
+        node.gpus > 0 || !node.units.is_empty() || !node.pools.is_empty() || is_marked
+    });
     let pools = pools.iter().map(|(name, spec)| pool_use(name, spec, &nodes)).collect();
     Inventory { pools, nodes: nodes.into_values().collect(), pods }
 }

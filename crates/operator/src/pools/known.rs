@@ -50,8 +50,13 @@ impl Pools {
     }
 
     /// The cluster has `resource.k8s.io/v1`.
-    pub(super) fn has_dra(&self) {
+    pub(super) fn set_dra(&self) {
         self.lock().has_dra = true;
+    }
+
+    /// Whether the cluster has it.
+    pub(super) fn has_dra(&self) -> bool {
+        self.lock().has_dra
     }
 
     /// The resources by name.

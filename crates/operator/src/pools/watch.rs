@@ -45,7 +45,7 @@ pub(crate) async fn is_served(client: &Client, pools: &Pools) -> bool {
         match timeout(DEADLINE, asked).await {
             Ok(Ok((ours, dra))) => {
                 if dra.iter().any(|name| name == "deviceclasses") {
-                    pools.has_dra();
+                    pools.set_dra();
                 }
                 return ours.iter().any(|name| name == NAME);
             }
