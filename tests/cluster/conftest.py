@@ -88,7 +88,8 @@ def cluster():
     # Building takes minutes where the cache is empty.
     cluster.xtask(
         "up", "--replace", "--netpol", "--agnhost", "--audit", "--metrics-server",
-        "--gpus", "node-1=1", "--gpus", "node-2=1,shared=4",
+        "--gpus", "node-1=1",
+        "--gpus", "node-2=2,product=NVIDIA-A100-SXM4-80GB,memory=80Gi,shared=2",
         timeout=2700,
     )
     try:

@@ -14,7 +14,7 @@ from conftest import ROOT
 from iris import BINARY, HOME, fill, volume
 
 # Of clusters, and of one machine; these run in the cluster's network, where port 8080 is free.
-CLUSTER_PAGES = ["docs/kubernetes.md", "docs/operator.md", "docs/commands.md", "README.md"]
+CLUSTER_PAGES = ["docs/kubernetes.md", "docs/operator.md", "docs/commands.md", "docs/gpu.md", "README.md"]
 LOCAL_PAGES = ["docs/up.md", "docs/predict.md", "docs/serving.md", "docs/lint.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 SERVICE = "{apiVersion: v1, kind: Service, metadata: {name: iris}, spec: {selector: {app: iris}, ports: [{port: 80}]}}\n"

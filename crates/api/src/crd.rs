@@ -1,13 +1,13 @@
-//! The definition of the custom resource.
+//! The definitions of the custom resources.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::CustomResourceExt;
 
-use crate::ModelService;
+use crate::{GpuPool, ModelService};
 
-/// The definition that makes a cluster know `ModelService`.
-pub fn crd() -> CustomResourceDefinition {
-    ModelService::crd()
+/// The definitions that make a cluster know all resources.
+pub fn crds() -> [CustomResourceDefinition; 2] {
+    [ModelService::crd(), GpuPool::crd()]
 }
 
 #[cfg(test)]
@@ -17,9 +17,11 @@ mod tests {
     use super::*;
     use crate::scalar::SCALAR_KEY;
 
-    fn schema() -> Value {
-        let definition = serde_json::to_value(crd()).expect("plain data");
-        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    fn schemas() -> [Value; 2] {
+        crds().map(|crd| {
+            let definition = serde_json::to_value(crd).expect("plain data");
+            definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+        })
     }
 
     /// Visits each schema of a field or an entry, with its path.
@@ -37,26 +39,33 @@ mod tests {
 
     #[test]
     fn the_definition() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&crd()).expect("plain data"));
+        let crd = ModelService::crd();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&crd).expect("plain data"));
+    }
+
+    #[test]
+    fn the_definition_of_pools() {
+        let crd = GpuPool::crd();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&crd).expect("plain data"));
     }
 
     #[test]
     fn each_field_has_a_description() {
-        walk(&schema(), "", &mut |schema, path| {
+        let mut check = |schema: &Value, path: &str| {
             // Entries of lists and maps are described by their field; the status' condition by
             // Kubernetes.
             let is_entry = path.ends_with("[]") || path.ends_with("{}") || path == ".metadata";
             let described = schema["description"].as_str().is_some_and(|text| !text.is_empty());
             assert!(is_entry || described, "`{path}` has no description");
-        });
+        };
+        schemas().iter().for_each(|schema| walk(schema, "", &mut check));
     }
 
     /// What an API server demands of a structural schema (Kubernetes, "Specifying a structural
     /// schema"), and that nothing of ours leaks into it.
     #[test]
     fn the_schema_is_structural() {
-        assert!(!schema().to_string().contains(SCALAR_KEY));
-        walk(&schema(), "", &mut |schema, path| {
+        let mut check = |schema: &Value, path: &str| {
             let int_or_string = schema["x-kubernetes-int-or-string"] == true;
             let has_type = schema["type"].is_string();
             assert_ne!(has_type, int_or_string, "`{path}` needs a type: {schema}");
@@ -69,6 +78,10 @@ mod tests {
                 schema["properties"].is_null() || schema["additionalProperties"].is_null(),
                 "`{path}` has both names and free keys"
             );
-        });
+        };
+        for schema in schemas() {
+            assert!(!schema.to_string().contains(SCALAR_KEY));
+            walk(&schema, "", &mut check);
+        }
     }
 }

@@ -237,7 +237,7 @@ mod tests {
         let text = format!(
             "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {{name: iris}}\nspec: {spec}"
         );
-        let mut services = crate::manifest::read("iris.yaml", &text).expect("valid");
+        let mut services = crate::manifest::read("iris.yaml", &text).expect("valid").services;
         complete(&services.remove(0).value.spec)
     }
 

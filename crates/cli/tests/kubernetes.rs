@@ -65,6 +65,34 @@ fn one_service_that_cannot_be_rendered_keeps_all_from_being_applied() {
 }
 
 #[test]
+fn a_pool_among_the_manifests_is_what_services_get_their_part_from() {
+    let pool = "apiVersion: trainyard.dev/v1alpha1\nkind: GpuPool\nmetadata: {name: default}\n\
+                spec: {nodeSelector: {pool: t4}, product: Tesla-T4, sharing: {mode: mps, shares: 4}}\n";
+    let service = "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {name: iris}\n\
+                   spec: {model: {uri: 's3://models/iris'}, resources: {gpu: {share: 1/4}}}\n";
+    let output = run(&["render", "-f", "-"], &format!("{service}---\n{pool}"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let objects: Vec<serde_json::Value> =
+        serde_saphyr::from_multiple(&text(&output.stdout)).unwrap();
+    let find = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let pod = &find("Deployment")["spec"]["template"]["spec"];
+    assert_eq!(pod["nodeSelector"]["pool"], "t4");
+    assert_eq!(pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu.shared"], "1");
+    assert_eq!(find("ConfigMap")["metadata"]["name"], "trainyard-gpus");
+    let notes = text(&output.stderr);
+    assert!(notes.contains("kubectl label nodes -l pool=t4 --overwrite"), "{notes}");
+    assert!(notes.contains("`requests.nvidia.com/gpu.shared`"), "{notes}");
+    // What the cluster cannot do is an error, whether a service uses it or not.
+    let dra = "apiVersion: trainyard.dev/v1alpha1\nkind: GpuPool\nmetadata: {name: a}\n\
+               spec: {nodeSelector: {pool: a}, sharing: {mode: dra}}\n";
+    let output = run(&["render", "-f", "-"], dra);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""));
+    assert!(text(&output.stderr).contains("1.34 or newer"), "{}", text(&output.stderr));
+    let output = run(&["render", "-f", "-", "--kubernetes-version", "1.34"], dra);
+    assert!(text(&output.stdout).contains("kind: DeviceClass"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn what_stands_beside_a_service_is_left_aside() {
     let secret =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: reader}\nstringData: {KEY: hidden}\n";

@@ -60,7 +60,7 @@ pub(crate) fn plan(
 pub(crate) fn compiled(service: &ModelService, cluster: &Cluster) -> Result<Plan, PlanError> {
     let target = Target::Kubernetes {
         image: cluster.objects.image.clone(),
-        gpu_pools: cluster.gpu_pools.clone(),
+        gpu_pools: cluster.gpu_pools.facts().as_ref().clone(),
     };
     compile(service, &Facts { target, model: None })
 }
@@ -264,7 +264,12 @@ mod tests {
     fn desired(spec: Value) -> Result<Desired, Problem> {
         let cluster = Cluster {
             objects: trainyard_plan::kubernetes::Settings::new("registry.example/trainyard:1"),
-            gpu_pools: std::collections::BTreeMap::new(),
+            gpu_pools: Default::default(),
+            plugin_config: trainyard_plan::kubernetes::PluginConfig {
+                namespace: "trainyard".to_owned(),
+                name: "gpus".to_owned(),
+            },
+            manage_gpu_nodes: false,
         };
         let (key, service) = (ServiceKey::new("default", "iris"), service(spec));
         let plan = plan(&key, &service, &cluster)?;

@@ -62,11 +62,11 @@ impl Default for Sync {
 }
 
 impl Sync {
-    fn expect(&self, name: &str) {
+    pub(crate) fn expect(&self, name: &str) {
         self.lock().insert(name.to_owned(), false);
     }
 
-    fn reach(&self, name: &str) {
+    pub(crate) fn reach(&self, name: &str) {
         let mut done = self.lock();
         done.insert(name.to_owned(), true);
         if done.values().all(|is_done| *is_done) {

@@ -10,6 +10,7 @@
 //! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
 //! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
 //! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
+//! [`pools`] brings `GpuPool`s about and says what they mean to services.
 //! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is in one.
 
 mod announce;
@@ -31,6 +32,7 @@ mod lint;
 mod metrics;
 mod names;
 mod pods;
+pub mod pools;
 mod queue;
 pub mod rbac;
 mod reconcile;
@@ -47,6 +49,7 @@ pub use figures::report;
 pub use lint::LintWebhook;
 pub use history::{RollbackError, rollback};
 pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
+pub use pools::Pools;
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};
 pub use snapshot::{Snapshot, snapshot};

@@ -116,15 +116,50 @@ pub fn lint_manifests(namespace: &str, account: &str) -> Vec<Value> {
     ]
 }
 
-/// The objects that give these rights to a service account of `namespace`.
-pub fn manifests(
-    scope: &Scope,
-    namespace: &str,
-    account: &str,
-    lease: &str,
-    gateway: Option<&str>,
-) -> Vec<Value> {
-    let mut objects = scoped(scope, OPERATOR, &rules(), (namespace, account));
+/// What is needed for GPU pools, which are of the whole cluster: an operator of some namespaces
+/// does without.
+pub fn pool_rules(manage_gpu_nodes: bool) -> Vec<Rule> {
+    let rule =
+        |group, resource, verbs, why| Rule { group, resource, verbs, why, names: Vec::new() };
+    let ours = "trainyard.dev";
+    let mut rules = vec![
+        rule(ours, "gpupools", &["get", "list", "watch"], "how GPUs are shared"),
+        rule(ours, "gpupools/status", &["patch"], "what came of it"),
+        rule("", "nodes", &["list", "watch"], "which GPUs there are"),
+        rule(
+            "resource.k8s.io",
+            "deviceclasses",
+            &["get", "list", "create", "patch", "delete"],
+            "pools whose devices are claimed",
+        ),
+    ];
+    if manage_gpu_nodes {
+        rules.push(rule("", "nodes", &["patch"], "labels and taints of the pools' nodes"));
+    }
+    rules
+}
+
+/// To whom rights are given, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Granted<'a> {
+    pub scope: &'a Scope,
+    /// Of the service account.
+    pub namespace: &'a str,
+    pub account: &'a str,
+    pub lease: &'a str,
+    /// The gateway's namespace.
+    pub gateway: Option<&'a str>,
+    pub manage_gpu_nodes: bool,
+}
+
+/// The objects that give the operator its rights.
+pub fn manifests(granted: &Granted<'_>) -> Vec<Value> {
+    let Granted { scope, namespace, account, lease, gateway, manage_gpu_nodes } = *granted;
+    let mut all = rules();
+    if matches!(scope, Scope::Cluster) {
+        all.extend(pool_rules(manage_gpu_nodes));
+    }
+    let mut objects = scoped(scope, OPERATOR, &all, (namespace, account));
     objects.push(role("Role", ELECTION, Some(namespace), &own_rules(lease)));
     objects.push(binding("Role", ELECTION, Some(namespace), (namespace, account)));
     if gateway.is_some() {
@@ -216,25 +251,40 @@ mod tests {
 
     #[test]
     fn no_wildcards_no_secrets_and_no_rights_over_rights() {
-        let all = [rules(), own_rules("l"), gateway_namespace_rules()].concat();
+        let all = [rules(), own_rules("l"), gateway_namespace_rules(), pool_rules(true)].concat();
         for rule in all {
             let words = [&[rule.group, rule.resource], rule.verbs].concat();
             assert!(!words.contains(&"*"), "{rule:?}");
-            assert!(
-                !["secrets", "roles", "clusterroles", "nodes"].contains(&rule.resource),
-                "{rule:?}"
-            );
+            assert!(!["secrets", "roles", "clusterroles"].contains(&rule.resource), "{rule:?}");
             assert!(
                 !["escalate", "bind", "impersonate"].iter().any(|verb| rule.verbs.contains(verb))
             );
         }
     }
 
+    /// Who may change a node may bring any pod to it; that is given where it was asked for only.
+    #[test]
+    fn nodes_are_only_read_unless_asked_for() {
+        let writes = |manage| {
+            let rules = [rules(), pool_rules(manage)].concat();
+            let nodes = rules.iter().filter(|rule| rule.resource == "nodes");
+            nodes.flat_map(|rule| rule.verbs).filter(|it| !["list", "watch"].contains(*it)).count()
+        };
+        assert_eq!((writes(false), writes(true)), (0, 1));
+    }
+
     #[test]
     fn a_list_of_namespaces_needs_nothing_in_the_cluster() {
         let scope = Scope::Namespaces(vec!["a".into(), "b".into()]);
         let kinds = |scope: &Scope| -> Vec<String> {
-            let all = manifests(scope, "trainyard", "operator", "l", None);
+            let all = manifests(&Granted {
+                scope,
+                namespace: "trainyard",
+                account: "operator",
+                lease: "l",
+                gateway: None,
+                manage_gpu_nodes: true,
+            });
             let show = |o: &Value| {
                 format!(
                     "{} {}",

@@ -21,11 +21,12 @@ use crate::figures::{Loads, collect};
 use crate::key::ServiceKey;
 use crate::lint;
 use crate::metrics::Metrics;
+use crate::pools;
 use crate::queue::{Ended, Queue};
 use crate::reconcile::{Ctx, Looks, reconcile};
 use crate::rollout::Contents;
 use crate::scale::{Scalers, watch_demand};
-use crate::settings::Settings;
+use crate::settings::{Scope, Settings};
 use crate::world::World;
 
 /// How long reconciles may take to end once the operator is told to stop. A pod has 30 s, and the
@@ -79,6 +80,22 @@ pub async fn run(
     };
     settings.cluster.objects.apis.extend(apis);
     feed.start(&settings.scope, &settings.cluster.objects.apis, &mut tasks);
+    // Pools are of the whole cluster: an operator of some namespaces may not read them.
+    if settings.scope == Scope::Cluster {
+        let known = settings.cluster.gpu_pools.clone();
+        let is_served = tokio::select! {
+            is_served = pools::is_served(&client, &known) => is_served,
+            () = stop.cancelled() => return Ok(()),
+        };
+        if is_served {
+            let wakes = (world.clone(), queue.clone());
+            let following =
+                pools::follow(client.clone(), known, wakes, metrics.clone(), sync.clone());
+            tasks.spawn(following);
+        } else {
+            tracing::warn!("the cluster does not know GpuPools; `trainyard install` defines them");
+        }
+    }
     let calls = Calls::new(client.clone());
     let instance = settings.election.identity.clone();
     let (announcer, announcing) = Announcer::new(calls.clone(), instance, metrics.clone());
@@ -176,6 +193,7 @@ impl Acting {
             _ = leads.wait_for(|leads| !*leads) => true,
             () = stop.cancelled() => false,
             () = self.give_out(&mut running) => true,
+            () = self.keep_pools() => true,
         };
         if is_lost {
             running.shutdown().await;
@@ -192,6 +210,19 @@ impl Acting {
             _ = leads.wait_for(|leads| !*leads) => {}
         }
         running.shutdown().await;
+    }
+
+    /// Makes the cluster as its GPU pools say, for ever.
+    async fn keep_pools(&self) {
+        self.sync.reached().await;
+        let cluster = &self.ctx.cluster;
+        pools::act(pools::Acting {
+            pools: &cluster.gpu_pools,
+            calls: &self.ctx.calls,
+            config: &cluster.plugin_config,
+            manages_nodes: cluster.manage_gpu_nodes,
+        })
+        .await;
     }
 
     /// Gives services to workers, for ever.

@@ -1,10 +1,11 @@
 //! What an operator is told at its start.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use trainyard_plan::GpuPool;
+use trainyard_plan::kubernetes::PluginConfig;
+
+use crate::pools::Pools;
 
 use crate::lint::LintWebhook;
 
@@ -55,8 +56,12 @@ pub struct Settings {
 pub struct Cluster {
     /// How objects are written for it.
     pub objects: trainyard_plan::kubernetes::Settings,
-    /// Pools of GPU nodes by name.
-    pub gpu_pools: BTreeMap<String, GpuPool>,
+    /// Pools of GPU nodes, as they are known.
+    pub gpu_pools: Pools,
+    /// The ConfigMap that NVIDIA's device plugin reads.
+    pub plugin_config: PluginConfig,
+    /// Whether nodes of pools are labelled and tainted.
+    pub manage_gpu_nodes: bool,
 }
 
 /// How one of several operators becomes the one that acts.

@@ -8,8 +8,10 @@ use trainyard_api::defaults::{Complete, complete};
 use trainyard_api::model_service::{Resources, RolloutStrategy, RuntimeName};
 use trainyard_api::scalar::{Bytes, Millicores};
 
+use crate::contract::KnobConflict;
 use crate::facts::{Facts, Target};
 use crate::policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
+use crate::pool::PoolError;
 use crate::revision::RevisionName;
 use crate::runtime;
 use crate::workload::{VolumeSource, Workload};
@@ -81,9 +83,21 @@ pub enum PlanError {
     )]
     NoPool { service: String, pool: String },
     #[error(
-        "`spec.resources.gpu.pool: {pool}` of `{service}` shares its GPUs ({units} parts each), and `count` asks for whole ones; ask for `memory` or `share`, or name another pool"
+        "`spec.resources.gpu.pool: {pool}` of `{service}` shares its GPUs ({parts}), and `count` asks for whole ones; ask for `memory` or `share`, or name another pool"
     )]
-    SharedPool { service: String, pool: String, units: u32 },
+    SharedPool { service: String, pool: String, parts: String },
+    #[error("the GPU pool of `{service}` cannot be used: {error}")]
+    BrokenPool { service: String, error: PoolError },
+    #[error(
+        "`spec.resources.gpu.product: {asked}` of `{service}` is not what the pool `{pool}` has, `{has}`; name another pool, or leave the product out"
+    )]
+    OtherProduct { service: String, pool: String, asked: String, has: String },
+    #[error(
+        "the pool `{pool}` of `{service}` has {rented} nodes, and `spec.placement.spot` is `{spot}`; set it to `prefer`, or name another pool in `spec.resources.gpu.pool`"
+    )]
+    OtherCapacity { service: String, pool: String, rented: &'static str, spot: &'static str },
+    #[error("{0}")]
+    GpuKnob(Box<KnobConflict>),
     #[error(
         "`spec.resources.gpu` of `{service}` asks for {asked} of a GPU, and a part of the pool `{pool}` is {part}; ask for less, name another pool, or cut its GPUs into fewer parts"
     )]
@@ -125,7 +139,7 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
     if matches!(facts.target, Target::Local { .. }) {
         notes.extend(kubernetes_only(service, &spec));
     }
-    notes.extend(runtime::notes(&spec, facts));
+    notes.extend(runtime::notes(&name, &spec, facts));
 
     Ok(Plan {
         namespace: service.metadata.namespace.clone(),

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use trainyard_api::model_service::Toleration;
 use trainyard_api::scalar::{Bytes, Millicores};
+
+use crate::pool::{PoolError, PoolFacts};
+
+/// Pools by name, or why one cannot be used.
+pub type GpuPools = BTreeMap<String, Result<PoolFacts, PoolError>>;
 
 /// What the shell observed before it compiles.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,27 +32,10 @@ pub enum Target {
     Kubernetes {
         /// The image of Trainyard that replicas run, with its tag or digest.
         image: String,
-        /// Pools of GPU nodes by name; the one called [`DEFAULT_POOL`] serves who names none.
-        gpu_pools: BTreeMap<String, GpuPool>,
+        /// Pools of GPU nodes by name, or why one cannot be used; the one called
+        /// [`DEFAULT_POOL`](crate::DEFAULT_POOL) serves who names none.
+        gpu_pools: GpuPools,
     },
-}
-
-/// The pool of services that name none.
-pub const DEFAULT_POOL: &str = "default";
-
-/// Nodes with equal GPUs, shared in an equal way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GpuPool {
-    /// The extended resource that its device plugin announces.
-    pub resource: String,
-    /// Into how many equal parts each GPU is cut; 1 where GPUs are given whole.
-    pub units_per_gpu: u32,
-    /// Memory of one whole GPU, where it is known.
-    pub memory: Option<Bytes>,
-    /// Labels that its nodes have, beyond what the cluster's profile knows.
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that its nodes have, beyond what the cluster's profile knows.
-    pub tolerations: Vec<Toleration>,
 }
 
 /// A model that `storage` has fetched, or that was on disk already.

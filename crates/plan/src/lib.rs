@@ -3,25 +3,33 @@
 //! In: a [`ModelService`](trainyard_api::ModelService) and [`Facts`] about the machine or cluster
 //! and the model. Out: a [`Plan`] in which everything is decided but what only a back end can know
 //! (which port is free, where a volume lies): those are typed references, [`Value`]. Equal inputs
-//! give equal plans. [`kubernetes::objects`] writes a plan as Kubernetes objects. Knows nothing of
+//! give equal plans. [`kubernetes::objects`] writes a plan as Kubernetes objects. A `GpuPool` becomes
+//! facts by [`pool_facts`] and objects by [`kubernetes::pool_objects`]. Knows nothing of
 //! processes, API servers, files or clocks.
 
 mod compile;
+mod contract;
 mod expand;
 mod facts;
 mod gpu;
 pub mod kubernetes;
 mod policy;
+mod pool;
 mod revision;
 mod runtime;
 mod workload;
 
 pub use compile::{Plan, PlanError, Service, compile};
+pub use contract::KnobConflict;
 pub use expand::expand;
-pub use facts::{DEFAULT_POOL, Facts, FetchedModel, GpuPool, Target};
+pub use facts::{Facts, FetchedModel, GpuPools, Target};
 pub use policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
+pub use pool::{
+    DEFAULT_POOL, Instance, PoolError, PoolFacts, PoolSeen, SHARED, ShareKind, Units, WHOLE,
+    instance_memory, pool_facts,
+};
 pub use revision::RevisionName;
 pub use workload::{
-    Check, Device, Drain, EnvVar, Gpu, GpuAmount, Metrics, Mount, Port, PortNumber, Probe, Probes,
-    Program, Resources, Value, Volume, VolumeSource, Workload,
+    Check, Device, DeviceRequest, Drain, EnvVar, Gpu, GpuAmount, Metrics, Mount, Port, PortNumber,
+    Probe, Probes, Program, Resources, Value, Volume, VolumeSource, Workload,
 };

@@ -75,6 +75,14 @@ impl Value {
     pub fn literal(text: impl AsRef<str>) -> Self {
         Self::Text(text.as_ref().replace('$', "$$"))
     }
+
+    /// The text, of one that is a text.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// One environment variable.
@@ -187,13 +195,22 @@ pub struct Gpu {
 /// Devices as a cluster counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// The extended resource, such as `nvidia.com/gpu`.
-    pub resource: String,
-    pub units: u32,
+    #[serde(flatten)]
+    pub request: DeviceRequest,
     /// Labels of the pool's nodes.
     pub node_selector: BTreeMap<String, String>,
     /// Taints of the pool's nodes beyond those that every GPU node has.
     pub tolerations: Vec<Toleration>,
+}
+
+/// How a cluster is asked for devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum DeviceRequest {
+    /// So many units of an extended resource, such as `nvidia.com/gpu`.
+    Resource { resource: String, units: u32 },
+    /// A claim for so many devices of a DeviceClass, each with at least this memory.
+    Claim { device_class: String, count: u32, memory: Option<Bytes> },
 }
 
 /// How much of a GPU: exactly one way of saying it.

@@ -5,16 +5,15 @@ use trainyard_api::ModelService;
 use trainyard_api::manifest;
 use trainyard_api::scalar::{Bytes, Millicores};
 use trainyard_plan::{
-    Facts, FetchedModel, GpuPool, Plan, PlanError, Strategy as Steps, Target, compile,
+    Facts, FetchedModel, Plan, PlanError, PoolFacts, Strategy as Steps, Target, compile,
 };
 
 fn service(spec: &str) -> ModelService {
     let text = format!(
         "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {{name: iris}}\nspec:\n{spec}"
     );
-    let mut services =
-        manifest::read("iris.yaml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    services.remove(0).value
+    let read = manifest::read("iris.yaml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    read.services.into_iter().next().expect("a service").value
 }
 
 fn local() -> Facts {
@@ -28,17 +27,11 @@ fn local() -> Facts {
 }
 
 fn kubernetes() -> Facts {
-    let pool = GpuPool {
-        resource: "nvidia.com/gpu.shared".to_owned(),
-        units_per_gpu: 3,
-        memory: Some(Bytes(15 << 30)),
-        node_selector: Default::default(),
-        tolerations: Vec::new(),
-    };
+    let pool = PoolFacts::of_shares(3, Some(Bytes(15 << 30)));
     Facts {
         target: Target::Kubernetes {
             image: "registry.example/trainyard:0.1.0".to_owned(),
-            gpu_pools: [("t4".to_owned(), pool)].into(),
+            gpu_pools: [("t4".to_owned(), Ok(pool))].into(),
         },
         model: None,
     }

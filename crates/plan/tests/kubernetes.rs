@@ -12,7 +12,7 @@ use trainyard_plan::kubernetes::{
     Object, ParentGateway, Peer, Profile, PullPolicy, Settings, Track, notes_without_operator,
     objects,
 };
-use trainyard_plan::{Facts, GpuPool, Plan, Target, compile};
+use trainyard_plan::{Facts, Plan, PoolFacts, Target, compile};
 
 const STABLE: Track = Track::Stable { replicas: None };
 
@@ -20,22 +20,18 @@ fn service(name: &str, spec: &str) -> ModelService {
     let text = format!(
         "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {{name: '{name}', namespace: models}}\nspec:\n{spec}"
     );
-    let mut services =
-        manifest::read("iris.yaml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    services.remove(0).value
+    let read = manifest::read("iris.yaml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    read.services.into_iter().next().expect("a service").value
 }
 
 /// A cluster with a pool whose GPUs are cut in four.
 fn facts() -> Facts {
-    let pool = GpuPool {
-        resource: "nvidia.com/gpu.shared".to_owned(),
-        units_per_gpu: 4,
-        memory: Some(Bytes(24 << 30)),
+    let pool = PoolFacts {
         node_selector: BTreeMap::from([("pool".to_owned(), "shared".to_owned())]),
-        tolerations: Vec::new(),
+        ..PoolFacts::of_shares(4, Some(Bytes(24 << 30)))
     };
     let image = "registry.example/trainyard:0.1.0".to_owned();
-    let gpu_pools = BTreeMap::from([("default".to_owned(), pool)]);
+    let gpu_pools = BTreeMap::from([("default".to_owned(), Ok(pool))]);
     Facts { target: Target::Kubernetes { image, gpu_pools }, model: None }
 }
 

@@ -341,8 +341,9 @@ pub(super) fn unknown_field<'a>(
     known: impl Iterator<Item = &'a str> + Clone,
 ) {
     let path = join(owner, &short(&entry.key));
+    let spec = report.spec();
     let elsewhere = || {
-        let owners = super::shape::spec().owners(&entry.key, "spec");
+        let owners = spec.map(|spec| spec.owners(&entry.key, "spec")).unwrap_or_default();
         let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
         (!owners.is_empty() && owners.len() < 4)
             .then(|| format!("`{}` is a field of {}", entry.key, listed(owners)))

@@ -11,12 +11,69 @@ use super::nearest::nearest;
 use super::node::{Content, Entry, Meaning, Node, short};
 use super::parse::join;
 use super::report::Report;
-use super::shape;
+use super::shape::{self, Shape};
 use crate::model_service::{MODEL_NAME, wrong_model_name};
-use crate::{ModelService, ModelServiceSpec};
+use crate::{GpuPool, GpuPoolSpec, ModelService, ModelServiceSpec};
+
+/// The version of every resource that can be read.
+const VERSION: &str = "trainyard.dev/v1alpha1";
 
 /// Resources that can be read.
-const KNOWN: [(&str, &str); 1] = [("trainyard.dev/v1alpha1", "ModelService")];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    ModelService,
+    GpuPool,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::ModelService, Self::GpuPool];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ModelService => "ModelService",
+            Self::GpuPool => "GpuPool",
+        }
+    }
+
+    /// What people call one of them.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::ModelService => "service",
+            Self::GpuPool => "pool",
+        }
+    }
+
+    fn spec(self) -> &'static Shape {
+        match self {
+            Self::ModelService => shape::model_service(),
+            Self::GpuPool => shape::gpu_pool(),
+        }
+    }
+
+    /// The least that its `spec` must say.
+    fn least(self) -> &'static str {
+        match self {
+            Self::ModelService => "write `spec: {model: {uri: …}}`: where the model is",
+            Self::GpuPool => "write `spec: {nodeSelector: {…}}`: labels of the pool's nodes",
+        }
+    }
+
+    fn name_help(self) -> &'static str {
+        match self {
+            Self::ModelService => "write `metadata: {name: iris}`: the name that requests use too",
+            Self::GpuPool => {
+                "write `metadata: {name: default}`: services name the pool by it, and those that name none get `default`"
+            }
+        }
+    }
+}
+
+/// One resource.
+pub(super) enum Resource {
+    ModelService(Box<ModelService>),
+    GpuPool(Box<GpuPool>),
+}
+
 const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 /// Fields of `metadata` that people write.
 const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
@@ -37,7 +94,7 @@ const METADATA_OF_SERVER: [&str; 10] = [
 const LONGEST_NAME: usize = 52;
 
 /// Reads the resource that a document holds; `None` if something is wrong with it.
-pub(super) fn model_service(report: &mut Report, root: &Node) -> Option<ModelService> {
+pub(super) fn resource(report: &mut Report, root: &Node) -> Option<Resource> {
     let problems = report.len();
     let Content::Mapping(entries) = &root.content else {
         report
@@ -52,30 +109,40 @@ pub(super) fn model_service(report: &mut Report, root: &Node) -> Option<ModelSer
         return None;
     };
     let start = entries.first().map_or(root.span.clone(), |entry| entry.key_span.clone());
-    is_known(report, root, start.clone())?;
+    let kind = kind(report, root, start.clone())?;
+    report.reads(kind.spec());
 
     for entry in entries.iter().filter(|entry| !FIELDS.contains(&entry.key.as_str())) {
         unknown_field(report, entry, "", FIELDS.into_iter());
     }
-    let metadata = metadata(report, root, start.clone());
+    let metadata = metadata(report, kind, root, start.clone());
     let spec = match root.entry("spec") {
         Some(entry) => {
             let spot = Spot { path: "spec", key: entry.key_span.clone() };
-            check::value(report, &entry.value, &spot, shape::spec())
+            check::value(report, &entry.value, &spot, kind.spec())
         }
         None => {
             report
                 .problem(ProblemKind::MissingField, "spec", "`spec` is missing", start.clone())
                 .label("needs `spec`")
-                .help(Some("write `spec: {model: {uri: …}}`: where the model is".into()));
+                .help(Some(kind.least().into()));
             None
         }
     };
     if report.len() > problems {
         return None;
     }
-    match serde_json::from_value::<ModelServiceSpec>(spec?) {
-        Ok(spec) => Some(ModelService { metadata: metadata?, spec, status: None }),
+    let (metadata, spec) = (metadata?, spec?);
+    let read = match kind {
+        Kind::ModelService => serde_json::from_value::<ModelServiceSpec>(spec)
+            .map(|spec| ModelService { metadata, spec, status: None })
+            .map(|service| Resource::ModelService(Box::new(service))),
+        Kind::GpuPool => serde_json::from_value::<GpuPoolSpec>(spec)
+            .map(|spec| GpuPool { metadata, spec, status: None })
+            .map(|pool| Resource::GpuPool(Box::new(pool))),
+    };
+    match read {
+        Ok(resource) => Some(resource),
         Err(error) => {
             // The schema and the type come from the same source, so this is our mistake; the
             // person still learns what it was about.
@@ -88,23 +155,20 @@ pub(super) fn model_service(report: &mut Report, root: &Node) -> Option<ModelSer
     }
 }
 
-/// Whether the document says that it is a resource that can be read.
-fn is_known(report: &mut Report, root: &Node, start: Range<usize>) -> Option<()> {
+/// Which of the resources that can be read the document says that it is.
+fn kind(report: &mut Report, root: &Node, start: Range<usize>) -> Option<Kind> {
     let version = identity(report, root, "apiVersion", &start);
     let kind = identity(report, root, "kind", &start);
     let ((version, version_at), (kind, kind_at)) = (version?, kind?);
-    if KNOWN.contains(&(version, kind)) {
-        return Some(());
+    let known = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
+    if known.is_some() && version == VERSION {
+        return known;
     }
-    let known = || KNOWN.iter().map(|(version, kind)| format!("`{kind}` of `{version}`"));
-    let known = known().collect::<Vec<_>>().join(", ");
-    let is_kind = KNOWN.iter().any(|(_, known)| *known == kind);
-    let (what, at, names): (_, _, Vec<&str>) = if is_kind {
-        (version, version_at, KNOWN.iter().map(|(version, _)| *version).collect())
-    } else {
-        (kind, kind_at, KNOWN.iter().map(|(_, kind)| *kind).collect())
+    let (field, what, at, names) = match known {
+        Some(_) => ("apiVersion", version, version_at, vec![VERSION]),
+        None => ("kind", kind, kind_at, Kind::ALL.map(Kind::as_str).to_vec()),
     };
-    let field = if is_kind { "apiVersion" } else { "kind" };
+    let known = Kind::ALL.map(|kind| format!("`{}` of `{VERSION}`", kind.as_str())).join(", ");
     let help = match nearest(what, names) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("known: {known}"),
@@ -126,10 +190,10 @@ fn identity<'a>(
 ) -> Option<(&'a str, Range<usize>)> {
     let entry = root.entry(field).filter(|entry| !entry.value.is_null());
     let Some(entry) = entry else {
-        let of = |(version, kind): (&'static str, &'static str)| {
-            if field == "kind" { kind } else { version }
+        let help = match field {
+            "kind" => Kind::ALL.map(|kind| format!("write `kind: {}`", kind.as_str())).join(" or "),
+            _ => format!("write `{field}: {VERSION}`"),
         };
-        let help = KNOWN.map(|known| format!("write `{field}: {}`", of(known))).join(" or ");
         report
             .problem(
                 ProblemKind::MissingField,
@@ -144,10 +208,15 @@ fn identity<'a>(
     text(report, &entry.value, field, &entry.key_span).map(|text| (text, entry.value.span.clone()))
 }
 
-fn metadata(report: &mut Report, root: &Node, start: Range<usize>) -> Option<ObjectMeta> {
+fn metadata(
+    report: &mut Report,
+    kind: Kind,
+    root: &Node,
+    start: Range<usize>,
+) -> Option<ObjectMeta> {
     let entry = root.entry("metadata").filter(|entry| !entry.value.is_null());
     let Some(entry) = entry else {
-        name_is_missing(report, start);
+        name_is_missing(report, kind, start);
         return None;
     };
     let Content::Mapping(entries) = &entry.value.content else {
@@ -168,8 +237,16 @@ fn metadata(report: &mut Report, root: &Node, start: Range<usize>) -> Option<Obj
         match entry.key.as_str() {
             "name" => {
                 let text = text(report, &entry.value, &path, &entry.key_span);
-                metadata.name =
-                    text.filter(|name| check_name(report, name, &entry.value)).map(str::to_owned);
+                metadata.name = text
+                    .filter(|name| check_name(report, kind, name, &entry.value))
+                    .map(str::to_owned);
+            }
+            "namespace" if kind == Kind::GpuPool => {
+                let message = "`metadata.namespace`: a GpuPool is of the whole cluster";
+                report
+                    .problem(ProblemKind::Rule, &path, message, entry.key_span.clone())
+                    .label("belongs to no namespace")
+                    .help(Some("remove it".into()));
             }
             "namespace" => {
                 let text = text(report, &entry.value, &path, &entry.key_span);
@@ -187,20 +264,20 @@ fn metadata(report: &mut Report, root: &Node, start: Range<usize>) -> Option<Obj
         }
     }
     if !entries.iter().any(|entry| entry.key == "name" && !entry.value.is_null()) {
-        name_is_missing(report, entry.key_span.clone());
+        name_is_missing(report, kind, entry.key_span.clone());
     }
     Some(metadata)
 }
 
-fn name_is_missing(report: &mut Report, span: Range<usize>) {
+fn name_is_missing(report: &mut Report, kind: Kind, span: Range<usize>) {
     report
         .problem(ProblemKind::MissingField, "metadata.name", "`metadata.name` is missing", span)
         .label("needs `metadata.name`")
-        .help(Some("write `metadata: {name: iris}`: the name that requests use too".into()));
+        .help(Some(kind.name_help().into()));
 }
 
 /// The resource's own rule for its name, said with the name that would do.
-fn check_name(report: &mut Report, name: &str, node: &Node) -> bool {
+fn check_name(report: &mut Report, kind: Kind, name: &str, node: &Node) -> bool {
     let Some(why) = wrong_name(name) else { return true };
     let proposal = proposal(name);
     let help = match &proposal {
@@ -208,7 +285,8 @@ fn check_name(report: &mut Report, name: &str, node: &Node) -> bool {
         None => "write lower-case letters, digits and `-`, starting with a letter".to_owned(),
     };
     let message = format!("`metadata.name`: `{}` {why}", short(name));
-    no_name(report, "metadata.name", node.span.clone(), message, "not a name of a service", help);
+    let label = format!("not a name of a {}", kind.noun());
+    no_name(report, "metadata.name", node.span.clone(), message, &label, help);
     false
 }
 
@@ -245,7 +323,8 @@ fn is_of_label(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 }
 
-/// Why a text cannot name a service.
+/// Why a text cannot name a service or a pool. A pool's name becomes a label's value and a part of
+/// other names; that services have the shorter limit of both keeps one rule.
 pub(super) fn wrong_name(name: &str) -> Option<String> {
     let (first, last) = (name.chars().next()?, name.chars().next_back()?);
     if let Some(bad) = name.chars().find(|c| !is_of_label(*c)) {
@@ -262,7 +341,7 @@ pub(super) fn wrong_name(name: &str) -> Option<String> {
         .then(|| format!("must have at most {LONGEST_NAME} characters, and has {length}"))
 }
 
-/// The nearest text that can name a service.
+/// The nearest text that can name one.
 pub(super) fn proposal(name: &str) -> Option<String> {
     let mut proposal = String::new();
     for c in name.chars() {

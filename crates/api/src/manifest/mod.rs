@@ -1,6 +1,6 @@
 //! Reads manifests: YAML or JSON text becomes resources, or all the problems that it has.
 //!
-//! In: text and the name to call it by. Out: [`Located`] resources, or [`ManifestErrors`]: plain
+//! In: text and the name to call it by. Out: [`Manifests`], or [`ManifestErrors`]: plain
 //! data with the place, what was expected, what came and how to mend it; drawing them is the
 //! caller's. Opens no file.
 //!
@@ -22,11 +22,14 @@ mod shape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kube::core::ResourceExt;
+
 pub use errors::{ManifestErrors, Mark, Problem, ProblemKind};
 pub use located::{Located, Place, Source};
 pub use nearest::nearest;
 
-use crate::ModelService;
+use crate::{GpuPool, ModelService};
+use document::Resource;
 use node::Content;
 use report::Report;
 
@@ -34,18 +37,25 @@ use report::Report;
 /// a `ModelService` less than one KiB.
 pub const LARGEST: usize = 1 << 20;
 
+/// The resources of one text, each kind in the order of the text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifests {
+    pub services: Vec<Located<ModelService>>,
+    pub gpu_pools: Vec<Located<GpuPool>>,
+}
+
 /// Reads every document of a text, which may be YAML or JSON.
 ///
 /// Empty documents are skipped; a text that holds no other gives no resource. The problems of all
 /// documents are collected, at most a hundred; a text that is no YAML ends at the place where it
 /// stops to be. Takes time in proportion to the length of the text, whatever it holds.
-pub fn read(source_name: &str, text: &str) -> Result<Vec<Located<ModelService>>, ManifestErrors> {
+pub fn read(source_name: &str, text: &str) -> Result<Manifests, ManifestErrors> {
     let source = Arc::new(Source { name: source_name.to_owned(), text: text.to_owned() });
     let mut report = Report::new(source.clone());
     if !is_readable(text, &mut report) {
-        return report.into_result(Vec::new());
+        return report.into_result(Manifests::default());
     }
-    let mut services = Vec::new();
+    let mut found = Manifests::default();
     for root in parse::parse(text, &mut report) {
         if root.is_null() {
             continue;
@@ -55,19 +65,24 @@ pub fn read(source_name: &str, text: &str) -> Result<Vec<Located<ModelService>>,
             Content::List(_) | Content::Scalar { .. } => None,
         };
         let at = report.place(start.unwrap_or(root.span.clone()));
-        if let Some(value) = document::model_service(&mut report, &root) {
-            services.push(Located { value, source: source.clone(), at });
+        let source = source.clone();
+        match document::resource(&mut report, &root) {
+            Some(Resource::ModelService(value)) => {
+                found.services.push(Located { value: *value, source, at });
+            }
+            Some(Resource::GpuPool(value)) => {
+                found.gpu_pools.push(Located { value: *value, source, at });
+            }
+            None => {}
         }
     }
-    names_are_unique(&services, &mut report);
-    report.into_result(services)
+    names_are_unique(&found.services, "services", &mut report);
+    names_are_unique(&found.gpu_pools, "pools", &mut report);
+    report.into_result(found)
 }
 
 /// [`read`] for the bytes of a file; those that are not UTF-8 are a problem like any other.
-pub fn read_bytes(
-    source_name: &str,
-    bytes: &[u8],
-) -> Result<Vec<Located<ModelService>>, ManifestErrors> {
+pub fn read_bytes(source_name: &str, bytes: &[u8]) -> Result<Manifests, ManifestErrors> {
     let error = match std::str::from_utf8(bytes) {
         Ok(text) => return read(source_name, text),
         Err(error) => error,
@@ -91,7 +106,7 @@ pub fn read_bytes(
         )
         .label("here")
         .help(Some(help.into()));
-    report.into_result(Vec::new())
+    report.into_result(Manifests::default())
 }
 
 /// What is wrong with a text before it is read at all.
@@ -118,21 +133,22 @@ fn is_readable(text: &str, report: &mut Report) -> bool {
     true
 }
 
-/// Two services of one name would replace each other.
-fn names_are_unique(services: &[Located<ModelService>], report: &mut Report) {
+/// Two resources of one kind and name would replace each other.
+fn names_are_unique<K: ResourceExt>(resources: &[Located<K>], called: &str, report: &mut Report) {
     let mut first: BTreeMap<_, &Place> = BTreeMap::new();
-    for Located { value, at, .. } in services {
-        let name = (value.metadata.namespace.as_deref(), value.metadata.name.as_deref());
+    for Located { value, at, .. } in resources {
+        let metadata = value.meta();
+        let name = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let Some(earlier) = first.get(&name) else {
             first.insert(name, at);
             continue;
         };
-        let called = name.1.unwrap_or_default();
+        let name = name.1.unwrap_or_default();
         report
             .problem(
                 ProblemKind::DuplicateKey,
                 "metadata.name",
-                format!("there are two services `{called}`"),
+                format!("there are two {called} `{name}`"),
                 at.span.clone(),
             )
             .label("the second")

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::errors::{ManifestErrors, Mark, Problem, ProblemKind};
 use super::located::{Place, Source};
+use super::shape::Shape;
 
 /// More than this many help nobody, and a hostile file could have one for each of its bytes.
 const MOST_PROBLEMS: usize = 100;
@@ -18,13 +19,25 @@ pub(super) struct Report {
     problems: Vec<Problem>,
     /// Takes the details of a problem beyond the last.
     spare: Option<Problem>,
+    /// What the `spec` of the document should look like that is being read.
+    spec: Option<&'static Shape>,
 }
 
 impl Report {
     pub(super) fn new(source: Arc<Source>) -> Self {
         let starts = source.text.match_indices('\n').map(|(at, _)| at.saturating_add(1));
         let lines = std::iter::once(0).chain(starts).collect();
-        Self { source, lines, problems: Vec::new(), spare: None }
+        Self { source, lines, problems: Vec::new(), spare: None, spec: None }
+    }
+
+    /// Says which resource is read from now on.
+    pub(super) fn reads(&mut self, spec: &'static Shape) {
+        self.spec = Some(spec);
+    }
+
+    /// The shape of the resource that is being read; none before its kind is known.
+    pub(super) fn spec(&self) -> Option<&'static Shape> {
+        self.spec
     }
 
     /// Adds a problem; its label, help and second place follow.

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use kube::core::cel::{CompiledSchema, compile_schema};
 use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
 use regex::Regex;
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
-use crate::ModelServiceSpec;
 use crate::scalar::{SCALAR_KEY, SCALARS, ScalarKind};
 
 /// What a value has to be.
@@ -41,8 +41,8 @@ pub(super) struct Field {
     pub(super) summary: String,
 }
 
-/// The schema of `spec`, as the custom resource's but with [`SCALAR_KEY`].
-pub(super) fn spec_schema() -> Value {
+/// The schema of a resource's `spec`, as the custom resource's but with [`SCALAR_KEY`].
+fn spec_schema<T: JsonSchema>() -> Value {
     schemars::generate::SchemaSettings::openapi3()
         .with(|settings| {
             settings.inline_subschemas = true;
@@ -53,16 +53,20 @@ pub(super) fn spec_schema() -> Value {
         .with_transform(OptionalEnum)
         .with_transform(OptionalIntOrString)
         .into_generator()
-        .into_root_schema_for::<ModelServiceSpec>()
+        .into_root_schema_for::<T>()
         .to_value()
 }
 
-/// The shape of `spec`.
-pub(super) fn spec() -> &'static Shape {
+/// The shape of a service's `spec`.
+pub(super) fn model_service() -> &'static Shape {
     static SPEC: OnceLock<Shape> = OnceLock::new();
-    SPEC.get_or_init(|| {
-        Shape::read(&spec_schema()).expect("a test reads every field of the schema")
-    })
+    SPEC.get_or_init(Shape::of::<crate::ModelServiceSpec>)
+}
+
+/// The shape of a pool's `spec`.
+pub(super) fn gpu_pool() -> &'static Shape {
+    static SPEC: OnceLock<Shape> = OnceLock::new();
+    SPEC.get_or_init(Shape::of::<crate::GpuPoolSpec>)
 }
 
 /// The shape of labels and annotations.
@@ -74,6 +78,10 @@ pub(super) fn texts() -> &'static Shape {
 }
 
 impl Shape {
+    fn of<T: JsonSchema>() -> Self {
+        Self::read(&spec_schema::<T>()).expect("a test reads every field of the schema")
+    }
+
     /// Reads a schema; `None` if it holds something that no field of ours has.
     pub(super) fn read(schema: &Value) -> Option<Self> {
         if let Some(name) = schema.get(SCALAR_KEY) {
@@ -230,6 +238,10 @@ pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
+    fn schemas() -> [Value; 2] {
+        [spec_schema::<crate::ModelServiceSpec>(), spec_schema::<crate::GpuPoolSpec>()]
+    }
+
     #[test]
     fn every_field_of_the_schema_has_a_shape_and_rules_that_compile() {
         fn walk(shape: &Shape, path: &str, rules: &mut usize) {
@@ -252,16 +264,18 @@ mod tests {
                 _ => {}
             }
         }
-        let shape = Shape::read(&spec_schema()).expect("every part of it is known");
-        let mut rules = 0;
-        walk(&shape, "spec", &mut rules);
-        let written = spec_schema().to_string().matches("\"rule\":").count();
-        assert_eq!(rules, written, "a rule is in the schema and in no shape");
+        for schema in schemas() {
+            let shape = Shape::read(&schema).expect("every part of it is known");
+            let mut rules = 0;
+            walk(&shape, "spec", &mut rules);
+            let written = schema.to_string().matches("\"rule\":").count();
+            assert_eq!(rules, written, "a rule is in the schema and in no shape");
+        }
     }
 
     #[test]
     fn every_scalar_is_used() {
-        let schema = spec_schema().to_string();
+        let schema = schemas().map(|schema| schema.to_string()).concat();
         for kind in SCALARS {
             assert!(
                 schema.contains(&format!("\"{SCALAR_KEY}\":\"{}\"", kind.name)),

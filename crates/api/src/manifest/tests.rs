@@ -51,7 +51,7 @@ fn drawn(errors: &ManifestErrors) -> String {
 #[track_caller]
 fn refused(text: &str) -> String {
     match read("iris.yaml", text) {
-        Ok(services) => panic!("accepted: {services:?}"),
+        Ok(found) => panic!("accepted: {found:?}"),
         Err(errors) => drawn(&errors),
     }
 }
@@ -59,7 +59,7 @@ fn refused(text: &str) -> String {
 #[track_caller]
 fn accepted(text: &str) -> Vec<ModelService> {
     match read("iris.yaml", text) {
-        Ok(services) => services.into_iter().map(|service| service.value).collect(),
+        Ok(found) => found.services.into_iter().map(|service| service.value).collect(),
         Err(errors) => panic!("{}", drawn(&errors)),
     }
 }
@@ -136,7 +136,7 @@ fn several_documents_and_empty_ones() {
     let one = service("  model: {uri: file://./iris}\n");
     let two = one.replace("name: iris", "name: digits");
     let text = format!("# nothing\n---\n{one}---\n---\n{two}...\n");
-    let located = read("iris.yaml", &text).expect("valid");
+    let located = read("iris.yaml", &text).expect("valid").services;
     let places: Vec<_> = located
         .iter()
         .map(|service| (service.at.line, service.value.metadata.name.as_deref()))
@@ -159,7 +159,8 @@ fn anchors_stand_for_what_they_name() {
 #[test]
 fn relative_uris_start_at_the_folder_of_the_manifest() {
     let located = read("x/iris.yaml", &service("  model: {uri: file://./iris.onnx}\n"));
-    let service = located.expect("valid").remove(0).relative_to(std::path::Path::new("/home/x"));
+    let service =
+        located.expect("valid").services.remove(0).relative_to(std::path::Path::new("/home/x"));
     assert_eq!(service.spec.model.uri.to_string(), "file:///home/x/./iris.onnx");
 }
 
@@ -457,4 +458,55 @@ fn the_models_own_name() {
     assert_eq!(problem.path, "metadata.annotations[trainyard.dev/model-name]");
     assert!(problem.message.ends_with("the name `a/b` is a path"), "{}", problem.message);
     assert_eq!((problem.at.place.line, errors.problems.len()), (5, 1));
+}
+
+fn pool(spec: &str) -> String {
+    format!(
+        "apiVersion: trainyard.dev/v1alpha1\nkind: GpuPool\nmetadata: {{name: t4}}\nspec:\n{spec}"
+    )
+}
+
+#[test]
+fn pools_and_services_stand_in_one_file() {
+    let whole = "  nodeSelector: {pool: t4}
+  product: Tesla-T4
+  memory: 15360Mi
+  sharing: {mode: mps, shares: 4}
+  taint: {key: nvidia.com/gpu, value: present, effect: NoSchedule}
+  capacity: onDemand
+  pricePerHour: 0.35 USD
+";
+    let text = format!("{}---\n{}", pool(whole), service("  model: {uri: s3://m/iris}\n"));
+    let found = read("all.yaml", &text).expect("valid");
+    assert_eq!((found.services.len(), found.gpu_pools.len()), (1, 1));
+    let pool = &found.gpu_pools[0].value;
+    let printed = serde_json::to_string(&pool).expect("plain data");
+    let again = read("pool.json", &printed).expect("what is printed is read");
+    assert_eq!(again.gpu_pools[0].value, *pool);
+    insta::assert_snapshot!(serde_json::to_string_pretty(pool).expect("plain data"));
+}
+
+#[test]
+fn mistakes_in_a_pool() {
+    let check = |spec: &str| refused(&pool(spec));
+    let all = [
+        check("  nodeSelektor: {a: b}\n"),
+        check("  nodeSelector: {}\n"),
+        check("  nodeSelector: {a: b}\n  sharing: {mode: timeslicing, shares: 4}\n"),
+        check("  nodeSelector: {a: b}\n  sharing: {mode: mps}\n"),
+        check("  nodeSelector: {a: b}\n  sharing: {mode: mps, shares: 64}\n"),
+        check("  nodeSelector: {a: b}\n  sharing: {mode: dra, shares: 4}\n"),
+        check("  nodeSelector: {a: b}\n  sharing: {mode: mig}\n"),
+        check(
+            "  nodeSelector: {a: b}\n  sharing: {mode: mig, profiles: [{name: 1g10gb, count: 7}]}\n",
+        ),
+        check(
+            "  nodeSelector: {a: b}\n  sharing: {mode: mig, profiles: [{name: 1g.10gb, count: 1}, {name: 1g.10gb, count: 2}]}\n",
+        ),
+        check(
+            "  nodeSelector: {a: b}\n  pricePerHour: 0.35\n  capacity: preemptible\n  shares: 4\n",
+        ),
+        refused(&pool("  nodeSelector: {a: b}\n").replace("name: t4", "name: T4, namespace: a")),
+    ];
+    insta::assert_snapshot!(all.join(""));
 }

@@ -6,6 +6,7 @@
 
 mod duration;
 mod percent;
+mod price;
 mod quantity;
 mod share;
 mod uri;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use duration::Period;
 pub use percent::Percent;
+pub use price::Price;
 pub use quantity::{Bytes, Millicores};
 pub use share::Share;
 pub use uri::{ModelUri, Scheme};
@@ -86,6 +88,7 @@ pub(crate) const SCALARS: &[ScalarKind] = &[
     quantity::BYTES_KIND,
     duration::KIND,
     percent::KIND,
+    price::KIND,
     share::KIND,
     uri::KIND,
 ];

@@ -1,13 +1,12 @@
 //! What `render` and `operator` have to know of a cluster.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use trainyard_api::scalar::{Bytes, Period};
 use trainyard_operator::{GATEWAY, NAME_LABEL};
-use trainyard_plan::GpuPool;
 use trainyard_plan::kubernetes::{ParentGateway, Peer, Profile, PullPolicy, Settings};
+use trainyard_plan::{GpuPools, PoolFacts};
 
 /// The cluster that objects are written for
 #[derive(Args, Clone)]
@@ -48,7 +47,7 @@ pub(crate) struct ClusterArgs {
 
 impl ClusterArgs {
     /// How objects are written, and the GPU pools by name.
-    pub(crate) fn into_parts(self) -> (Settings, BTreeMap<String, GpuPool>) {
+    pub(crate) fn into_parts(self) -> (Settings, GpuPools) {
         let peer = |namespace: String, labels: &[(&str, &str)]| Peer {
             namespace,
             labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
@@ -72,7 +71,10 @@ impl ClusterArgs {
             scale_down_after: self.scale_down_after.map(|period| period.0),
             ..Settings::new(self.image)
         };
-        (settings, self.gpu_pools.into_iter().map(Pool::facts).collect())
+        let pools = self.gpu_pools.into_iter();
+        let pools =
+            pools.map(|it| (it.name, Ok(PoolFacts::of_shares(it.units_per_gpu, it.memory))));
+        (settings, pools.collect())
     }
 }
 
@@ -177,21 +179,5 @@ impl FromStr for Pool {
                 .map(|memory| memory.parse().map_err(|_| "the memory is a size such as 24Gi"))
                 .transpose()?,
         })
-    }
-}
-
-impl Pool {
-    /// The pool as NVIDIA's device plugin announces it with `renameByDefault`.
-    fn facts(self) -> (String, GpuPool) {
-        let resource =
-            if self.units_per_gpu > 1 { "nvidia.com/gpu.shared" } else { "nvidia.com/gpu" };
-        let pool = GpuPool {
-            resource: resource.to_owned(),
-            units_per_gpu: self.units_per_gpu,
-            memory: self.memory,
-            node_selector: BTreeMap::new(),
-            tolerations: Vec::new(),
-        };
-        (self.name, pool)
     }
 }

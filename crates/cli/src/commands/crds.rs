@@ -13,7 +13,7 @@ pub(crate) struct Crds {}
 
 impl Crds {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        print(documents([trainyard_api::crd()].iter())?.as_bytes())?;
+        print(documents(trainyard_api::crds().iter())?.as_bytes())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -35,6 +35,10 @@ pub(crate) struct Install {
     /// A further argument of the operator, such as --operator-arg=--profile=eks; may be repeated
     #[arg(long = "operator-arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     operator_args: Vec<String>,
+    /// Let the operator label and taint the nodes that GpuPools select; without it, a pool's status
+    /// has the commands for it
+    #[arg(long)]
+    manage_gpu_nodes: bool,
     /// A Gateway of the Gateway API that should route to Trainyard's gateway
     #[arg(long, value_name = "NAMESPACE/NAME")]
     route: Option<super::cluster_args::Parent>,
@@ -118,12 +122,15 @@ impl Install {
             operator_args: self.operator_args.clone(),
             operators: self.operators,
             gateways: self.gateways,
+            manage_gpu_nodes: self.manage_gpu_nodes,
             route: self.route.clone().map(Into::into),
             lint: self.lint.map(Into::into),
         };
         if self.dry_run {
-            let crd = serde_json::to_value(trainyard_api::crd()).into_diagnostic()?;
-            let mut objects = vec![installation.namespace(), crd];
+            let mut objects = vec![installation.namespace()];
+            for crd in trainyard_api::crds() {
+                objects.push(serde_json::to_value(crd).into_diagnostic()?);
+            }
             objects.extend(installation.objects());
             objects.extend(installation.admission());
             print(documents(objects)?.as_bytes())?;
@@ -156,6 +163,7 @@ impl Uninstall {
             operator_args: Vec::new(),
             operators: 0,
             gateways: 0,
+            manage_gpu_nodes: false,
             route: None,
             lint: None,
         };
@@ -165,7 +173,7 @@ impl Uninstall {
         };
         block_on(removed)??;
         println!(
-            "services, their replicas, the definition and the namespace `{}` stay",
+            "services, their replicas, pools, the definitions and the namespace `{}` stay",
             self.place.namespace
         );
         Ok(ExitCode::SUCCESS)

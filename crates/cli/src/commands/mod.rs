@@ -13,6 +13,7 @@ mod fetch;
 mod fetching;
 mod gateway;
 mod get;
+mod gpu;
 mod inspect;
 mod install;
 mod lint;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     Fetch(fetch::Fetch),
     Serve(serve::Serve),
     Gateway(gateway::Gateway),
+    Gpu(gpu::Gpu),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
@@ -88,6 +90,7 @@ impl Command {
             Self::Fetch(command) => command.run(),
             Self::Serve(command) => command.run(),
             Self::Gateway(command) => command.run(),
+            Self::Gpu(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),

@@ -9,9 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_api::scalar::Period;
 use trainyard_operator::{
-    Cluster, Election, LintWebhook, RequestRate, Scope, Settings, client, rbac,
+    Cluster, Election, LintWebhook, Pools, RequestRate, Scope, Settings, client, rbac,
 };
-use trainyard_plan::kubernetes::Profile;
+use trainyard_plan::kubernetes::{PluginConfig, Profile};
 
 use super::cluster_args::ClusterArgs;
 use super::daemon::{self, Format};
@@ -42,6 +42,13 @@ pub(crate) struct Operator {
     watch_namespaces: Vec<String>,
     #[command(flatten)]
     objects: ClusterArgs,
+    /// The ConfigMap that NVIDIA's device plugin reads; it must be in the plugin's namespace
+    /// [default: trainyard-gpus in the operator's namespace]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAMESPACE/NAME")]
+    device_plugin_config: PluginPlace,
+    /// Label and taint the nodes that GpuPools select
+    #[arg(long)]
+    manage_gpu_nodes: bool,
     /// Address of metrics and health: /metrics, /healthz, /readyz
     #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     address: SocketAddr,
@@ -91,13 +98,14 @@ impl Operator {
         if self.print_rbac {
             let lease = &settings.election.lease;
             let gateway = settings.cluster.objects.gateway.as_ref();
-            let mut objects = rbac::manifests(
-                &settings.scope,
-                &self.namespace,
-                &self.service_account,
+            let mut objects = rbac::manifests(&rbac::Granted {
+                scope: &settings.scope,
+                namespace: &self.namespace,
+                account: &self.service_account,
                 lease,
-                gateway.map(|gateway| gateway.namespace.as_str()),
-            );
+                gateway: gateway.map(|gateway| gateway.namespace.as_str()),
+                manage_gpu_nodes: self.manage_gpu_nodes,
+            });
             if self.lint_address.is_some() {
                 objects.extend(rbac::lint_manifests(&self.namespace, &self.service_account));
             }
@@ -147,7 +155,12 @@ impl Operator {
         let profile = objects.profile;
         Ok(Settings {
             scope,
-            cluster: Cluster { objects, gpu_pools },
+            cluster: Cluster {
+                objects,
+                gpu_pools: Pools::told(gpu_pools),
+                plugin_config: self.device_plugin_config.of(&self.namespace),
+                manage_gpu_nodes: self.manage_gpu_nodes,
+            },
             address: self.address,
             workers: self.workers,
             scaling_window: self.scaling_window.0,
@@ -179,5 +192,32 @@ fn lint_profile(profile: Profile) -> trainyard_rules::Profile {
         Profile::Eks => trainyard_rules::Profile::Eks,
         Profile::Gke => trainyard_rules::Profile::Gke,
         Profile::Aks => trainyard_rules::Profile::Aks,
+    }
+}
+
+/// Where the device plugin's ConfigMap is; nowhere in particular if it is empty.
+#[derive(Clone, Default)]
+pub(super) struct PluginPlace(Option<(String, String)>);
+
+impl std::str::FromStr for PluginPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self(Some((namespace.to_owned(), name.to_owned()))))
+            }
+            _ if text.is_empty() => Ok(Self(None)),
+            _ => Err("expected NAMESPACE/NAME".to_owned()),
+        }
+    }
+}
+
+impl PluginPlace {
+    /// The place, or else the usual one in a namespace.
+    pub(super) fn of(&self, home: &str) -> PluginConfig {
+        let (namespace, name) =
+            self.0.clone().unwrap_or_else(|| (home.to_owned(), "trainyard-gpus".to_owned()));
+        PluginConfig { namespace, name }
     }
 }

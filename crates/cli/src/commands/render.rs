@@ -1,19 +1,22 @@
 //! `trainyard render`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
-use trainyard_api::ModelService;
 use trainyard_api::manifest;
+use trainyard_api::{GpuPool, GpuPoolSpec, ModelService};
 use trainyard_local::target::{read_manifests, resolve};
-use trainyard_plan::kubernetes::{Object, Settings, Track, notes_without_operator, objects};
-use trainyard_plan::{Facts, Target, compile};
+use trainyard_plan::kubernetes::{
+    Object, Settings, Track, node_marks, notes_without_operator, objects, pool_objects, quota_names,
+};
+use trainyard_plan::{Facts, PoolSeen, Target, compile, pool_facts};
 
 use super::cluster_args::ClusterArgs;
+use super::operator::PluginPlace;
 use super::up::problems;
 use crate::failure::failure;
 use crate::print::print;
@@ -31,6 +34,9 @@ pub(crate) struct Render {
     namespace: Option<String>,
     #[command(flatten)]
     cluster: ClusterArgs,
+    /// The ConfigMap that NVIDIA's device plugin reads [default: trainyard/trainyard-gpus]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAMESPACE/NAME")]
+    device_plugin_config: PluginPlace,
     /// An API that the cluster has installed, such as monitoring.coreos.com/v1; may be repeated
     #[arg(long = "api", value_name = "GROUP/VERSION")]
     apis: Vec<String>,
@@ -38,8 +44,13 @@ pub(crate) struct Render {
 
 impl Render {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        let services = self.services()?;
-        let (settings, gpu_pools) = self.cluster.into_parts();
+        let (services, pools) = self.services()?;
+        let (settings, mut gpu_pools) = self.cluster.into_parts();
+        // Kubernetes 1.34 is the first with the API that is no draft.
+        let seen = PoolSeen { has_dra: settings.kubernetes_minor >= 34, memory: None };
+        for (name, pool) in &pools {
+            gpu_pools.insert(name.clone(), pool_facts(name, pool, seen));
+        }
         let settings = Settings {
             namespace: self.namespace,
             apis: self.apis.into_iter().collect(),
@@ -50,6 +61,16 @@ impl Render {
         let has_operator = settings.gateway.is_some();
         let mut all: Vec<Object> = Vec::new();
         let mut problems = Vec::new();
+        problems.extend(gpu_pools_failures(&pools, seen));
+        let config = self.device_plugin_config.of("trainyard");
+        all.extend(pool_objects(&pools, &config));
+        for (name, pool) in &pools {
+            for command in node_marks(name, pool).commands(&pool.node_selector) {
+                eprintln!("note: the nodes of the pool `{name}` need marks: {command}");
+            }
+            let quotas = quota_names(name, pool).join("`, `");
+            eprintln!("note: a ResourceQuota counts what the pool `{name}` has as `{quotas}`");
+        }
         for service in &services {
             let plan = match compile(service, &facts) {
                 Ok(plan) => plan,
@@ -78,10 +99,11 @@ impl Render {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn services(&self) -> miette::Result<Vec<ModelService>> {
+    fn services(&self) -> miette::Result<(Vec<ModelService>, BTreeMap<String, GpuPoolSpec>)> {
         let (stdin, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
             self.filenames.iter().partition(|name| name.as_path() == Path::new("-"));
         let (mut services, mut notes, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let mut pools: Vec<GpuPool> = Vec::new();
         if !stdin.is_empty() {
             let mut bytes = Vec::new();
             // One byte more than a manifest may have is enough to refuse it.
@@ -90,6 +112,7 @@ impl Render {
             read.into_diagnostic().wrap_err("cannot read standard input")?;
             let found = read_manifests("standard input", &bytes).map_err(problems::report)?;
             services.extend(found.services.into_iter().map(|located| located.value));
+            pools.extend(found.gpu_pools.into_iter().map(|located| located.value));
             notes.extend(found.notes);
             secrets.extend(found.secrets.into_keys());
         }
@@ -104,9 +127,21 @@ impl Render {
             eprintln!("note: the Secret `{secret}` is not printed; apply it beside what is");
         }
         services.extend(resolved.services.into_iter().map(|declared| declared.manifest));
-        if services.is_empty() {
-            return Err(miette!("there is no ModelService to render"));
+        pools.extend(resolved.gpu_pools);
+        if services.is_empty() && pools.is_empty() {
+            return Err(miette!("there is no ModelService and no GpuPool to render"));
         }
-        Ok(services)
+        let pools = pools.into_iter();
+        let pools = pools.map(|it| (it.metadata.name.unwrap_or_default(), it.spec));
+        Ok((services, pools.collect()))
     }
+}
+
+/// Pools that cannot be used, whether a service uses them or not.
+fn gpu_pools_failures(
+    pools: &BTreeMap<String, GpuPoolSpec>,
+    seen: PoolSeen,
+) -> Vec<miette::Report> {
+    let failed = pools.iter().filter_map(|(name, pool)| pool_facts(name, pool, seen).err());
+    failed.map(failure).collect()
 }

@@ -79,7 +79,7 @@ spec:
   scaling: {min: 0, maxConcurrency: 3}
   access: {rateLimit: {rps: 5}}
 ";
-        let service = manifest::read("iris.yaml", text).unwrap().remove(0).value;
+        let service = manifest::read("iris.yaml", text).unwrap().services.remove(0).value;
         let target = Target::Local { cpu: Millicores(4000), memory: Bytes(8 << 30) };
         let model = Some(trainyard_plan::FetchedModel { path: "/m".into(), fingerprint: None });
         let plan = compile(&service, &Facts { target, model }).unwrap();

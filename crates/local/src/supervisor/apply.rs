@@ -171,7 +171,8 @@ impl Actor {
         vanishing: BTreeSet<String>,
         asked: bool,
     ) -> Applied {
-        for note in &resolved.notes {
+        let notes = resolved.notes_here();
+        for note in &notes {
             tracing::info!(note, "left aside");
         }
         self.declare_secrets(resolved.secrets);
@@ -202,7 +203,7 @@ impl Actor {
             }
             self.declare(declared, asked);
         }
-        Applied { services, notes: resolved.notes }
+        Applied { services, notes }
     }
 
     /// Makes secrets known that stand among manifests.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use trainyard_api::manifest::{self, Located, ManifestErrors};
 use trainyard_api::model_service::{MODEL_NAME, Model, wrong_model_name};
 use trainyard_api::scalar::ModelUri;
-use trainyard_api::{ModelService, ModelServiceSpec};
+use trainyard_api::{GpuPool, ModelService, ModelServiceSpec};
 
 pub(crate) use fingerprint::{files, fingerprint};
 pub(crate) use members::{Change, Members, difference, members};
@@ -62,12 +62,25 @@ impl Declared {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved {
     pub services: Vec<Declared>,
+    /// Pools that stand among the manifests. This machine has no use for them.
+    pub gpu_pools: Vec<GpuPool>,
     /// Secrets that stand among the manifests.
     pub secrets: BTreeMap<String, Entries>,
     /// Folders among the targets, with what they had before they were read.
     pub(crate) folders: BTreeMap<PathBuf, Members>,
     /// What was left aside, and why.
     pub notes: Vec<String>,
+}
+
+impl Resolved {
+    /// What is left aside on this machine, and why: `notes`, and what acts in clusters only.
+    pub fn notes_here(&self) -> Vec<String> {
+        let pools = self.gpu_pools.iter().map(|pool| {
+            let name = pool.metadata.name.as_deref().unwrap_or_default();
+            format!("the GpuPool `{name}` acts in Kubernetes only; this machine ignores it")
+        });
+        self.notes.iter().cloned().chain(pools).collect()
+    }
 }
 
 /// What is wrong with one target. Each is a person's to mend.
@@ -120,6 +133,7 @@ pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
         match resolve_one(target) {
             Ok(found) => {
                 resolved.services.extend(found.services);
+                resolved.gpu_pools.extend(found.gpu_pools);
                 resolved.secrets.extend(found.secrets);
                 resolved.folders.extend(found.folders);
                 resolved.notes.extend(found.notes);
@@ -247,6 +261,7 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
         match manifest_file(file, false) {
             Ok(found) => {
                 resolved.services.extend(found.services);
+                resolved.gpu_pools.extend(found.gpu_pools);
                 resolved.secrets.extend(found.secrets);
                 resolved.notes.extend(found.notes);
             }
@@ -256,7 +271,7 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    if resolved.services.is_empty() {
+    if resolved.services.is_empty() && resolved.gpu_pools.is_empty() {
         let models = layout::models(path, &listing).map_err(|error| vec![error])?;
         resolved.services.extend(models.iter().map(|path| plain(path)));
         // What is not a manifest beside a model is nobody's mistake.
@@ -281,6 +296,7 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
     });
     Ok(Resolved {
         services: services.collect(),
+        gpu_pools: found.gpu_pools.into_iter().map(|located| located.value).collect(),
         secrets: found.secrets,
         notes: found.notes,
         ..Resolved::default()
@@ -291,6 +307,7 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
 #[derive(Debug, Default)]
 pub struct Documents {
     pub services: Vec<Located<ModelService>>,
+    pub gpu_pools: Vec<Located<GpuPool>>,
     /// Secrets that stand among them.
     pub secrets: BTreeMap<String, Entries>,
     /// What was left aside, and why.
@@ -327,8 +344,8 @@ fn documents_of(name: &str, bytes: &[u8], was_named: bool) -> Result<Documents, 
             manifest::read(name, &sorted.ours)
         }
     };
-    found.services = located.map_err(|errors| vec![errors.into()])?;
-    Ok(found)
+    let located = located.map_err(|errors| vec![errors.into()])?;
+    Ok(Documents { services: located.services, gpu_pools: located.gpu_pools, ..found })
 }
 
 /// The secrets among the YAML files of a folder; what cannot be read has none. Blocks.

@@ -113,6 +113,20 @@ spec:
 ";
 
 #[test]
+fn pools_stand_beside_services_and_act_in_clusters_only() {
+    let pool = "apiVersion: trainyard.dev/v1alpha1\nkind: GpuPool\nmetadata: {name: t4}\nspec: {nodeSelector: {a: b}}\n";
+    let both = format!("{pool}---\n{MANIFEST}");
+    let folder = Folder::with(&[("both.yaml", &both), ("model.onnx", ""), ("p/pool.yaml", pool)]);
+    let resolved = resolve(&[folder.path("both.yaml")]).unwrap();
+    assert_eq!((resolved.services.len(), resolved.gpu_pools.len()), (1, 1));
+    let told = resolved.notes_here();
+    assert_eq!(told, ["the GpuPool `t4` acts in Kubernetes only; this machine ignores it"]);
+    // A folder of pools alone is no mistake.
+    let resolved = resolve(&[folder.path("p")]).unwrap();
+    assert_eq!((resolved.services.len(), resolved.gpu_pools.len()), (0, 1));
+}
+
+#[test]
 fn manifests_beside_a_model_win() {
     let folder = Folder::with(&[
         ("m/iris.yaml", MANIFEST),

@@ -4,18 +4,20 @@ use std::future::Future;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::resource::v1::DeviceClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube_client::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube_client::{Api, Client, Resource as _};
 use serde_json::{Value, json};
-use trainyard_api::ModelService;
+use trainyard_api::{GpuPool, ModelService};
 
 use super::CallError;
 use crate::key::ServiceKey;
 use crate::kinds::{self, KindIndex};
-use crate::names::{FIELD_MANAGER, HANDOVER_MANAGER};
+use crate::names::{FIELD_MANAGER, HANDOVER_MANAGER, managed_by_selector};
 
 /// The API server ends its own requests after a minute; a write of ours takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -235,6 +237,83 @@ impl Calls {
             Ok(_) | Err(CallError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Applies an object that belongs to no service, whoever owned its fields before.
+    pub(crate) async fn apply_any(&self, object: &Value) -> Result<(), CallError> {
+        let (api, kind, name) = self.any(object);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let what = format!("apply the {kind} {name}");
+        within(what, api.patch(name, &params, &Patch::Apply(object))).await.map(|_| ())
+    }
+
+    /// An object of that kind and name as it is now; none if there is none.
+    pub(crate) async fn find_any(&self, object: &Value) -> Result<Option<Value>, CallError> {
+        let (api, kind, name) = self.any(object);
+        let found = within(format!("read the {kind} {name}"), api.get_opt(name)).await?;
+        Ok(found.map(|found| serde_json::to_value(found).unwrap_or_default()))
+    }
+
+    /// Where an object is, its kind and its name.
+    fn any<'o>(&self, object: &'o Value) -> (Api<DynamicObject>, &'o str, &'o str) {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let (version, kind) =
+            (text("/apiVersion").unwrap_or_default(), text("/kind").unwrap_or_default());
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api = match text("/metadata/namespace") {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        (api, kind, text("/metadata/name").unwrap_or_default())
+    }
+
+    /// Names and uids of the DeviceClasses that were made for GPU pools.
+    pub(crate) async fn pool_classes(&self) -> Result<Vec<(String, String)>, CallError> {
+        let api: Api<DeviceClass> = Api::all(self.client.clone());
+        let selector = format!("{},{}", trainyard_plan::kubernetes::POOL, managed_by_selector());
+        let params = ListParams::default().labels(&selector);
+        let what = "list the DeviceClasses of GPU pools".to_owned();
+        let found = within(what, api.list_metadata(&params)).await?.items.into_iter();
+        Ok(found.filter_map(|it| Some((it.metadata.name?, it.metadata.uid?))).collect())
+    }
+
+    /// Deletes this very DeviceClass.
+    pub(crate) async fn delete_class(&self, name: &str, uid: &str) -> Result<(), CallError> {
+        let api: Api<DeviceClass> = Api::all(self.client.clone());
+        let what = format!("delete the DeviceClass {name}");
+        match within(what, api.delete(name, &delete_params(uid))).await {
+            Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes a node's labels and taints.
+    pub(crate) async fn patch_node(&self, name: &str, patch: &Value) -> Result<(), CallError> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let what = format!("patch the node {name}");
+        within(what, api.patch_metadata(name, &params, &Patch::Merge(patch))).await.map(|_| ())
+    }
+
+    /// Applies a pool's status. Conditions of others stay.
+    pub(crate) async fn apply_pool_status(
+        &self,
+        name: &str,
+        uid: &str,
+        status: &impl serde::Serialize,
+    ) -> Result<(), CallError> {
+        let api: Api<GpuPool> = Api::all(self.client.clone());
+        let body = json!({
+            "apiVersion": GpuPool::api_version(&()), "kind": GpuPool::kind(&()),
+            // Another pool of that name is not what the status is about.
+            "metadata": {"name": name, "uid": uid},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let what = format!("write the status of the GpuPool {name}");
+        within(what, api.patch_status(name, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 
     fn owned(&self, key: &ServiceKey, kind: KindIndex) -> Api<DynamicObject> {

@@ -8,6 +8,7 @@
 mod change;
 mod events;
 mod failure;
+mod gpus;
 mod logs;
 mod replica;
 mod revisions;

@@ -25,6 +25,8 @@ pub struct Installation {
     /// Pods of the operator and of the gateway; of the operators one acts.
     pub operators: u32,
     pub gateways: u32,
+    /// Whether the operator may label and taint nodes of GPU pools.
+    pub manage_gpu_nodes: bool,
     /// What routes to the gateway from outside the cluster.
     pub route: Option<ParentGateway>,
     /// The lint rules as a webhook, if wanted.
@@ -92,7 +94,14 @@ impl Installation {
     pub fn objects(&self) -> Vec<Value> {
         let mut objects = vec![self.account(OPERATOR), self.account(GATEWAY)];
         let gateway = Some(self.namespace.as_str());
-        objects.extend(rbac::manifests(&self.scope, &self.namespace, OPERATOR, OPERATOR, gateway));
+        objects.extend(rbac::manifests(&rbac::Granted {
+            scope: &self.scope,
+            namespace: &self.namespace,
+            account: OPERATOR,
+            lease: OPERATOR,
+            gateway,
+            manage_gpu_nodes: self.manage_gpu_nodes,
+        }));
         objects.extend(rbac::gateway_manifests(&self.scope, &self.namespace, GATEWAY));
         objects.extend([
             self.deployment(&self.operator()),
@@ -272,6 +281,7 @@ impl Installation {
         ];
         args.extend(self.watched().map(|it| format!("--watch-namespace={it}")));
         args.extend(self.lint.map(|_| format!("--lint-address=0.0.0.0:{LINT_PORT}")));
+        args.extend(self.manage_gpu_nodes.then(|| "--manage-gpu-nodes".to_owned()));
         args.extend(self.operator_args.iter().cloned());
         Program {
             name: OPERATOR,
@@ -499,6 +509,7 @@ mod tests {
             operator_args: vec!["--profile=eks".to_owned()],
             operators: 2,
             gateways: 3,
+            manage_gpu_nodes: false,
             route: None,
             lint: None,
         }

@@ -65,13 +65,16 @@ pub async fn install(
     installation: &Installation,
     mut tell: impl FnMut(&Done),
 ) -> Result<(), InstallError> {
-    let crd = trainyard_api::crd();
-    let name = crd.metadata.name.clone().unwrap_or_default();
-    keeps_stored(client, &name, &crd).await?;
-    let crd = serde_json::to_value(&crd).unwrap_or_default();
+    let crds =
+        trainyard_api::crds().map(|crd| (crd.metadata.name.clone().unwrap_or_default(), crd));
+    for (name, crd) in &crds {
+        keeps_stored(client, name, crd).await?;
+    }
     tell(&apply(client, &installation.namespace()).await?);
-    tell(&apply(client, &crd).await?);
-    defined(client, &name).await?;
+    for (name, crd) in &crds {
+        tell(&apply(client, &serde_json::to_value(crd).unwrap_or_default()).await?);
+        defined(client, name).await?;
+    }
     for object in installation.objects() {
         tell(&apply(client, &object).await?);
     }

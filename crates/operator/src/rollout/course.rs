@@ -271,7 +271,7 @@ mod tests {
             "spec": {"model": {"uri": uri}, "replicas": 2, "rollout": rollout},
         }))
         .expect("a service");
-        let target = Target::Kubernetes { image: "i".to_owned(), gpu_pools: BTreeMap::new() };
+        let target = Target::Kubernetes { image: "i".to_owned(), gpu_pools: Default::default() };
         compile(&service, &Facts { target, model: None }).expect("a plan")
     }
 

@@ -14,8 +14,8 @@ use trainyard_api::scalar::Bytes;
 
 use super::autoscaler::count;
 use super::settings::PullPolicy;
-use super::{Context, ObjectsError, model};
-use crate::workload::{Check, Drain, EnvVar, PortNumber, Probe, Program, Value};
+use super::{Context, ObjectsError, claim, model};
+use crate::workload::{Check, DeviceRequest, Drain, EnvVar, PortNumber, Probe, Program, Value};
 
 /// The user and group of every container: no image has it, so that it owns nothing in one. It is
 /// "nonroot" of distroless images.
@@ -104,10 +104,11 @@ pub(super) fn resources(ctx: &Context<'_>, with_gpu: bool) -> ResourceRequiremen
     if let Some(memory) = resources.memory {
         amount("memory", memory.to_string());
     }
-    if let (Some(device), true) =
-        (resources.gpu.as_ref().and_then(|gpu| gpu.device.as_ref()), with_gpu)
+    let device = resources.gpu.as_ref().and_then(|gpu| gpu.device.as_ref());
+    if let (Some(DeviceRequest::Resource { resource, units }), true) =
+        (device.map(|device| &device.request), with_gpu)
     {
-        amount(&device.resource, device.units.to_string());
+        amount(resource, units.to_string());
     }
     let mut limits = amounts.clone();
     // A pod is held to the sum over its containers, so the server's limit has room for its volumes.
@@ -115,7 +116,8 @@ pub(super) fn resources(ctx: &Context<'_>, with_gpu: bool) -> ResourceRequiremen
     limits.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
     // The limit is for the worst case; asking for it would keep pods off nodes that have room.
     amounts.insert("ephemeral-storage".to_owned(), Quantity(OWN_STORAGE.to_string()));
-    ResourceRequirements { requests: Some(amounts), limits: Some(limits), claims: None }
+    let claims = if with_gpu { claim::of_container(ctx) } else { None };
+    ResourceRequirements { requests: Some(amounts), limits: Some(limits), claims }
 }
 
 fn probe(probe: &Probe) -> PodProbe {

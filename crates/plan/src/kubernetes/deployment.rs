@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::autoscaler::{count, is_autoscaled};
 use super::container::USER;
 use super::labels::{CONFIG_HASH, Texts, selector};
-use super::{Context, Object, ObjectsError, config, container, model, monitoring, placement};
+use super::{
+    Context, Object, ObjectsError, claim, config, container, model, monitoring, placement,
+};
 
 /// Revisions that `kubectl rollout undo` can go back to.
 const HISTORY: i32 = 5;
@@ -98,6 +100,7 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
         init_containers: model::fetch(ctx).map(|container| vec![container]),
         containers: vec![container::server(ctx)?],
         volumes: Some(model::volumes(ctx)?),
+        resource_claims: claim::of_pod(ctx),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),

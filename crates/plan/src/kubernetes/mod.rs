@@ -8,6 +8,7 @@
 
 mod account;
 mod autoscaler;
+mod claim;
 mod config;
 mod container;
 mod deployment;
@@ -18,6 +19,7 @@ mod monitoring;
 mod network;
 mod object;
 mod placement;
+mod pool;
 mod profile;
 mod route;
 mod service;
@@ -25,6 +27,10 @@ mod settings;
 
 pub use labels::{REVISION, SERVICE, TRACK, WORKSPACE};
 pub use object::Object;
+pub use pool::{
+    MIG_CONFIG, NodeMarks, PLUGIN_CONFIG, POOL, PluginConfig, effect, node_marks, pool_objects,
+    pool_resources, quota_names,
+};
 pub use profile::Profile;
 pub use settings::{ParentGateway, Peer, PullPolicy, Settings, Track};
 
@@ -77,7 +83,8 @@ impl Context<'_> {
 
 /// Writes a plan as the objects of one track.
 ///
-/// The stable track has all objects. The candidate's are its own ConfigMap, Service and Deployment;
+/// The stable track has all objects. The candidate's are its own ConfigMap, Service, Deployment and,
+/// if it claims devices, ResourceClaimTemplate;
 /// account, network policy and disruption budget of the stable track hold for its pods too.
 pub fn objects(
     plan: &Plan,
@@ -92,6 +99,7 @@ pub fn objects(
         objects.push(network::network_policy(&ctx)?);
     }
     objects.extend(config::config_map(&ctx));
+    objects.extend(claim::template(&ctx));
     objects.push(service::service(&ctx)?);
     objects.push(deployment::deployment(&ctx)?);
     if is_stable {

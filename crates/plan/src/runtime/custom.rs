@@ -6,8 +6,9 @@ use trainyard_api::scalar::Bytes;
 
 use super::{GRACE, Request, Runtime, model_path, port, probes, scratch, text, user, var};
 use crate::compile::PlanError;
+use crate::contract::Framework;
 use crate::facts::Target;
-use crate::workload::{Check, PortNumber, Program, Value, Workload};
+use crate::workload::{Check, EnvVar, PortNumber, Program, Value, Workload};
 
 pub(super) struct Custom;
 
@@ -52,20 +53,30 @@ impl Runtime for Custom {
             var("MODEL_PATH", model_path(&inside)),
             var("MODEL_NAME", Value::literal(request.model)),
         ]);
-        if let Some(part) = part {
+        let mut args: Vec<Value> = request.args().collect();
+        if let Some(part) = &part {
+            let contract = request.contract(part);
             // What the frameworks read by themselves; each is ignored by the others.
-            let fraction = part.fraction();
-            env.extend(
-                fraction.map(|it| var("XLA_PYTHON_CLIENT_MEM_FRACTION", text(it.to_string()))),
-            );
-            env.push(var("TF_FORCE_GPU_ALLOW_GROWTH", text("true")));
+            for framework in [Framework::Jax, Framework::Tensorflow, Framework::Pytorch] {
+                env.extend(contract.harmless(framework)?.env);
+            }
+            if let Some(framework) = contract.detect() {
+                let knobs = contract.knobs(framework)?;
+                let there = |var: &EnvVar| env.iter().any(|other| other.name == var.name);
+                let more: Vec<_> = knobs.env.into_iter().filter(|var| !there(var)).collect();
+                env.extend(more);
+                if !is_script(&runtime.command) {
+                    args.extend(knobs.args);
+                }
+            }
+            env.extend(contract.knobs(Framework::Mps)?.env);
         }
         // Nothing is known of its protocol but that it accepts connections once it is up.
         let connects = || Check::Tcp { port: "http".to_owned() };
         Ok(Workload {
             program,
-            args: request.args().collect(),
-            env: request.env(env, part),
+            args,
+            env: request.env(env),
             working_dir: None,
             ports: vec![port("http", number)],
             grpc: None,
@@ -77,4 +88,11 @@ impl Runtime for Custom {
             grace: GRACE,
         })
     }
+}
+
+/// Whether the command is a shell with a script, so that arguments after it are not the program's.
+pub(super) fn is_script(command: &[String]) -> bool {
+    let shell = command.first().and_then(|first| first.rsplit('/').next());
+    let is_shell = shell.is_some_and(|name| ["sh", "bash", "dash", "ash", "zsh"].contains(&name));
+    is_shell && command.iter().any(|word| word.starts_with('-') && word.contains('c'))
 }

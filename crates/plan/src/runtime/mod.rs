@@ -14,6 +14,7 @@ use trainyard_api::model_service::RuntimeName;
 use trainyard_api::scalar::{Bytes, ModelUri};
 
 use crate::compile::PlanError;
+use crate::contract::{Contract, Framework, Knobs};
 use crate::facts::{Facts, Target};
 use crate::gpu::{self, Part};
 use crate::workload::{
@@ -130,34 +131,23 @@ impl Request<'_> {
         Ok((Resources { cpu: Some(spec.cpu), memory: Some(spec.memory), gpu }, part))
     }
 
-    /// The fraction of the GPU's memory that a part is.
-    fn fraction(&self, part: Part) -> Result<f64, PlanError> {
-        part.fraction().ok_or_else(|| self.unknown_gpu_memory())
+    fn contract<'b>(&'b self, part: &'b Part) -> Contract<'b> {
+        Contract { service: self.service, runtime: &self.spec.runtime, part }
     }
 
-    /// The bytes of the GPU's memory that a part is.
-    fn bytes(&self, part: Part) -> Result<Bytes, PlanError> {
-        part.bytes().ok_or_else(|| self.unknown_gpu_memory())
-    }
-
-    fn unknown_gpu_memory(&self) -> PlanError {
-        let gpu = self.spec.asked.gpu.as_ref();
-        let share = gpu.and_then(|gpu| gpu.share).map(|share| format!("`share: {share}`"));
-        let memory = gpu.and_then(|gpu| gpu.memory).map(|memory| format!("`memory: {memory}`"));
-        PlanError::UnknownGpuMemory {
-            service: self.service.to_owned(),
-            runtime: self.spec.runtime.name.as_str(),
-            asked: share.or(memory).unwrap_or_default(),
-        }
+    /// The knobs by which a program keeps to its part of a GPU; none where it has no part.
+    fn knobs(&self, part: Option<&Part>, framework: Framework) -> Result<Knobs, PlanError> {
+        let Some(part) = part else { return Ok(Knobs::default()) };
+        let contract = self.contract(part);
+        let mut knobs = contract.knobs(framework)?;
+        // Obeyed where MPS shares the GPU, and read by nobody elsewhere.
+        knobs.env.extend(contract.knobs(Framework::Mps)?.env);
+        Ok(knobs)
     }
 
     /// The preset's variables, and after them the user's.
-    fn env(&self, preset: impl IntoIterator<Item = EnvVar>, part: Option<Part>) -> Vec<EnvVar> {
+    fn env(&self, preset: impl IntoIterator<Item = EnvVar>) -> Vec<EnvVar> {
         let mut env: Vec<EnvVar> = preset.into_iter().collect();
-        // Obeyed where MPS shares the GPU, and read by nobody elsewhere.
-        env.extend(part.and_then(Part::bytes).map(|bytes| {
-            var("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", text(format!("0={}M", bytes.0 >> 20)))
-        }));
         env.extend(self.spec.runtime.env.iter().map(|var| EnvVar {
             name: var.name.clone(),
             value: match (&var.value_from, &var.value) {
@@ -239,30 +229,42 @@ impl Request<'_> {
 }
 
 /// What a person should know of a service that a preset cannot do.
-pub(crate) fn notes(spec: &Complete, facts: &Facts) -> Vec<String> {
-    let request = Request { service: "", model: "", spec, facts };
+pub(crate) fn notes(service: &str, spec: &Complete, facts: &Facts) -> Vec<String> {
+    let request = Request { service, model: "", spec, facts };
     let mut notes = Vec::new();
-    let shares = spec.asked.gpu.as_ref().is_some_and(|gpu| gpu.count.is_none());
     match spec.runtime.name {
         RuntimeName::Onnx | RuntimeName::TensorFlow => {}
         RuntimeName::Triton | RuntimeName::Vllm | RuntimeName::TorchServe | RuntimeName::Custom => {
             notes.extend(request.unused_version());
         }
     }
-    let unbounded = match spec.runtime.name {
-        RuntimeName::Triton => Some(
-            "give ONNX models `gpu_mem_limit` in their config.pbtxt; other back ends have none",
-        ),
-        RuntimeName::TorchServe | RuntimeName::Custom => {
-            Some("call `torch.cuda.set_per_process_memory_fraction` where the model is loaded")
-        }
-        RuntimeName::Onnx | RuntimeName::TensorFlow | RuntimeName::Vllm => None,
+    // What cannot be compiled was told as an error.
+    let Ok((_, Some(part))) = gpu::gpu(service, spec, facts) else { return notes };
+    let contract = request.contract(&part);
+    let framework = match spec.runtime.name {
+        RuntimeName::Triton => Framework::Triton,
+        RuntimeName::TorchServe => Framework::Pytorch,
+        RuntimeName::Custom => contract.detect().unwrap_or(Framework::Pytorch),
+        RuntimeName::Onnx | RuntimeName::TensorFlow | RuntimeName::Vllm => return notes,
     };
-    if let (Some(cure), true, false) = (unbounded, shares, request.is_local()) {
+    let elsewhere = contract.elsewhere(framework);
+    if !elsewhere.is_empty() {
         notes.push(format!(
-            "`spec.resources.gpu` shares a GPU, and `{}` cannot bound all that a model takes of it: {cure}",
-            spec.runtime.name.as_str()
+            "`spec.resources.gpu` shares a GPU, and `{}` cannot bound all that a model takes of it: {}",
+            spec.runtime.name.as_str(),
+            elsewhere.join("; ")
         ));
+    }
+    if spec.runtime.name == RuntimeName::Custom && custom::is_script(&spec.runtime.command) {
+        let knobs = contract.knobs(framework).map(|knobs| knobs.args).unwrap_or_default();
+        let words: Vec<&str> = knobs.iter().filter_map(Value::as_text).collect();
+        if !words.is_empty() {
+            notes.push(format!(
+                "`spec.runtime.command` is a shell's script, to which nothing can be added: write `{}` in it to keep to {}",
+                words.join(" "),
+                part.said()
+            ));
+        }
     }
     notes
 }

@@ -8,6 +8,7 @@ use super::{
     DRAIN, GRACE, Request, Runtime, http_probes, metrics, model_path, port, scratch, text, user,
 };
 use crate::compile::PlanError;
+use crate::contract::Framework;
 use crate::facts::Target;
 use crate::workload::{Drain, PortNumber, Program, Value, Workload};
 
@@ -27,39 +28,38 @@ impl Runtime for Onnx {
         let (model, inside) = request.model_volume()?;
         let mut args =
             vec![text("serve"), model_path(&inside), text("--name"), Value::literal(request.model)];
-        let mut flag = |name: &str, value: Option<String>| {
-            args.extend(value.into_iter().flat_map(|value| [text(name), text(value)]));
+        let knobs = request.knobs(part.as_ref(), Framework::Trainyard)?;
+        let flag = |name: &str, value: Option<String>| {
+            value.into_iter().flat_map(|value| [text(name), text(value)]).collect::<Vec<_>>()
         };
         let milliseconds = |delay: Duration| format!("{}us", delay.as_micros());
-        flag("--max-batch", batching.max_size.map(|size| size.to_string()));
-        flag("--max-delay", batching.max_delay.map(|delay| milliseconds(delay.0)));
-        flag("--max-queue", batching.max_queue.map(|queue| queue.to_string()));
-        flag("--version", request.spec.model.version.map(|version| version.to_string()));
-
-        if let Some(part) = part {
-            flag("--gpu-memory", Some(request.bytes(part)?.to_string()));
-        }
+        let version = request.spec.model.version;
+        args.extend(flag("--max-batch", batching.max_size.map(|size| size.to_string())));
+        args.extend(flag("--max-delay", batching.max_delay.map(|delay| milliseconds(delay.0))));
+        args.extend(flag("--max-queue", batching.max_queue.map(|queue| queue.to_string())));
+        args.extend(flag("--version", version.map(|version| version.to_string())));
+        args.extend(knobs.args);
 
         let mut volumes = vec![model];
         let (program, number, drain, env) = match &request.facts.target {
             Target::Local { .. } => {
-                flag("--threads", request.spec.asked.cpu.map(|cpu| threads(cpu.0).to_string()));
+                let threads = request.spec.asked.cpu.map(|cpu| threads(cpu.0).to_string());
+                args.extend(flag("--threads", threads));
                 // The server chooses its port and tells it, so that no other program can take a
                 // port between its choice and its use.
-                flag("--host", Some("127.0.0.1".to_owned()));
-                flag("--port", Some("0".to_owned()));
+                args.extend(["--host", "127.0.0.1", "--port", "0"].map(text));
                 args.extend([text("--address-file"), Value::AddressFile]);
                 let program = Program::Trainyard { image: None };
-                (program, PortNumber::Reported, Drain::None, request.env([], part))
+                (program, PortNumber::Reported, Drain::None, request.env(knobs.env))
             }
             Target::Kubernetes { image, .. } => {
                 // The server reads its CPU limit from its cgroup.
-                flag("--host", Some("0.0.0.0".to_owned()));
-                flag("--port", Some(PORT.to_string()));
-                flag("--shutdown-delay", Some(format!("{}s", DRAIN.as_secs())));
+                args.extend(flag("--host", Some("0.0.0.0".to_owned())));
+                args.extend(flag("--port", Some(PORT.to_string())));
+                args.extend(flag("--shutdown-delay", Some(format!("{}s", DRAIN.as_secs()))));
                 volumes.push(scratch(SCRATCH));
                 let program = Program::Trainyard { image: Some(request.image(image)) };
-                let env = request.env(user(), part);
+                let env = request.env(user().into_iter().chain(knobs.env));
                 (program, PortNumber::Fixed(PORT), Drain::Program(DRAIN), env)
             }
         };

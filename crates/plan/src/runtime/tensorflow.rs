@@ -11,6 +11,7 @@ use super::{
     scratch, text, user,
 };
 use crate::compile::PlanError;
+use crate::contract::Framework;
 use crate::workload::{PortNumber, Program, Value, Workload};
 
 pub(super) struct TensorFlow;
@@ -54,10 +55,8 @@ impl Runtime for TensorFlow {
                 text(format!("--batching_parameters_file={}", config_file(BATCHING_FILE))),
             ]);
         }
-        if let Some(part) = part {
-            let fraction = request.fraction(part)?;
-            args.push(text(format!("--per_process_gpu_memory_fraction={fraction}")));
-        }
+        let knobs = request.knobs(part.as_ref(), Framework::TensorflowServing)?;
+        args.extend(knobs.args);
         args.extend(request.args());
         // It answers 200 once a version is available; there is no other health endpoint.
         let status = format!("/v1/models/{}", path_segment(request.model));
@@ -67,7 +66,7 @@ impl Runtime for TensorFlow {
                 command: vec![text("/usr/bin/tensorflow_model_server")],
             },
             args,
-            env: request.env(user(), part),
+            env: request.env(user().into_iter().chain(knobs.env)),
             working_dir: None,
             ports: vec![
                 port("http", PortNumber::Fixed(8501)),

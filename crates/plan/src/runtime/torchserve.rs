@@ -9,6 +9,7 @@ use super::{
     port, scratch, text, user, var,
 };
 use crate::compile::PlanError;
+use crate::contract::Framework;
 use crate::workload::{PortNumber, Program, Workload};
 
 pub(super) struct TorchServe;
@@ -42,6 +43,7 @@ impl Runtime for TorchServe {
             // at the gateway.
             text("--disable-token-auth"),
         ];
+        let knobs = request.knobs(part.as_ref(), Framework::Pytorch)?;
         args.extend(request.args());
         let mut env = Vec::from(user());
         env.extend([
@@ -52,7 +54,7 @@ impl Runtime for TorchServe {
         Ok(Workload {
             program: Program::Image { image, command: vec![text("torchserve")] },
             args,
-            env: request.env(env, part),
+            env: request.env(env.into_iter().chain(knobs.env)),
             // The image's own belongs to a user that is not ours.
             working_dir: Some(SCRATCH.to_owned()),
             ports: vec![

@@ -8,6 +8,7 @@ use super::{
     GRACE, MODEL_MOUNT, Request, Runtime, http_probes, metrics, port, scratch, text, user,
 };
 use crate::compile::PlanError;
+use crate::contract::Framework;
 use crate::workload::{PortNumber, Program, Workload};
 
 pub(super) struct Triton;
@@ -35,21 +36,13 @@ impl Runtime for Triton {
             text("--strict-readiness=true"),
             text(format!("--exit-timeout-secs={}", GRACE.as_secs())),
         ];
-        if let Some(part) = part {
-            let bytes = request.bytes(part)?;
-            args.push(text(format!("--cuda-memory-pool-byte-size=0:{}", pool(bytes))));
-            if let Some(fraction) = part.fraction() {
-                // Only this back end takes a bound of its own from the command line.
-                args.push(text(format!(
-                    "--backend-config=tensorflow,gpu-memory-fraction={fraction}"
-                )));
-            }
-        }
+        let knobs = request.knobs(part.as_ref(), Framework::Triton)?;
+        args.extend(knobs.args);
         args.extend(request.args());
         Ok(Workload {
             program: Program::Image { image, command: vec![text("tritonserver")] },
             args,
-            env: request.env(user(), part),
+            env: request.env(user().into_iter().chain(knobs.env)),
             working_dir: None,
             ports: vec![
                 port("http", PortNumber::Fixed(8000)),
@@ -65,10 +58,4 @@ impl Runtime for Triton {
             grace: GRACE,
         })
     }
-}
-
-/// The pool for tensors of a part of a GPU: Triton's 64 MiB, and less where that were more than a
-/// sixteenth of the part.
-fn pool(part: Bytes) -> u64 {
-    (part.0 / 16).min(64 << 20)
 }

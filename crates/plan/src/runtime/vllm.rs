@@ -8,6 +8,7 @@ use super::{
     GRACE, MODEL_MOUNT, Request, Runtime, metrics, one_http_probe, port, scratch, text, user, var,
 };
 use crate::compile::PlanError;
+use crate::contract::Framework;
 use crate::workload::{GpuAmount, PortNumber, Program, Value, Workload};
 
 pub(super) struct Vllm;
@@ -19,9 +20,6 @@ const START: Duration = Duration::from_secs(1800);
 const SHARED_MEMORY: Bytes = Bytes(8 << 30);
 /// Compiled kernels and graphs.
 const SCRATCH: Bytes = Bytes(20 << 30);
-/// vLLM's own default for a whole GPU: CUDA's context and captured graphs lie outside of what it
-/// counts. Of a part it takes as much.
-const UTILIZATION: f64 = 0.9;
 
 impl Runtime for Vllm {
     fn workload(&self, request: &Request<'_>) -> Result<Workload, PlanError> {
@@ -41,10 +39,8 @@ impl Runtime for Vllm {
         if let Some(GpuAmount::Count(count @ 2..)) = resources.gpu.as_ref().map(|gpu| gpu.amount) {
             args.extend([text("--tensor-parallel-size"), text(count.to_string())]);
         }
-        if let Some(part) = part {
-            let utilization = (request.fraction(part)? * UTILIZATION * 1000.0).floor() / 1000.0;
-            args.extend([text("--gpu-memory-utilization"), text(utilization.to_string())]);
-        }
+        let knobs = request.knobs(part.as_ref(), Framework::Vllm)?;
+        args.extend(knobs.args);
         if let Some(size) = request.spec.batching.max_size {
             args.extend([text("--max-num-seqs"), text(size.to_string())]);
         }
@@ -55,6 +51,7 @@ impl Runtime for Vllm {
             var("HF_HUB_OFFLINE", text("1")),
             var("VLLM_NO_USAGE_STATS", text("1")),
         ]);
+        env.extend(knobs.env);
         Ok(Workload {
             program: Program::Image {
                 image,
@@ -65,7 +62,7 @@ impl Runtime for Vllm {
                 ],
             },
             args,
-            env: request.env(env, part),
+            env: request.env(env),
             working_dir: None,
             ports: vec![port("http", PortNumber::Fixed(8000))],
             grpc: None,

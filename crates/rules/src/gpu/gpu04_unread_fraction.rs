@@ -1,3 +1,4 @@
+use super::memory_share;
 use crate::context::Context;
 use crate::facts;
 use crate::model::{Container, Pod};
@@ -72,7 +73,7 @@ spec:
 
 #[derive(Deserialize)]
 struct Knobs {
-    /// Variables that some framework reads.
+    /// Variables that some framework reads, beside those of `data/gpu-knobs.json`.
     read: Vec<String>,
 }
 
@@ -85,6 +86,7 @@ fn check(context: &Context<'_>, _: &Pod<'_>, container: &Container<'_>, report: 
     }
     for env in &container.env {
         if !looks_like_a_cap(env.name)
+            || memory_share::is_read(env.name)
             || KNOBS.read.iter().any(|name| name == env.name)
             || !env.value.text().is_some_and(is_amount)
             || is_used(context, container, env.name)

@@ -1,5 +1,10 @@
 //! How much of a card's memory a server takes.
 
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::facts;
 use crate::model::{Container, FrameworkKind};
 use crate::yaml::{Node, Span};
 
@@ -12,22 +17,56 @@ pub(super) struct Grab<'b> {
     pub(super) said: String,
 }
 
+/// What `data/gpu-knobs.json` says of a framework's knobs: the same table that services are compiled
+/// by.
+#[derive(Debug, Deserialize)]
+struct Known {
+    kind: String,
+    knobs: Vec<Knob>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Knob {
+    #[serde(default)]
+    flags: Vec<String>,
+    #[serde(default)]
+    env: Vec<String>,
+    /// The fraction of the card that is taken where nobody sets it.
+    default: Option<f64>,
+}
+
+static TABLE: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    #[derive(Deserialize)]
+    struct File {
+        frameworks: Vec<Known>,
+    }
+    let file: File = facts::parse(include_str!("../../../../data/gpu-knobs.json"));
+    file.frameworks
+});
+
+/// Whether some framework reads a variable of that name.
+pub(super) fn is_read(variable: &str) -> bool {
+    let mut all = TABLE.iter().flat_map(|known| &known.knobs).flat_map(|knob| &knob.env);
+    all.any(|name| name == variable)
+}
+
 /// What a container takes of each card, by flag or by default; `None` if that is not known.
-///
-/// Defaults: vLLM 0.9 (docs.vllm.ai, engine arguments), SGLang about 0.88 (docs.sglang.ai, server
-/// arguments), TGI 1.0 (launcher arguments), JAX 0.75 (docs.jax.dev, GPU memory allocation).
 pub(super) fn of<'b>(container: &Container<'b>) -> Option<Grab<'b>> {
     let framework = container.framework?;
-    let (flag, default) = match framework.kind {
-        FrameworkKind::Vllm => ("--gpu-memory-utilization", 0.9),
-        FrameworkKind::Sglang => ("--mem-fraction-static", 0.88),
-        FrameworkKind::Tgi => ("--cuda-memory-fraction", 1.0),
-        FrameworkKind::Jax => return of_jax(container),
-        _ => return None,
+    if framework.kind == FrameworkKind::Jax {
+        return of_jax(container);
+    }
+    let is_kind = |known: &&Known| {
+        let kind = serde_json::Value::String(known.kind.clone());
+        serde_json::from_value::<FrameworkKind>(kind).is_ok_and(|kind| kind == framework.kind)
     };
-    if let Some(found) = container.flag(&[flag]) {
+    let knobs = TABLE.iter().find(is_kind)?.knobs.iter();
+    let (knob, default) =
+        knobs.filter(|knob| !knob.flags.is_empty()).find_map(|knob| Some((knob, knob.default?)))?;
+    let flags: Vec<&str> = knob.flags.iter().map(String::as_str).collect();
+    if let Some(found) = container.flag(&flags) {
         let fraction = found.number()?;
-        let said = format!("`{flag} {fraction}`");
+        let said = format!("`{} {fraction}`", flags.first()?);
         return Some(Grab { fraction, node: found.node, span: found.place(), said });
     }
     // A file of settings, or flags in a variable, may say something else.

@@ -6,6 +6,7 @@
 
 mod collector;
 mod counters;
+mod gpu;
 mod histogram;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use prometheus_client::registry::Registry;
 use collector::Collector;
 use counters::Totals;
 pub(crate) use counters::{Counters, Executed, Failure, Served};
+pub(crate) use gpu::Nvml;
 
 /// Metrics of all models, as `/metrics` shows them. Cheap to clone.
 #[derive(Clone)]

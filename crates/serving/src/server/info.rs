@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 
 use crate::engine::EngineInfo;
+use crate::metrics::Nvml;
 use crate::scheduler::Metrics;
 
 type Labels = Vec<(String, String)>;
@@ -28,8 +29,12 @@ impl Drop for Tags {
     }
 }
 
-/// Registers both.
-pub(super) fn register(metrics: &Metrics, engine: &EngineInfo) -> TagFamily {
+/// Registers both, and the bound of GPU memory where there is one.
+pub(super) fn register(
+    metrics: &Metrics,
+    engine: &EngineInfo,
+    gpu_memory_limit: Option<u64>,
+) -> TagFamily {
     let tags = TagFamily::default();
     let text = |text: &str| text.to_owned();
     let labels = vec![
@@ -45,6 +50,17 @@ pub(super) fn register(metrics: &Metrics, engine: &EngineInfo) -> TagFamily {
             "1 for each loaded version with metric_tags, which are its labels",
             tags.0.clone(),
         );
+        // Who runs on the CPU has nothing of a GPU, whatever is in the machine.
+        if let Some(nvml) = (engine.device == "cuda").then(Nvml::load).flatten() {
+            registry.register_collector(Box::new(nvml));
+        }
+        if let Some(limit) = gpu_memory_limit {
+            registry.register(
+                "trainyard_gpu_memory_limit_bytes",
+                "GPU memory that the engine's arena may take for each model",
+                ConstGauge::new(i64::try_from(limit).unwrap_or(i64::MAX)),
+            );
+        }
     });
     tags
 }

@@ -70,7 +70,7 @@ fn loader(options: ServerOptions) -> Result<Loader, StartError> {
     let usable = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = options.threads.unwrap_or_else(usable).max(1);
     let metrics = Metrics::new();
-    let tags = info::register(&metrics, choice.engine.info());
+    let tags = info::register(&metrics, choice.engine.info(), options.gpu_memory_limit);
     for note in &choice.notes {
         tracing::info!(engine = choice.engine.info().name, "{note}");
     }

@@ -28,6 +28,18 @@ async fn a_file_and_a_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_of_gpu_memory_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    models::write(&folder.path().join("model.onnx"), 1.0, None);
+    let one = folder.path().join("model.onnx");
+    let bound =
+        started(ServerOptions { gpu_memory_limit: Some(6 << 30), ..options(one.clone()) }).await;
+    assert!(bound.metrics().encode().contains("trainyard_gpu_memory_limit_bytes 6442450944\n"));
+    let free = started(options(one)).await;
+    assert!(!free.metrics().encode().contains("gpu_memory"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_and_labels_of_a_repository() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("repository");

@@ -28,13 +28,30 @@ type Group struct {
 
 // Sharing is how a GPU becomes devices: exactly one of whole, shared and MIG.
 type Sharing struct {
-	Shared *struct {
-		Replicas int `json:"replicas"`
-	} `json:"shared"`
-	Mig *struct {
-		Profile string `json:"profile"`
-		Count   int    `json:"count"`
-	} `json:"mig"`
+	Shared *Shared `json:"shared"`
+	Mig    *Mig    `json:"mig"`
+	// Several profiles, by a configuration of MIG manager.
+	Profiles []Mig `json:"-"`
+	// What keeps shares apart; MPS unless a configuration says otherwise.
+	Strategy string `json:"-"`
+}
+
+// Shared is equal shares of a GPU.
+type Shared struct {
+	Replicas int `json:"replicas"`
+}
+
+// Mig is equal instances of a GPU.
+type Mig struct {
+	Profile string `json:"profile"`
+	Count   int    `json:"count"`
+}
+
+func (sharing Sharing) instances() []Mig {
+	if sharing.Mig != nil {
+		return []Mig{*sharing.Mig}
+	}
+	return sharing.Profiles
 }
 
 // UnmarshalJSON also reads the bare word "whole".
@@ -81,13 +98,17 @@ func (config Config) Resources() []Resource {
 						MemoryMiB: group.MemoryMiB / replicas, Replicas: replicas,
 					})
 				}
-			case group.Sharing.Mig != nil:
-				name := "nvidia.com/mig-" + group.Sharing.Mig.Profile
-				for instance := range group.Sharing.Mig.Count {
-					uuid := uuidOfInstance(config.Node, gpu, instance)
-					devices[name] = append(devices[name], Device{
-						ID: uuid, GPU: gpu, UUID: uuid, MemoryMiB: profileMemoryMiB(group.Sharing.Mig.Profile),
-					})
+			case len(group.Sharing.instances()) > 0:
+				instance := 0
+				for _, mig := range group.Sharing.instances() {
+					name := "nvidia.com/mig-" + mig.Profile
+					for range mig.Count {
+						uuid := uuidOfInstance(config.Node, gpu, instance)
+						devices[name] = append(devices[name], Device{
+							ID: uuid, GPU: gpu, UUID: uuid, MemoryMiB: profileMemoryMiB(mig.Profile),
+						})
+						instance++
+					}
 				}
 			default:
 				devices["nvidia.com/gpu"] = append(devices["nvidia.com/gpu"], Device{
@@ -121,7 +142,10 @@ func (config Config) Labels() map[string]string {
 		replicas, strategy := 1, "none"
 		if group.Sharing.Shared != nil {
 			replicas, strategy = group.Sharing.Shared.Replicas, "mps"
-			labels["nvidia.com/mps.capable"] = "true"
+			if group.Sharing.Strategy != "" {
+				strategy = group.Sharing.Strategy
+			}
+			labels["nvidia.com/mps.capable"] = strconv.FormatBool(strategy == "mps")
 		}
 		if at == 0 {
 			labels["nvidia.com/gpu.product"] = group.Product
@@ -129,7 +153,7 @@ func (config Config) Labels() map[string]string {
 			labels["nvidia.com/gpu.replicas"] = strconv.Itoa(replicas)
 			labels["nvidia.com/gpu.sharing-strategy"] = strategy
 		}
-		if mig := group.Sharing.Mig; mig != nil {
+		for _, mig := range group.Sharing.instances() {
 			labels["nvidia.com/mig.capable"] = "true"
 			prefix := "nvidia.com/mig-" + mig.Profile
 			labels[prefix+".count"] = strconv.Itoa(group.Count * mig.Count)

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 func config(t *testing.T, groups string) Config {
@@ -82,5 +84,44 @@ func TestAllocation(t *testing.T) {
 	}
 	if _, err := shared.allocation([]string{"GPU-unknown"}); err == nil {
 		t.Error("a device that is not there was given")
+	}
+}
+
+func TestConfigurations(t *testing.T) {
+	whole := config(t, `{"count": 2, "product": "A100", "memoryMiB": 40960, "sharing": "whole"}`)
+	apply := func(text string, mig map[string]int) (Config, error) {
+		var plugin PluginConfig
+		if err := yaml.UnmarshalStrict([]byte(text), &plugin); err != nil {
+			t.Fatal(err)
+		}
+		return whole.Apply(plugin, mig)
+	}
+	shared := func(strategy string) string {
+		return "version: v1\nflags: {migStrategy: none}\nsharing:\n  " + strategy +
+			": {renameByDefault: true, failRequestsGreaterThanOne: true, resources: [{name: nvidia.com/gpu, replicas: 4}]}\n"
+	}
+	for strategy, label := range map[string]string{"mps": "mps", "timeSlicing": "time-slicing"} {
+		next, err := apply(shared(strategy), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resources := next.Resources()
+		if len(resources) != 1 || len(resources[0].Devices) != 8 || next.Labels()["nvidia.com/gpu.sharing-strategy"] != label {
+			t.Errorf("%s: %+v", strategy, resources)
+		}
+	}
+	next, err := apply("version: v1\nflags: {migStrategy: mixed}\n", map[string]int{"3g.20gb": 1, "1g.5gb": 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resources := next.Resources()
+	if len(resources) != 2 || len(resources[0].Devices) != 8 || len(resources[1].Devices) != 2 {
+		t.Errorf("%+v", resources)
+	}
+	if len(whole.Resources()) != 1 || whole.Resources()[0].Name != "nvidia.com/gpu" {
+		t.Error("the first configuration has changed")
+	}
+	if _, err := apply("version: v2\n", nil); err == nil {
+		t.Error("another version was taken")
 	}
 }

@@ -15,6 +15,9 @@ use super::super::layout::NodeLayout;
 use super::super::process::{Daemon, Place};
 use super::super::settings::Settings;
 
+/// The ConfigMap that nodes choose their configuration from: the one that Trainyard writes.
+const PLUGIN_CONFIG: &str = "trainyard/trainyard-gpus";
+
 /// Equal GPUs of one node, or of every node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GpuSpec {
@@ -143,6 +146,8 @@ pub(crate) fn start(node: &NodeLayout, settings: &Settings) -> anyhow::Result<()
     let arguments = [
         format!("--config={}", config.display()),
         format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--plugin-config={PLUGIN_CONFIG}"),
+        format!("--plugin-kubeconfig={}", node.cluster.kubeconfig().display()),
     ];
     Daemon::new(format!("{name}-fake-gpu"), program, arguments)
         .start(&node.cluster, &Place::node(node))

@@ -68,7 +68,7 @@ impl Up {
             return self.be_supervisor(state);
         }
         let resolved = target::resolve(&self.targets).map_err(problems::report)?;
-        for note in &resolved.notes {
+        for note in resolved.notes_here() {
             eprintln!("note: {note}");
         }
         let names: Vec<String> =
