@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::answer::{Answer, Finding, ObjectRef, Unknown};
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::{Diagnosis, Need};
 use crate::focus::Focus;
 use crate::registry;
 use crate::report::Report;
@@ -41,9 +41,12 @@ fn missing(diagnosis: &'static Diagnosis, snapshot: &Snapshot) -> Option<Unknown
         .filter(|unread| {
             diagnosis.needs.iter().any(|need| {
                 let (what, asked) = (unread.what.as_str(), need.what());
-                // `logs of pod …` is a part of `logs`.
-                what == asked
-                    || what.strip_prefix(asked).is_some_and(|rest| rest.starts_with(" of pod"))
+                // `logs of pod …` and `… of other namespaces` are parts.
+                let is_part = |rest: &str| {
+                    rest.starts_with(" of pod")
+                        || rest.starts_with(" of other") && matches!(need, Need::Resource(_))
+                };
+                what == asked || what.strip_prefix(asked).is_some_and(is_part)
             })
         })
         .collect();

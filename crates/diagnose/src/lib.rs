@@ -12,6 +12,7 @@
 mod answer;
 mod diagnosis;
 mod engine;
+mod exposition;
 mod focus;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -25,6 +26,7 @@ mod report;
 mod schedule;
 mod snapshot;
 mod view;
+pub mod wanted;
 pub mod xid;
 
 // The diagnoses, one folder for each step of the decision tree.
@@ -37,6 +39,9 @@ mod start;
 pub use answer::{Answer, Confidence, Evidence, Finding, Fix, ObjectRef, Unknown};
 pub use diagnosis::{Diagnosis, Need};
 pub use engine::diagnose;
+pub use exposition::{METRICS, samples};
 pub use focus::{Focus, Target, TargetError};
-pub use snapshot::{FORMAT, LogTail, NodeProbe, Sample, Snapshot, SnapshotError, Unread};
+pub use snapshot::{
+    FORMAT, LogTail, NodeProbe, PROBE_FORMAT, Sample, Snapshot, SnapshotError, Unread,
+};
 pub use trainyard_rules::Level;

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// The first field of a snapshot's file: what it is, and the version of its format.
 pub const FORMAT: &str = "trainyard-snapshot/1";
 
+/// The first field of a node's probe.
+pub const PROBE_FORMAT: &str = "trainyard-probe/1";
+
 /// Everything that diagnoses look at.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

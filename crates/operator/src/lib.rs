@@ -10,7 +10,8 @@
 //! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
 //! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
 //! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
-//! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is in one.
+//! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is declared in one, and
+//! [`collect`] what the doctor looks at.
 
 mod announce;
 mod backoff;
@@ -47,4 +48,4 @@ pub use history::{RollbackError, rollback};
 pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};
-pub use snapshot::{Snapshot, snapshot};
+pub use snapshot::{Snapshot, collect, probe, snapshot};
