@@ -52,7 +52,8 @@ pub(crate) fn read(root: &Path, unread: &mut Vec<Unread>) -> Files {
         modules: loaded,
         devices: names(&root.join("dev"), |name| {
             name.strip_prefix("nvidia").is_some_and(|rest| {
-                rest.chars().all(|c| c.is_ascii_digit()) || matches!(rest, "ctl" | "-uvm" | "-modeset")
+                rest.chars().all(|c| c.is_ascii_digit())
+                    || matches!(rest, "ctl" | "-uvm" | "-modeset")
             })
         }),
         pci_gpus: pci(root),
@@ -121,7 +122,8 @@ mod tests {
     #[test]
     fn versions_of_both_kinds_of_modules() {
         let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n";
-        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\n";
+        let open =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\n";
         assert_eq!(module_version(closed).as_deref(), Some("535.104.05"));
         assert_eq!(module_version(open).as_deref(), Some("570.124.06"));
         assert_eq!(module_version("x"), None);
@@ -140,9 +142,11 @@ mod tests {
         write("dev/nvidia0", "");
         write("dev/nvidiactl", "");
         write("dev/nvidia-caps", "");
-        for (address, vendor, class) in
-            [("0000:3b:00.0", "0x10de", "0x030200"), ("0000:3b:00.1", "0x10de", "0x040300"), ("0000:01:00.0", "0x8086", "0x030000")]
-        {
+        for (address, vendor, class) in [
+            ("0000:3b:00.0", "0x10de", "0x030200"),
+            ("0000:3b:00.1", "0x10de", "0x040300"),
+            ("0000:01:00.0", "0x8086", "0x030000"),
+        ] {
             write(&format!("sys/bus/pci/devices/{address}/vendor"), vendor);
             write(&format!("sys/bus/pci/devices/{address}/class"), class);
         }

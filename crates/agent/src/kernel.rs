@@ -51,7 +51,8 @@ pub(crate) fn lines(root: &Path, unread: &mut Vec<Unread>) -> Vec<String> {
                 (Some(lines), _) => lines,
                 (None, Ok(lines)) => lines,
                 (None, Err(error)) => {
-                    unread.push(Unread { what: "kernel log".to_owned(), reason: error.to_string() });
+                    unread
+                        .push(Unread { what: "kernel log".to_owned(), reason: error.to_string() });
                     Vec::new()
                 }
             }
@@ -85,7 +86,8 @@ fn is_about_gpus(line: &str) -> bool {
 
 /// Reads what the kernel keeps, without waiting for more.
 fn buffer(path: &Path) -> std::io::Result<Vec<String>> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    let file =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
     let mut lines = Vec::new();
     let mut record = vec![0; RECORD];
     for _ in 0..MOST_RECORDS {
@@ -146,7 +148,11 @@ mod tests {
     fn a_file_stands_in_for_the_buffer() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("var/log")).unwrap();
-        fs::write(root.path().join("var/log/messages"), "x\nNov 1 host kernel: NVRM: Xid (PCI:0000:01:00): 48\n").unwrap();
+        fs::write(
+            root.path().join("var/log/messages"),
+            "x\nNov 1 host kernel: NVRM: Xid (PCI:0000:01:00): 48\n",
+        )
+        .unwrap();
         let mut unread = Vec::new();
         assert_eq!(lines(root.path(), &mut unread).len(), 1);
         assert!(unread.is_empty());

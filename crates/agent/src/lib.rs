@@ -12,4 +12,7 @@ mod kernel;
 mod nvml;
 mod probe;
 
+pub use files::Files;
+pub use kernel::{Kernel, Xid};
+pub use nvml::{Ecc, FabricState, Gpu, Link, MemoryMib, Mig, ProcessMib, RemappedRows};
 pub use probe::{Driver, Nvml, NvmlState, Probe, ProbeSettings, Unread, probe};

@@ -89,8 +89,7 @@ pub fn probe(settings: &ProbeSettings) -> Probe {
             (Nvml { status: NvmlState::Ok, message: String::new() }, look.driver, look.gpus)
         }
         Err(failure) => {
-            let status =
-                if failure.is_missing { NvmlState::Missing } else { NvmlState::Error };
+            let status = if failure.is_missing { NvmlState::Missing } else { NvmlState::Error };
             let driver = Driver { version, cuda: String::new() };
             (Nvml { status, message: failure.message }, driver, Vec::new())
         }

@@ -5,7 +5,8 @@ use std::ffi::{CStr, c_ulonglong};
 use serde::Serialize;
 
 use super::library::{
-    CORRUPTED_INFOROM, Code, Device, Fabric, GPU_IS_LOST, Memory, NOT_SUPPORTED, Session, Utilization,
+    CORRUPTED_INFOROM, Code, Device, Fabric, GPU_IS_LOST, Memory, NOT_SUPPORTED, Session,
+    Utilization,
 };
 
 /// What a GPU is and how it is; what it does not support is absent.
@@ -139,12 +140,14 @@ pub(super) fn look(session: &Session<'_>, index: u32) -> Gpu {
     // A GPU may be lost between two questions; then each answers so.
     let mut lost = false;
     let mut note = |code: &Code| lost |= *code == GPU_IS_LOST;
-    let name = session.text_of(c"nvmlDeviceGetName", device).inspect_err(&mut note).unwrap_or_default();
+    let name =
+        session.text_of(c"nvmlDeviceGetName", device).inspect_err(&mut note).unwrap_or_default();
     // SAFETY: nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t, nvmlMemory_t *).
     let memory = unsafe { session.value_of::<Memory>(c"nvmlDeviceGetMemoryInfo", device) };
     let memory = memory.inspect_err(&mut note).ok();
     // SAFETY: nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t, nvmlUtilization_t *).
-    let utilization = unsafe { session.value_of::<Utilization>(c"nvmlDeviceGetUtilizationRates", device) };
+    let utilization =
+        unsafe { session.value_of::<Utilization>(c"nvmlDeviceGetUtilizationRates", device) };
     let number = |name: &CStr| session.number_of(name, device).ok();
     let watts = |name: &CStr| number(name).map(|milliwatts| milliwatts / 1000);
     let temperature = session.temperature(device).inspect_err(&mut note).ok();
@@ -194,14 +197,12 @@ pub(super) fn look(session: &Session<'_>, index: u32) -> Gpu {
 
 fn reasons(session: &Session<'_>, device: Device) -> Vec<&'static str> {
     // The name before driver 535 still works, and the new one is not everywhere.
-    let bits = [
-        c"nvmlDeviceGetCurrentClocksEventReasons",
-        c"nvmlDeviceGetCurrentClocksThrottleReasons",
-    ]
-    .iter()
-    // SAFETY: nvmlReturn_t NAME(nvmlDevice_t, unsigned long long *), both.
-    .find_map(|name| unsafe { session.value_of::<c_ulonglong>(name, device) }.ok())
-    .unwrap_or(0);
+    let bits =
+        [c"nvmlDeviceGetCurrentClocksEventReasons", c"nvmlDeviceGetCurrentClocksThrottleReasons"]
+            .iter()
+            // SAFETY: nvmlReturn_t NAME(nvmlDevice_t, unsigned long long *), both.
+            .find_map(|name| unsafe { session.value_of::<c_ulonglong>(name, device) }.ok())
+            .unwrap_or(0);
     REASONS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
 }
 
@@ -232,7 +233,8 @@ fn links(session: &Session<'_>, device: Device) -> Vec<Link> {
 
 fn fabric(session: &Session<'_>, device: Device) -> Option<FabricState> {
     // SAFETY: nvmlReturn_t nvmlDeviceGetGpuFabricInfo(nvmlDevice_t, nvmlGpuFabricInfo_t *).
-    let fabric = unsafe { session.value_of::<Fabric>(c"nvmlDeviceGetGpuFabricInfo", device) }.ok()?;
+    let fabric =
+        unsafe { session.value_of::<Fabric>(c"nvmlDeviceGetGpuFabricInfo", device) }.ok()?;
     let state = match fabric.state {
         1 => "not started",
         2 => "in progress",

@@ -93,7 +93,8 @@ impl Library {
 
     pub(super) fn start(&self) -> Result<Session<'_>, Code> {
         // SAFETY: nvmlReturn_t nvmlInit_v2(void).
-        let init: Symbol<'_, unsafe extern "C" fn() -> Code> = unsafe { self.function(c"nvmlInit_v2") }?;
+        let init: Symbol<'_, unsafe extern "C" fn() -> Code> =
+            unsafe { self.function(c"nvmlInit_v2") }?;
         // SAFETY: as declared.
         check(unsafe { init() }).map(|()| Session(self))
     }
@@ -114,7 +115,9 @@ impl Library {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         // SAFETY: nvmlReturn_t nvmlShutdown(void); no device is used after it.
-        if let Ok(shutdown) = unsafe { self.0.function::<unsafe extern "C" fn() -> Code>(c"nvmlShutdown") } {
+        if let Ok(shutdown) =
+            unsafe { self.0.function::<unsafe extern "C" fn() -> Code>(c"nvmlShutdown") }
+        {
             // SAFETY: as declared. There is nothing to do about a failure.
             let _ = unsafe { shutdown() };
         }
@@ -191,7 +194,11 @@ impl Session<'_> {
     /// # Safety
     ///
     /// `T` must be what the function of that name writes.
-    pub(super) unsafe fn value_of<T: Default>(&self, name: &CStr, device: Device) -> Result<T, Code> {
+    pub(super) unsafe fn value_of<T: Default>(
+        &self,
+        name: &CStr,
+        device: Device,
+    ) -> Result<T, Code> {
         let mut value = T::default();
         type Get<T> = unsafe extern "C" fn(Device, *mut T) -> Code;
         // SAFETY: the caller's promise.
@@ -249,8 +256,13 @@ impl Session<'_> {
     /// reset, and whether remapping failed.
     pub(super) fn remapped_rows(&self, device: Device) -> Result<[u32; 4], Code> {
         let mut rows: [c_uint; 4] = [0; 4];
-        type Get =
-            unsafe extern "C" fn(Device, *mut c_uint, *mut c_uint, *mut c_uint, *mut c_uint) -> Code;
+        type Get = unsafe extern "C" fn(
+            Device,
+            *mut c_uint,
+            *mut c_uint,
+            *mut c_uint,
+            *mut c_uint,
+        ) -> Code;
         // SAFETY: nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t, unsigned *, *, *, *).
         let get = unsafe { self.0.function::<Get>(c"nvmlDeviceGetRemappedRows") }?;
         let [correctable, uncorrectable, pending, failed] = &mut rows;

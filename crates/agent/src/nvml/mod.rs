@@ -8,7 +8,7 @@ mod library;
 
 use std::path::{Path, PathBuf};
 
-pub use gpu::Gpu;
+pub use gpu::{Ecc, FabricState, Gpu, Link, MemoryMib, Mig, ProcessMib, RemappedRows};
 use library::{Code, Library};
 
 use crate::probe::Driver;

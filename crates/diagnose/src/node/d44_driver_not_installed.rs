@@ -1,8 +1,9 @@
-use crate::answer::Confidence;
+use crate::answer::{Confidence, Evidence, ObjectRef};
 use crate::diagnosis::diagnosis;
 use crate::matching::{has_all, has_any};
 use crate::report::Report;
-use crate::view::{Pod, View};
+use crate::snapshot::NodeProbe;
+use crate::view::{Pod, View, list, text};
 
 use super::operands::operand;
 
@@ -11,21 +12,25 @@ diagnosis! {
     ///
     /// ## Signature
     /// The driver's pod of the GPU operator restarts or fails on a node; or another pod of the operator
-    /// waits in an init container there while the driver's pod is not ready.
+    /// waits in an init container there while the driver's pod is not ready; or the node's probe finds
+    /// GPUs on the bus, and NVML missing or failing.
     ///
     /// ## Cause
-    /// By its log: the nouveau driver is loaded, no headers for the running kernel, secure boot refuses
+    /// By its log or the probe: the nouveau driver is loaded, no headers for the running kernel, secure boot refuses
     /// an unsigned module, an old module is in use, or no such driver image for the system.
     ///
     /// ## How to mend it
     /// By the cause.
     D44, Error,
-    needs: [Pods, Logs],
+    needs: [Pods, Logs, Probes],
     source: "NVIDIA/gpu-operator, troubleshooting",
     check: check,
 }
 
 fn check(view: &View<'_>, report: &mut Report) {
+    for probe in view.probes() {
+        by_probe(probe, report);
+    }
     for pod in
         view.pods().iter().filter(|pod| operand(pod) == Some("driver") && !pod.object.is_ending())
     {
@@ -70,6 +75,50 @@ fn check(view: &View<'_>, report: &mut Report) {
     }
 }
 
+/// NVML does not work on a node that has GPUs.
+fn by_probe(probe: &NodeProbe, report: &mut Report) {
+    let result = &probe.result;
+    let (status, message) = (text(result, "/nvml/status"), text(result, "/nvml/message"));
+    let gpus = list(result, "/files/pciGpus").len();
+    let has_module = |name: &str| list(result, "/files/modules").iter().any(|it| it == name);
+    if gpus == 0 || !matches!(status, "missing" | "error") {
+        return;
+    }
+    let (why, fix) = if has_module("nouveau") {
+        (NOUVEAU, "blacklist nouveau on the node (`modprobe.blacklist=nouveau`) and reboot it")
+    } else if has_any(message, &["version mismatch"]) {
+        (
+            "the driver in the kernel is not the one on the disk",
+            "reboot the node: its driver was updated",
+        )
+    } else if status == "missing" {
+        ("NVML's library is not there", "install the driver")
+    } else if has_module("nvidia") {
+        ("NVML fails", "reboot the node; look for Xid errors in its kernel log")
+    } else {
+        (
+            "its kernel module is not loaded",
+            "load it (`modprobe nvidia`), or install the driver for the running kernel",
+        )
+    };
+    let finding = report
+        .at(ObjectRef::new("Node", "", &probe.node), format!("the driver is not there: {why}"));
+    for path in ["nvml", "files.modules", "files.moduleVersion", "files.pciGpus"] {
+        if let Some(value) =
+            result.pointer(&format!("/{}", path.replace('.', "/"))).filter(|it| !it.is_null())
+        {
+            finding.evidence(Evidence::Probe {
+                node: probe.node.clone(),
+                path: path.to_owned(),
+                value: value.clone(),
+            });
+        }
+    }
+    finding.advise(fix);
+}
+
+const NOUVEAU: &str = "the nouveau driver has the GPU";
+
 fn is_broken(pod: &Pod<'_>) -> bool {
     pod.phase() == "Failed"
         || pod.containers().iter().any(|it| {
@@ -80,10 +129,7 @@ fn is_broken(pod: &Pod<'_>) -> bool {
 
 fn cause(line: &str) -> Option<(&'static str, &'static str)> {
     Some(if has_any(line, &["nouveau"]) {
-        (
-            "the nouveau driver has the GPU",
-            "blacklist nouveau on the node (`modprobe.blacklist=nouveau`) and reboot it",
-        )
+        (NOUVEAU, "blacklist nouveau on the node (`modprobe.blacklist=nouveau`) and reboot it")
     } else if has_any(
         line,
         &["required key not available", "key was rejected by service", "secure boot"],
