@@ -46,3 +46,14 @@ pub fn page(id: &str) -> Option<String> {
         it.source
     ))
 }
+
+/// The marks between which the section stands in `docs/doctor.md`.
+pub const MARKS: (&str, &str) = ("<!-- generated -->\n", "<!-- /generated -->");
+
+/// The page with its section made anew; none if it lacks the marks.
+#[must_use]
+pub fn renew(page: &str) -> Option<String> {
+    let (before, rest) = page.split_once(MARKS.0)?;
+    let (_, after) = rest.split_once(MARKS.1)?;
+    Some(format!("{before}{}{}{}{after}", MARKS.0, section(), MARKS.1))
+}
