@@ -15,7 +15,7 @@ pub(crate) struct Hit<'a> {
 
 /// The last matching line of each container that has failed, of its run before or of now.
 pub(crate) fn of_failed<'a>(view: &View<'a>, is: impl Fn(&str) -> bool) -> Vec<Hit<'a>> {
-    find(view, is, |pod, container| container.has_failed() || pod.phase() == "Failed")
+    find(view, is, |pod, container| container.failed_lately(view.now) || pod.phase() == "Failed")
 }
 
 /// The last matching line of each container, however it is.

@@ -58,7 +58,8 @@ pub fn logs(snapshot: &Snapshot, namespace: Option<&str>) -> Vec<LogWish> {
                 });
             };
             let has_run = state("/state/running") || state("/state/terminated");
-            if container.has_failed() || container.restarts() > 0 && !pod.is_ready() {
+            let has_failed = container.failed_lately(view.now);
+            if has_failed || container.restarts() > 0 && !pod.is_ready() {
                 // While it waits for its next start, both names mean the run before.
                 if container.restarts() > 0 {
                     wish(0, true);

@@ -10,7 +10,8 @@ diagnosis! {
     /// The kernel killed the container at its memory limit
     ///
     /// ## Signature
-    /// A container ended with the reason `OOMKilled`, and is not up and ready again.
+    /// A container ended with the reason `OOMKilled`, and is not up and ready again, or for less than
+    /// ten minutes.
     ///
     /// ## Cause
     /// Main memory, not the GPU's: weights are staged in it while they load, and files in a `/dev/shm`
@@ -30,9 +31,7 @@ fn check(view: &View<'_>, report: &mut Report) {
     for pod in view.pods().iter().filter(|pod| pod.phase() != "Succeeded") {
         for container in pod.containers() {
             let Some((ended, at)) = container.ended() else { continue };
-            if text(ended, "/reason") != "OOMKilled"
-                || container.status.pointer("/ready") == Some(&true.into())
-            {
+            if text(ended, "/reason") != "OOMKilled" || !container.failed_lately(view.now) {
                 continue;
             }
             let limit = container.resource("limits", "memory");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use trainyard_rules::Quantity;
 
-use super::{Object, is_gpu_resource, list, number, text};
+use super::{Object, is_gpu_resource, list, number, seconds, text};
 use crate::schedule::requests;
 
 #[derive(Clone)]
@@ -132,6 +132,17 @@ impl<'a> Container<'a> {
         !is_up
             && (self.exit_code().is_some_and(|code| code != 0)
                 || self.waiting_reason() == "CrashLoopBackOff")
+    }
+
+    /// It failed, or did so within the last ten minutes and is up again: without a readiness probe a
+    /// container counts as ready while it works towards its next failure.
+    pub(crate) fn failed_lately(&self, now: Option<i64>) -> bool {
+        const LATELY: i64 = 600;
+        let ended = self.status.pointer("/lastState/terminated");
+        let code = ended.and_then(|it| number(it, "/exitCode")).unwrap_or(0);
+        let when = ended.and_then(|it| seconds(text(it, "/finishedAt")));
+        let is_recent = now.zip(when).is_some_and(|(now, when)| now.saturating_sub(when) < LATELY);
+        self.has_failed() || code != 0 && is_recent
     }
 
     /// The pointer of its status in the pod.
