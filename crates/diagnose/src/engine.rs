@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::answer::{Answer, Finding, ObjectRef, Unknown};
+use crate::answer::{Answer, Confidence, Finding, ObjectRef, Unknown};
 use crate::diagnosis::{Diagnosis, Need};
 use crate::focus::Focus;
 use crate::registry;
@@ -19,6 +19,14 @@ pub fn diagnose(snapshot: &Snapshot, focus: &Focus) -> Answer {
     for diagnosis in registry::all() {
         let mut report = Report::new(diagnosis);
         (diagnosis.check)(&view, &mut report);
+        // What pods that nobody could read take of nodes may change the answer.
+        let is_partial = diagnosis.needs.contains(&Need::AllPods)
+            && snapshot.unread.iter().any(|it| it.what == Need::AllPods.what());
+        for finding in &mut report.findings {
+            if is_partial {
+                finding.confidence = Confidence::Possible;
+            }
+        }
         findings.extend(report.findings);
         unknown.extend(missing(diagnosis, snapshot));
     }

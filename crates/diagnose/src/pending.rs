@@ -178,8 +178,11 @@ impl<'a> Pending<'a> {
         self.cheapest().is_some_and(|way| way.obstacles.contains(&class))
     }
 
-    /// An extended resource that no node has.
+    /// An extended resource that no node has; none where no node is known.
     pub(crate) fn not_advertised(&self) -> Option<(&str, Quantity)> {
+        if self.verdicts.is_empty() {
+            return None;
+        }
         let is_extended = |name: &str| name.contains('/') && !name.starts_with("kubernetes.io/");
         let nobody_has = |name: &str| {
             let has =
