@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use crate::diagnosis::diagnosis;
 use crate::matching::{has_all, has_any, of_failed};
 use crate::report::Report;
@@ -75,6 +77,7 @@ fn is_unreachable(line: &str) -> bool {
         &[
             "connecttimeout",
             "connection timed out",
+            "operation timed out",
             "connect timeout",
             "connection refused",
             "max retries exceeded",
@@ -87,7 +90,16 @@ fn check(view: &View<'_>, report: &mut Report) {
     for hit in of_failed(view, is_refusal) {
         let line = hit.line;
         let says = |parts: &[&str]| has_any(line, parts);
-        let (why, fix) = if is_unresolved(line) {
+        let is_network =
+            is_unresolved(line) || is_unreachable(line) && !says(&["401", "403", "429"]);
+        let policies = if is_network { closing(view, &hit.pod) } else { Vec::new() };
+        let no_dns = !policies.is_empty() && !policies.iter().any(|it| allows_dns(*it));
+        let (why, fix) = if no_dns {
+            (
+                "NetworkPolicies close its way to DNS",
+                "allow egress to the cluster's DNS (UDP and TCP port 53), and to the hub",
+            )
+        } else if is_unresolved(line) {
             (
                 "a name cannot be resolved",
                 "let the pod reach the cluster's DNS (UDP and TCP port 53)",
@@ -118,10 +130,8 @@ fn check(view: &View<'_>, report: &mut Report) {
             format!("container `{}` cannot fetch its model: {why}", hit.container.name()),
         );
         finding.ended(&hit.pod, &hit.container).hit(&hit);
-        let is_network =
-            is_unresolved(line) || is_unreachable(line) && !says(&["401", "403", "429"]);
         if is_network {
-            for policy in closing(view, &hit.pod) {
+            for policy in policies {
                 finding.field(policy, "/spec/egress");
                 finding.field(policy, "/spec/policyTypes");
                 let policy = policy.reference();
@@ -163,4 +173,20 @@ fn closing<'a>(view: &View<'a>, pod: &Pod<'a>) -> Vec<Object<'a>> {
         })
         .copied()
         .collect()
+}
+
+/// Whether a policy lets DNS through: a rule without ports, or with port 53.
+fn allows_dns(policy: Object<'_>) -> bool {
+    policy.list("/spec/egress").iter().any(|rule| {
+        let ports = list(rule, "/ports");
+        ports.is_empty()
+            || ports.iter().any(|port| {
+                let from = port.get("port");
+                let start = from.and_then(Value::as_i64);
+                let end = port.get("endPort").and_then(Value::as_i64).or(start);
+                from.is_none()
+                    || from.and_then(Value::as_str).is_some_and(|name| name.contains("dns"))
+                    || start.zip(end).is_some_and(|(start, end)| (start..=end).contains(&53))
+            })
+    })
 }
