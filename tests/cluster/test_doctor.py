@@ -283,3 +283,15 @@ def test_an_unhealthy_device(cluster, namespace):
         cluster.xtask("chaos", "gpu-health", "node-2", 0, "healthy")
     cluster.until("all shares", lambda: allocatable() == "4")
     assert not [it for it in doctor(cluster, "node/node-2")["findings"] if it["object"]["kind"] == "Node"]
+
+
+def test_a_pod_that_probes_its_node_is_asked(cluster, namespace, image):
+    unasked = lambda: [it for it in doctor(cluster, "node/node-2")["unknown"] if "no node was probed" in it["reason"]]
+    assert unasked()
+    args = ["agent", "--probe", "--every", "2s", "--node", "node-2"]
+    probe = {"app": "probe", "trainyard.dev/probe": "true"}
+    cluster.apply(labelled("Pod", "v1", namespace, "probe", spec(image, args=args), **probe))
+    cluster.until("the probe to be read", lambda: not unasked(), seconds=60)
+    log = cluster.kubectl("-n", namespace, "logs", "probe", "--tail", "1").stdout
+    assert json.loads(log)["nvml"]["status"] == "missing"
+    cluster.kubectl("-n", namespace, "delete", "pod", "probe")

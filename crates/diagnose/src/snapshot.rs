@@ -215,6 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn equal_clusters_give_equal_bytes() {
+        let object = |kind: &str, name: &str| json!({"kind": kind, "metadata": {"name": name}});
+        let log = |pod: &str, previous| LogTail { pod: pod.into(), previous, ..LogTail::default() };
+        let sample = |name: &str| Sample { name: name.into(), ..Sample::default() };
+        let one = Snapshot {
+            objects: vec![object("Pod", "b"), object("Node", "c"), object("Pod", "a")],
+            logs: vec![log("b", false), log("b", true), log("a", false)],
+            metrics: vec![sample("y"), sample("x")],
+            ..Snapshot::default()
+        };
+        let mut other = one.clone();
+        other.objects.reverse();
+        other.logs.reverse();
+        other.metrics.reverse();
+        let text = |mut snapshot: Snapshot| {
+            snapshot.sort();
+            serde_json::to_string(&snapshot).unwrap()
+        };
+        assert_eq!(text(one), text(other));
+    }
+
+    #[test]
     fn what_is_no_snapshot_is_told() {
         let error = |value| Snapshot::read(vec![value]).unwrap_err().to_string();
         assert!(error(json!({"format": "x"})).contains("`x`"));

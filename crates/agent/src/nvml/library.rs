@@ -114,11 +114,11 @@ impl Library {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        // SAFETY: nvmlReturn_t nvmlShutdown(void); no device is used after it.
-        if let Ok(shutdown) =
-            unsafe { self.0.function::<unsafe extern "C" fn() -> Code>(c"nvmlShutdown") }
-        {
-            // SAFETY: as declared. There is nothing to do about a failure.
+        type Shutdown = unsafe extern "C" fn() -> Code;
+        // SAFETY: nvmlReturn_t nvmlShutdown(void).
+        let shutdown = unsafe { self.0.function::<Shutdown>(c"nvmlShutdown") };
+        if let Ok(shutdown) = shutdown {
+            // SAFETY: as declared; no device is used after it. There is nothing to do about a failure.
             let _ = unsafe { shutdown() };
         }
     }

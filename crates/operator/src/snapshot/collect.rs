@@ -353,3 +353,27 @@ async fn page(client: &Client, wish: &MetricsWish) -> Result<Vec<Sample>, Error>
     let page = client.request_text(request).await?;
     Ok(samples(&page, of_itself.then_some((namespace, pod))))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_asked_for() {
+        assert!(RESOURCES.iter().all(|(_, resource, kind, _)| {
+            !resource.contains("secret")
+                && !resource.contains("configmap")
+                && !kind.contains("Secret")
+        }));
+    }
+
+    #[test]
+    fn results_of_probes() {
+        let good = json!({"format": "trainyard-probe/1", "node": "a", "gpus": []});
+        assert_eq!(probe(good).map(|it| it.node), Ok("a".to_owned()));
+        assert!(probe(json!({"format": "trainyard-probe/1"})).unwrap_err().contains("which node"));
+        assert!(probe(json!([])).unwrap_err().contains("trainyard-probe/1"));
+    }
+}
