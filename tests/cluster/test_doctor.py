@@ -188,7 +188,8 @@ def test_each_is_found_and_nothing_else(cluster, namespace, sick):
         assert finding["evidence"] and finding["fix"], finding
     said = {name_of(it["object"]): it for it in answer["findings"]}
     text = lambda name: json.dumps(said[f"{name[0]}/{namespace}/{name[1]}"])
-    assert "1 node with 1 of `nvidia.com/gpu`" in text(("Pod", "intolerant"))
+    assert "has the taint `nvidia.com/gpu=present:NoSchedule`" in text(("Pod", "intolerant"))
+    assert "and then free 1 of `nvidia.com/gpu`" in text(("Pod", "intolerant"))
     assert "kubectl label node" in text(("Pod", "labelled"))
     assert f"Pod/{namespace}/first" in text(("Pod", "second"))
     assert "largest free block of `example.com/widget` is 2" in text(("Pod", "block"))

@@ -91,7 +91,7 @@ fn tell<'a>(view: &View<'a>, pending: &Pending<'a>, report: &mut Report) {
             finding.sure(Confidence::Likely);
             finding.advise("if those nodes are meant for it:");
         }
-        let patch = with_tolerations(&pending.pod, taints.values().map(|(_, taint)| *taint));
+        let patch = with_tolerations(view, &pending.pod, taints.values().map(|(_, taint)| *taint));
         let fix = patch::pod_spec(view, &pending.pod, patch);
         finding.mend(fix);
     }
@@ -113,14 +113,25 @@ fn tell<'a>(view: &View<'a>, pending: &Pending<'a>, report: &mut Report) {
 }
 
 /// The list is replaced as a whole, so it holds what is there.
-fn with_tolerations<'a>(pod: &Pod<'_>, taints: impl Iterator<Item = &'a Value>) -> Value {
+fn with_tolerations<'a, 'v>(
+    view: &View<'v>,
+    pod: &Pod<'v>,
+    taints: impl Iterator<Item = &'a Value>,
+) -> Value {
+    // Of a pod that is there, none may be taken away.
+    let is_alone = view.top(pod.object).kind() == "Pod";
     // The API server puts these two into every pod by itself.
     let is_default = |it: &&Value| {
         let key = text(it, "/key");
         key == "node.kubernetes.io/not-ready" || key == "node.kubernetes.io/unreachable"
     };
-    let mut all: Vec<Value> =
-        pod.object.list("/spec/tolerations").iter().filter(|it| !is_default(it)).cloned().collect();
+    let mut all: Vec<Value> = pod
+        .object
+        .list("/spec/tolerations")
+        .iter()
+        .filter(|it| is_alone || !is_default(it))
+        .cloned()
+        .collect();
     for taint in taints {
         let (key, value) = (text(taint, "/key"), text(taint, "/value"));
         let effect = text(taint, "/effect");
