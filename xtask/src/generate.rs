@@ -1,5 +1,5 @@
 //! Generates the Rust side of `crates/serving/proto`, without a protoc on the machine, and the pages
-//! of `docs/rules` from the rules.
+//! of `docs/rules` and `docs/doctor.md` from the rules and diagnoses.
 //!
 //! The result is committed, so that a plain build neither parses `.proto` files nor depends on
 //! their compiler; the test below fails when the two no longer agree.
@@ -65,7 +65,20 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for name in committed(&folder)?.into_keys().filter(|name| !files.contains_key(name)) {
         fs::remove_file(folder.join(&name))?;
     }
-    write_pages()
+    write_pages()?;
+    write_diagnoses()
+}
+
+/// Writes the table of `docs/doctor.md` anew; `crates/diagnose` tests that it is current.
+fn write_diagnoses() -> anyhow::Result<()> {
+    let path = paths::root().join("docs/doctor.md");
+    let page =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let fresh =
+        trainyard_diagnose::pages::renew(&page).context("docs/doctor.md lacks its marks")?;
+    fs::write(&path, fresh).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    Ok(())
 }
 
 /// Writes the rules' pages anew; `crates/rules` tests that they are current.

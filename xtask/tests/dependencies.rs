@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates without an async runtime, clock, network or file system.
-const PURE: [&str; 4] = ["api", "plan", "control", "rules"];
+const PURE: [&str; 5] = ["api", "plan", "control", "rules", "diagnose"];
 /// What a pure crate must not have anywhere below it.
 const IMPURE: [&str; 10] = [
     "tokio",

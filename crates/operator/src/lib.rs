@@ -11,7 +11,8 @@
 //! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
 //! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
 //! [`pools`] brings `GpuPool`s about and says what they mean to services.
-//! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is in one.
+//! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is declared in one, and
+//! [`collect`] what the doctor looks at.
 
 mod announce;
 mod backoff;
@@ -46,10 +47,10 @@ mod world;
 
 pub use cluster::{ClientError, ClusterChoice, CountedClient, client, client_of};
 pub use figures::report;
-pub use lint::LintWebhook;
 pub use history::{RollbackError, rollback};
+pub use lint::LintWebhook;
 pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use pools::Pools;
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};
-pub use snapshot::{Snapshot, snapshot};
+pub use snapshot::{Snapshot, collect, probe, snapshot};

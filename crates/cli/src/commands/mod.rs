@@ -1,11 +1,13 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
+mod agent;
 mod cluster_args;
 mod completion;
 mod crds;
 mod daemon;
 mod delete;
 mod describe;
+mod doctor;
 mod down;
 mod engine;
 mod events;
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Uninstall(install::Uninstall),
     Render(render::Render),
     Lint(lint::Lint),
+    Doctor(doctor::Doctor),
+    Agent(agent::Agent),
     Crds(crds::Crds),
     Fetch(fetch::Fetch),
     Serve(serve::Serve),
@@ -86,6 +90,8 @@ impl Command {
             Self::Uninstall(command) => command.run(),
             Self::Render(command) => command.run(),
             Self::Lint(command) => command.run(),
+            Self::Doctor(command) => command.run(),
+            Self::Agent(command) => command.run(),
             Self::Crds(command) => command.run(),
             Self::Fetch(command) => command.run(),
             Self::Serve(command) => command.run(),

@@ -15,8 +15,8 @@ use trainyard_plan::kubernetes::ParentGateway;
 
 use crate::names::{GATEWAY, OPERATOR};
 
-pub use manifests::{Installation, Lint};
 pub(crate) use manifests::SELECTOR;
+pub use manifests::{Installation, Lint};
 
 /// The field manager of installations.
 const MANAGER: &str = "trainyard-install";

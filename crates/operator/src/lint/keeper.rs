@@ -123,7 +123,8 @@ impl Keeper {
         let webhooks = found.map_err(call("read the webhook's configuration"))?.webhooks;
         let wanted = ByteString(bundle.as_bytes().to_vec());
         let webhooks = webhooks.unwrap_or_default();
-        if webhooks.iter().all(|webhook| webhook.client_config.ca_bundle.as_ref() == Some(&wanted)) {
+        if webhooks.iter().all(|webhook| webhook.client_config.ca_bundle.as_ref() == Some(&wanted))
+        {
             return Ok(());
         }
         let webhooks: Vec<Value> = webhooks

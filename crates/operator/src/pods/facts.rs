@@ -60,6 +60,7 @@ impl PodFacts {
             && !then.detail.is_empty()
         {
             now.detail.clone_from(&then.detail);
+            now.diagnosis = now.diagnosis.or(then.diagnosis);
         }
         self
     }

@@ -21,6 +21,8 @@ pub(crate) struct Trouble {
     pub(crate) exit_code: Option<i32>,
     /// What the kubelet, the scheduler or the program says.
     pub(crate) detail: String,
+    /// What the doctor calls it, such as `D24`, if the pod alone tells it.
+    pub(crate) diagnosis: Option<&'static str>,
 }
 
 impl Trouble {
@@ -32,6 +34,7 @@ impl Trouble {
             image: String::new(),
             exit_code: None,
             detail: shorten(detail),
+            diagnosis: None,
         }
     }
 
@@ -86,7 +89,8 @@ impl Trouble {
         };
         let detail =
             if self.detail.is_empty() { String::new() } else { format!(": {}", self.detail) };
-        format!("{what}{detail}; {}", self.mend())
+        let diagnosis = self.diagnosis.map_or_else(String::new, |id| format!(" [{id}]"));
+        format!("{what}{detail}; {}{diagnosis}", self.mend())
     }
 
     fn mend(&self) -> String {
@@ -121,7 +125,10 @@ impl Trouble {
             Reason::StartupProbeFailed | Reason::CrashLoop => {
                 format!("see `kubectl logs {pod} -c {container} --previous`")
             }
-            Reason::Unschedulable => mend_placement(detail).into(),
+            Reason::Unschedulable => format!(
+                "{}; `trainyard doctor pod/{pod}` says what would let it in",
+                mend_placement(detail)
+            ),
             Reason::VolumeMountFailed => "create or mend the volume that the message names".into(),
             Reason::SandboxFailed => {
                 "look at the node's container runtime and network plugin".into()
@@ -163,6 +170,20 @@ fn mend_placement(detail: &str) -> &'static str {
 
 /// What is wrong with a pod; none if it is well, or on its way.
 pub(crate) fn of_pod(pod: &Pod) -> Option<Trouble> {
+    let trouble = by_status(pod)?;
+    Some(Trouble { diagnosis: diagnosis(pod), ..trouble })
+}
+
+/// What the doctor finds where it sees the pod and nothing else: this operator may not read nodes,
+/// logs or what other namespaces have.
+fn diagnosis(pod: &Pod) -> Option<&'static str> {
+    let objects = vec![serde_json::to_value(pod).ok()?];
+    let snapshot = trainyard_diagnose::Snapshot { objects, ..Default::default() };
+    let answer = trainyard_diagnose::diagnose(&snapshot, &trainyard_diagnose::Focus::default());
+    answer.findings.first().map(|finding| finding.diagnosis)
+}
+
+fn by_status(pod: &Pod) -> Option<Trouble> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() == Some("Failed") {
@@ -286,7 +307,12 @@ pub(crate) fn of_create_failure(message: &str) -> Trouble {
     } else {
         Reason::PodCreateFailed
     };
-    Trouble::new(reason, "", &without_pod_name(message))
+    let diagnosis = match reason {
+        Reason::QuotaExceeded => Some("D10"),
+        Reason::PodForbidden => Some("D11"),
+        _ => None,
+    };
+    Trouble { diagnosis, ..Trouble::new(reason, "", &without_pod_name(message)) }
 }
 
 /// `pods "iris-6d4cf56db6-xzk9p" is forbidden: …` names a pod that never was, a new one each time.

@@ -271,7 +271,7 @@ fn summary(findings: &[Finding]) -> String {
 }
 
 /// Where a built-in rule's page can be read.
-fn page_address(rule: &str) -> Option<String> {
+pub(super) fn page_address(rule: &str) -> Option<String> {
     let rule = registry::find(rule)?;
     Some(format!("{}/blob/main/docs/rules/{}.md", env!("CARGO_PKG_REPOSITORY"), rule.id))
 }

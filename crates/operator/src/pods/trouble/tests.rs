@@ -202,3 +202,38 @@ fn long_texts_are_cut_between_characters() {
     assert!(trouble.detail.ends_with('…') && trouble.detail.len() <= LONGEST_DETAIL + 3);
     assert_eq!(last_lines(""), "");
 }
+
+/// The doctor's own name for what the pod alone tells.
+#[test]
+fn diagnoses_agree() {
+    let of = |state: Value, last: Value| {
+        let pod = json!({
+            "metadata": {"name": "iris-7c9-x", "namespace": "models"},
+            "spec": {"nodeName": "n", "containers": [{"name": "model", "image": "registry.example/model:1",
+                "resources": {"limits": {"memory": "1Gi"}}}]},
+            "status": container(state, last, 3),
+        });
+        of_pod(&serde_json::from_value(pod).expect("a pod")).expect("trouble")
+    };
+    let waiting =
+        |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+    let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    let trouble = of(waiting("CrashLoopBackOff", ""), oom);
+    assert_eq!((trouble.reason, trouble.diagnosis), (Reason::OutOfMemory, Some("D24")));
+    assert!(
+        trouble.message().ends_with("raise `spec.resources.memory` [D24]"),
+        "{}",
+        trouble.message()
+    );
+    let trouble = of(waiting("ImagePullBackOff", "not found"), json!({}));
+    assert_eq!((trouble.reason, trouble.diagnosis), (Reason::ImagePullFailed, Some("D18")));
+    let trouble = of(waiting("CreateContainerConfigError", "secret \"keys\" not found"), json!({}));
+    assert_eq!((trouble.reason, trouble.diagnosis), (Reason::ContainerConfigError, Some("D21")));
+    // What only the log tells has no name here.
+    let trouble = of(
+        waiting("CrashLoopBackOff", ""),
+        json!({"terminated": {"exitCode": 1, "reason": "Error"}}),
+    );
+    assert_eq!((trouble.reason, trouble.diagnosis), (Reason::CrashLoop, None));
+    assert_eq!(of_create_failure("exceeded quota: a").diagnosis, Some("D10"));
+}

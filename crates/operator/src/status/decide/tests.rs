@@ -28,6 +28,7 @@ fn crashing(name: &str, revision: &str) -> PodFacts {
         image: String::new(),
         exit_code: Some(1),
         detail: "no model".into(),
+        diagnosis: None,
     }));
     pod
 }

@@ -3,11 +3,15 @@
 //! In: a client. Out: the objects that people or programs declared, without what the cluster adds.
 //! Only lists are asked for, and Secrets never: what is not read cannot leak.
 
+mod collect;
+
 use http::Request;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube_client::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+pub use collect::{collect, probe};
 
 /// What was read.
 #[derive(Debug, Default)]

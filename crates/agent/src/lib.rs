@@ -1,0 +1,18 @@
+//! What runs on a node: looks at its GPUs, its driver and its kernel's log.
+//!
+//! In: a [`ProbeSettings`]. Out: a [`Probe`], which the doctor takes into its snapshot. Changes
+//! nothing, needs no network, and tells what it could not read.
+//!
+//! [`nvml`] is NVIDIA's management library, loaded at run time; [`kernel`] the kernel's log, with the
+//! Xid errors in it; [`files`] what the driver and the kernel show as files; [`probe()`] puts them
+//! together.
+
+mod files;
+mod kernel;
+mod nvml;
+mod probe;
+
+pub use files::Files;
+pub use kernel::{Kernel, Xid};
+pub use nvml::{Ecc, FabricState, Gpu, Link, MemoryMib, Mig, ProcessMib, RemappedRows};
+pub use probe::{Driver, Nvml, NvmlState, Probe, ProbeSettings, Unread, probe};

@@ -1,0 +1,106 @@
+//! Where a snapshot comes from and goes to.
+
+use std::io::Read;
+use std::path::Path;
+
+use miette::{IntoDiagnostic, miette};
+use serde_json::Value;
+use trainyard_diagnose::{Focus, Snapshot};
+use trainyard_operator::{ClusterChoice, RequestRate, client_of, collect, probe};
+
+use super::Doctor;
+use crate::commands::supervisor::block_on;
+use crate::failure::failure;
+use crate::print::print;
+
+/// A snapshot, and what of it is asked about.
+pub(super) fn read(doctor: &Doctor) -> miette::Result<(Snapshot, Focus)> {
+    let (mut snapshot, namespace) = match &doctor.from {
+        Some(path) => (dump(path)?, doctor.namespace.clone()),
+        None => block_on(live(doctor))??,
+    };
+    for path in &doctor.probes {
+        let text = text_of(path)?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| miette!("{} is no JSON: {error}", path.display()))?;
+        let probe = probe(value)
+            .map_err(|why| miette!("{} is no probe of a node: {why}", path.display()))?;
+        snapshot.probes.retain(|other| other.node != probe.node);
+        snapshot.probes.push(probe);
+        snapshot.unread.retain(|unread| unread.what != "probes");
+    }
+    let focus = Focus { namespace, target: doctor.target.clone() };
+    Ok((snapshot, focus))
+}
+
+async fn live(doctor: &Doctor) -> miette::Result<(Snapshot, Option<String>)> {
+    let choice =
+        ClusterChoice { kubeconfig: doctor.kubeconfig.clone(), context: doctor.context.clone() };
+    let client = client_of(&choice, RequestRate::default()).await.into_diagnostic()?.client;
+    // A node is in no namespace, and what is on it is in several.
+    let asks_for_node = doctor.target.as_ref().is_some_and(|it| it.kind.as_deref() == Some("Node"));
+    let namespace = match &doctor.namespace {
+        Some(namespace) => Some(namespace.clone()),
+        None if doctor.all_namespaces || asks_for_node => None,
+        None => Some(client.default_namespace().to_owned()),
+    };
+    let snapshot = collect(&client, namespace.as_deref()).await.map_err(|error| {
+        let report = failure(error);
+        miette!(
+            help = "`kubectl cluster-info` tells whether the cluster is there; `--context NAME` chooses another one; `--from FILE` looks at a snapshot",
+            "the cluster cannot be read: {report}"
+        )
+    })?;
+    Ok((snapshot, namespace))
+}
+
+fn dump(path: &Path) -> miette::Result<Snapshot> {
+    let text = text_of(path)?;
+    // JSON is by far the quicker to read, and what `--collect` writes.
+    let documents: Vec<Value> = match serde_json::from_str::<Value>(&text) {
+        Ok(value) => vec![value],
+        Err(_) => serde_saphyr::from_multiple(&text)
+            .map_err(|error| miette!("{} is neither JSON nor YAML: {error}", path.display()))?,
+    };
+    Snapshot::read(documents).map_err(|error| {
+        let report = failure(error);
+        miette!(
+            help = "`trainyard doctor --collect FILE` writes a snapshot; `kubectl get pods,nodes,events -A -o yaml` prints objects",
+            "{}: {report}",
+            path.display()
+        )
+    })
+}
+
+fn text_of(path: &Path) -> miette::Result<String> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).into_diagnostic()?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path)
+        .map_err(|error| miette!("cannot read {}: {error}", path.display()))
+}
+
+/// Writes a snapshot as JSON, sorted, so that equal clusters give equal files but for the time.
+pub(super) fn write(path: &Path, snapshot: &Snapshot) -> miette::Result<()> {
+    let mut text = serde_json::to_string_pretty(snapshot).map_err(failure)?;
+    text.push('\n');
+    if path.as_os_str() == "-" {
+        return print(text.as_bytes());
+    }
+    std::fs::write(path, text)
+        .map_err(|error| miette!("cannot write {}: {error}", path.display()))?;
+    eprintln!(
+        "{} objects, {} logs, {} metrics, {} probes written to {}, without values of secrets",
+        snapshot.objects.len(),
+        snapshot.logs.len(),
+        snapshot.metrics.len(),
+        snapshot.probes.len(),
+        path.display()
+    );
+    for unread in &snapshot.unread {
+        eprintln!("note: not read, {}: {}", unread.what, unread.reason);
+    }
+    Ok(())
+}
