@@ -103,7 +103,8 @@ fn program_image(
     arguments: &[&str],
 ) -> anyhow::Result<PathBuf> {
     let file = program.file_name().and_then(|it| it.to_str()).context("a program has a name")?;
-    let path = folder.join(format!("{file}.tar"));
+    // An archive has its image's name in it, so one of another name is another.
+    let path = folder.join(format!("{}.tar", name.replace(['/', ':'], "_")));
     if path.exists() {
         return Ok(path);
     }
