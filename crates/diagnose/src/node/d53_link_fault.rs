@@ -9,7 +9,7 @@ diagnosis! {
     /// A link between GPUs is broken
     ///
     /// ## Signature
-    /// Xid 74 or 144 to 150, or the node's probe says that an NVLink is down while others of the GPU
+    /// Xid 74, 136 or 144 to 150, or the node's probe says that an NVLink is down while others of the GPU
     /// are up.
     ///
     /// ## Cause

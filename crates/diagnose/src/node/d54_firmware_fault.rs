@@ -8,7 +8,7 @@ diagnosis! {
     /// The GPU's firmware or driver has stopped answering
     ///
     /// ## Signature
-    /// Xid 119 or 120 (GSP), or another code after which the GPU must be reset (109, 143, 155, 156, 158).
+    /// Xid 119 or 120 (GSP), or another code after which the GPU must be reset or replaced (46, 62, 109, 110, 142, 143, 151, 155, 156, 158).
     ///
     /// ## Cause
     /// A fault in the GPU's system processor or in the driver.
