@@ -23,6 +23,7 @@ mod context;
 mod custom;
 mod duration;
 mod ignore;
+mod parallel;
 mod quantity;
 mod report;
 mod rule;

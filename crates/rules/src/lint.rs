@@ -8,7 +8,8 @@ use crate::context::Context;
 use crate::custom;
 use crate::edit::Edit;
 use crate::ignore::{self, Comment};
-use crate::model::{Bundle, Object};
+use crate::model::{Bundle, Object, Pod};
+use crate::parallel::map_runs;
 use crate::registry;
 use crate::report::{Draft, Report};
 use crate::rule::{Check, Level, Rule};
@@ -51,6 +52,9 @@ pub struct Finding {
 pub const NO_REASON: &str = "LINT01";
 /// A suppression of a rule that does not exist.
 pub const UNKNOWN_RULE: &str = "LINT02";
+
+/// Pods that one thread checks without help.
+const FEW_PODS: usize = 64;
 
 /// Runs all rules that the settings choose. The order is that of files and places in them.
 #[must_use]
@@ -102,22 +106,15 @@ fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
             }
         }
     }
-    for pod in &context.bundle.pods {
-        for report in &mut reports {
-            report.pod = Some(pod.index);
-            match &report.rule.check {
-                Check::Pod(check) => check(context, pod, report),
-                Check::Container(check) => {
-                    for container in &pod.containers {
-                        check(context, pod, container, report);
-                    }
-                }
-                Check::Objects(..) | Check::Bundle(_) => {}
-            }
+    let of_pods = map_runs(&context.bundle.pods, FEW_PODS, |pods| {
+        let mut reports: Vec<Report> = rules.iter().map(|rule| Report::new(rule)).collect();
+        check_pods(context, pods, &mut reports);
+        reports
+    });
+    for run in of_pods {
+        for (report, part) in reports.iter_mut().zip(run) {
+            report.drafts.extend(part.drafts);
         }
-    }
-    for report in &mut reports {
-        report.pod = None;
     }
     for object in &context.bundle.objects {
         for &at in by_kind.get(object.kind).map(Vec::as_slice).unwrap_or_default() {
@@ -134,6 +131,23 @@ fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
         }
     }
     reports.into_iter().flat_map(|report| report.drafts).collect()
+}
+
+fn check_pods(context: &Context<'_>, pods: &[Pod<'_>], reports: &mut [Report]) {
+    for pod in pods {
+        for report in &mut *reports {
+            report.pod = Some(pod.index);
+            match &report.rule.check {
+                Check::Pod(check) => check(context, pod, report),
+                Check::Container(check) => {
+                    for container in &pod.containers {
+                        check(context, pod, container, report);
+                    }
+                }
+                Check::Objects(..) | Check::Bundle(_) => {}
+            }
+        }
+    }
 }
 
 fn is_silenced(

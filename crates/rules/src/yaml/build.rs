@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span as Mark, Tag};
 
+use crate::parallel::map_runs;
+
 use super::read_error::{ReadError, template_in};
 use super::tree::{Content, File, Raw, RawEntry, Span, TextRef};
 use super::{scalar, split};
@@ -19,29 +21,43 @@ const MOST_NODES: u64 = 2_000_000;
 /// Above this many keys, equal ones are looked for with a hash table.
 const FEW_KEYS: usize = 12;
 
+/// Documents that one thread reads without help.
+const FEW_DOCUMENTS: usize = 256;
+
 /// Reads all documents of a file.
 pub(super) fn read_into(file: &mut File, errors: &mut Vec<ReadError>) {
     let text = std::mem::take(&mut file.text);
     let skip = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let ranges = split::documents(text.get(skip..).unwrap_or_default());
-    // A node takes about 25 bytes of text (counted over the corpus): reserve once, not by doubling.
-    file.nodes.reserve(text.len() / 25);
-    file.entries.reserve(text.len() / 30);
-    let mut broken = Vec::new();
-    for range in ranges {
-        let base = skip + range.start;
-        let Some(document) = text.get(base..skip + range.end) else { continue };
-        if document.trim_start_matches('-').trim().is_empty() {
-            continue;
-        }
-        let mut builder = Builder::new(file, document, base);
-        match builder.read() {
-            Ok(problems) => broken.extend(problems),
-            Err(problem) => {
-                builder.discard();
-                broken.push(problem);
+    let parts = map_runs(&ranges, FEW_DOCUMENTS, |ranges| {
+        let mut part = File::new(file.index, String::new(), String::new());
+        let mut broken = Vec::new();
+        let (first, last) = (ranges.first(), ranges.last());
+        let bytes = first.zip(last).map_or(0, |(first, last)| last.end - first.start);
+        // A node takes about 25 bytes of text (counted over the corpus): reserve once, not by doubling.
+        part.nodes.reserve(bytes / 25);
+        part.entries.reserve(bytes / 30);
+        for range in ranges {
+            let base = skip + range.start;
+            let Some(document) = text.get(base..skip + range.end) else { continue };
+            if document.trim_start_matches('-').trim().is_empty() {
+                continue;
+            }
+            let mut builder = Builder::new(&mut part, document, base);
+            match builder.read() {
+                Ok(problems) => broken.extend(problems),
+                Err(problem) => {
+                    builder.discard();
+                    broken.push(problem);
+                }
             }
         }
+        (part, broken)
+    });
+    let mut broken = Vec::new();
+    for (part, problems) in parts {
+        file.append(part);
+        broken.extend(problems);
     }
     file.text = text;
     errors.extend(broken.into_iter().map(|problem| problem.say(file)));

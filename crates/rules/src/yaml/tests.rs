@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -54,6 +56,33 @@ fn aliases_and_merge_keys_are_followed() {
     assert_eq!(root.path("a.y").int(), Some(3));
     assert_eq!(root.path("a.<<").int(), None);
     assert_eq!(root.path("c.y").int(), Some(2));
+}
+
+#[test]
+fn many_documents_are_read_as_each_of_them() {
+    let mut text = String::new();
+    for n in 0..3000 {
+        if n % 700 == 699 {
+            text.push_str("---\nb: [\n\n\n");
+        } else {
+            writeln!(text, "---\na: &a {{x: {n}}}\nb: *a\nc: \"\\t{n}\"\nd: [1, {n}]").unwrap();
+        }
+    }
+    let read = read(&text);
+    let broken: Vec<usize> = read.errors.iter().map(|error| error.line).collect();
+    // Each document has five lines, broken ones four, and the error is where the next begins.
+    assert_eq!(broken.len(), 4, "{:?}", read.errors);
+    assert!(broken.iter().zip([699, 1399, 2099, 2799]).all(|(line, n)| {
+        (1..=4).contains(&(line - (n * 5 - n / 700)))
+    }));
+    let whole = (0..3000).filter(|n| n % 700 != 699);
+    assert_eq!(read.roots().count(), whole.clone().count());
+    for (root, n) in read.roots().zip(whole) {
+        assert_eq!(root.path("b.x").int(), Some(n));
+        assert_eq!(root.get("c").str(), format!("\t{n}"));
+        assert_eq!(root.get("d").items().last().and_then(|item| item.int()), Some(n));
+        assert_eq!(root.path("a.x").path_text(), "a.x");
+    }
 }
 
 #[test]

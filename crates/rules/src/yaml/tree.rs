@@ -75,6 +75,18 @@ pub(super) enum TextRef {
     Side(Span),
 }
 
+impl TextRef {
+    /// The same text once `length` bytes are before the side text.
+    fn after(self, length: u32) -> Self {
+        match self {
+            Self::File(_) => self,
+            Self::Side(Span { start, end }) => {
+                Self::Side(Span { start: start + length, end: end + length })
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RawEntry {
     pub(super) key: TextRef,
@@ -95,6 +107,41 @@ impl File {
             side: String::new(),
             lines: OnceLock::new(),
         }
+    }
+
+    /// Adds what was read of later documents of the same text.
+    pub(super) fn append(&mut self, part: Self) {
+        if self.nodes.is_empty() {
+            // Nothing to renumber.
+            (self.roots, self.nodes) = (part.roots, part.nodes);
+            (self.items, self.entries, self.side) = (part.items, part.entries, part.side);
+            return;
+        }
+        let nodes = self.nodes.len() as u32;
+        let items = self.items.len() as u32;
+        let entries = self.entries.len() as u32;
+        let side = self.side.len() as u32;
+        self.roots.extend(part.roots.into_iter().map(|root| root + nodes));
+        self.nodes.extend(part.nodes.into_iter().map(|raw| Raw {
+            content: match raw.content {
+                Content::Scalar { text, plain } => Content::Scalar { text: text.after(side), plain },
+                Content::List { first, end } => {
+                    Content::List { first: first + items, end: end + items }
+                }
+                Content::Mapping { first, end } => {
+                    Content::Mapping { first: first + entries, end: end + entries }
+                }
+            },
+            parent: raw.parent + nodes,
+            ..raw
+        }));
+        self.items.extend(part.items.into_iter().map(|item| item + nodes));
+        self.entries.extend(part.entries.into_iter().map(|entry| RawEntry {
+            key: entry.key.after(side),
+            value: entry.value + nodes,
+            ..entry
+        }));
+        self.side.push_str(&part.side);
     }
 
     pub(super) fn text_of(&self, text: TextRef) -> &str {
