@@ -114,6 +114,7 @@ def test_one_machine(cluster, tmp_path, page):
         # What a page told the API server to refuse.
         policies = "validatingadmissionpolicies,validatingadmissionpolicybindings"
         run(cluster, folder, f"kubectl delete {policies} -l app.kubernetes.io/managed-by=trainyard-lint --ignore-not-found")
+        run(cluster, folder, "kubectl delete namespace prod --ignore-not-found --wait=false")
 
 
 def served(command):

@@ -274,14 +274,16 @@ def test_watch_tells_what_is_over(cluster, namespace, sick):
 def test_an_unhealthy_device(cluster, namespace):
     allocatable = lambda: cluster.get("node", "node-2")["status"]["allocatable"].get(SHARED)
     cluster.until("the shares", lambda: allocatable() == "4")
-    cluster.xtask("chaos", "gpu-health", "node-2", 0, "unhealthy")
+    for device in (0, 1):
+        cluster.xtask("chaos", "gpu-health", "node-2", device, "unhealthy")
     try:
         cluster.until("no share left", lambda: allocatable() == "0")
         answer = doctor(cluster, "node/node-2")
         (finding,) = [it for it in answer["findings"] if it["object"]["kind"] == "Node"]
         assert finding["diagnosis"] == "D48" and "offers 0 of its 4" in finding["message"]
     finally:
-        cluster.xtask("chaos", "gpu-health", "node-2", 0, "healthy")
+        for device in (0, 1):
+            cluster.xtask("chaos", "gpu-health", "node-2", device, "healthy")
     cluster.until("all shares", lambda: allocatable() == "4")
     assert not [it for it in doctor(cluster, "node/node-2")["findings"] if it["object"]["kind"] == "Node"]
 

@@ -266,7 +266,9 @@ def test_a_route_of_the_gateway_api(cluster, image, installed):
     folder = pathlib.Path(json.loads(found.stdout)["Dir"]) / "config/crd/standard"
     for plural in ("gateways", "httproutes"):
         cluster.kubectl("apply", "--server-side", "-f", folder / f"gateway.networking.k8s.io_{plural}.yaml")
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.gateway.networking.k8s.io")
+        name = f"{plural}.gateway.networking.k8s.io"
+        # `kubectl wait` gives up where there are no conditions yet.
+        cluster.until(name, lambda: "Established" in json.dumps(cluster.get("crd", name)["status"].get("conditions")))
     trainyard(
         cluster, "install", "--image", image, "--image-pull-policy", "IfNotPresent", "--timeout", "3m",
         *OPERATOR, "--route", "infra/public",
