@@ -190,7 +190,8 @@ def test_each_is_found_and_nothing_else(cluster, namespace, sick):
     text = lambda name: json.dumps(said[f"{name[0]}/{namespace}/{name[1]}"])
     assert "has the taint `nvidia.com/gpu=present:NoSchedule`" in text(("Pod", "intolerant"))
     assert "and then free 1 of `nvidia.com/gpu`" in text(("Pod", "intolerant"))
-    assert "kubectl label node" in text(("Pod", "labelled"))
+    # The node says the same by another label.
+    assert "NVIDIA-A100-SXM4-80GB" in text(("Pod", "labelled"))
     assert f"Pod/{namespace}/first" in text(("Pod", "second"))
     assert "largest free block of `example.com/widget` is 2" in text(("Pod", "block"))
     assert "policy.doctor.dev" in text(("Deployment", "hooked"))
@@ -254,7 +255,7 @@ def test_an_account_with_few_rights_is_told_what_it_cannot_know(cluster, namespa
 
 def test_people_read_it_and_kubectl_runs_it(cluster, namespace, sick, tmp_path):
     done = cluster.exec(BINARY, "doctor", "pod/labelled", "-n", namespace, check=False)
-    assert done.returncode == 1 and "error[D04]" in done.stdout and "run: kubectl label node" in done.stdout
+    assert done.returncode == 1 and "error[D04]" in done.stdout and "nvidia.com/gpu.product" in done.stdout
     (tmp_path / "kubectl-trainyard").symlink_to(BINARY)
     script = f'PATH="{tmp_path}:$PATH" exec kubectl trainyard doctor "$@"'
     done = cluster.exec("sh", "-c", script, "sh", "-n", namespace, "pod/labelled", check=False)
