@@ -124,7 +124,9 @@ impl File {
         self.roots.extend(part.roots.into_iter().map(|root| root + nodes));
         self.nodes.extend(part.nodes.into_iter().map(|raw| Raw {
             content: match raw.content {
-                Content::Scalar { text, plain } => Content::Scalar { text: text.after(side), plain },
+                Content::Scalar { text, plain } => {
+                    Content::Scalar { text: text.after(side), plain }
+                }
                 Content::List { first, end } => {
                     Content::List { first: first + items, end: end + items }
                 }
