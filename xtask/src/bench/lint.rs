@@ -4,15 +4,16 @@
 //! What kube-score does grows with the square of what stands in one namespace, so two bundles are
 //! measured: one of teams with a namespace each, and one where all share a namespace.
 //!
-//! Times are processor times: ours is one thread, and the peer's collector of garbage is counted.
+//! Both may use all cores; beside the time on the clock stands the processor time, which other work
+//! on the machine disturbs less, and by which ours is told for one core.
 //!
 //! Ours is the library's example program, which reads a file, runs every rule and prints what it
-//! finds, on one thread. Larger bundles show that its time and memory grow in proportion.
+//! finds. Larger bundles show that its time and memory grow in proportion.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -42,8 +43,10 @@ const SHAPES: [(Shape, &str); 2] = [(Shape::Teams, "teams"), (Shape::Crowd, "cro
 struct Measured {
     documents: usize,
     bytes: u64,
-    /// Processor time, the kernel's for it included.
+    /// Processor time of all its threads, the kernel's for it included.
     took: Duration,
+    /// On the clock.
+    waited: Duration,
     findings: usize,
     /// Bytes of memory at most.
     peak: u64,
@@ -64,9 +67,9 @@ impl Lint {
         let ours = paths::target().join("release/examples/lint");
         let scratch = tempfile::tempdir()?;
         println!(
-            "| bundle | documents | MB | CPU s | MB/s | findings | peak memory (MB) | KB a document |"
+            "| bundle | documents | MB | seconds | CPU s | MB/CPU s | findings | peak memory (MB) | KB a document |"
         );
-        println!("|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|");
         let mut same = Vec::new();
         for (shape, name) in SHAPES {
             let mut sizes = vec![self.documents];
@@ -77,9 +80,10 @@ impl Lint {
                 let file = write(scratch.path(), documents, shape, name)?;
                 let measured = best(&ours, &file, documents, self.rounds)?;
                 println!(
-                    "| {name} | {} | {:.1} | {:.3} | {:.1} | {} | {:.0} | {:.1} |",
+                    "| {name} | {} | {:.1} | {:.3} | {:.3} | {:.1} | {} | {:.0} | {:.1} |",
                     measured.documents,
                     measured.bytes as f64 / 1e6,
+                    measured.waited.as_secs_f64(),
                     measured.took.as_secs_f64(),
                     measured.megabytes_per_second(),
                     measured.findings,
@@ -95,6 +99,7 @@ impl Lint {
         println!("\n| what | ours | yardstick | ratio | goal |\n|---|---|---|---|---|");
         for (name, measured, file) in same {
             let before = children_time()?;
+            let start = Instant::now();
             let status = Command::new(&score)
                 .args(["score", "--output-format", "ci"])
                 .arg(file)
@@ -102,18 +107,25 @@ impl Lint {
                 .stdout(Stdio::null())
                 .status()
                 .context("cannot start kube-score")?;
+            let waited = start.elapsed();
             let peer = children_time()?.saturating_sub(before);
             // 1: it found something, which it should.
             if !matches!(status.code(), Some(0 | 1)) {
                 bail!("kube-score failed: {status}");
             }
-            let ratio = peer.as_secs_f64() / measured.took.as_secs_f64();
-            println!(
-                "| lint, {} documents, {name} (CPU s) | {:.3} | kube-score {:.1} | {ratio:.0} | ≥ 100 |",
-                measured.documents,
-                measured.took.as_secs_f64(),
-                peer.as_secs_f64()
-            );
+            let rows = [
+                ("seconds", measured.waited, waited, "≥ 100"),
+                ("CPU s", measured.took, peer, "–"),
+            ];
+            for (unit, ours, theirs, goal) in rows {
+                println!(
+                    "| lint, {} documents, {name} ({unit}) | {:.3} | kube-score {:.1} | {:.0} | {goal} |",
+                    measured.documents,
+                    ours.as_secs_f64(),
+                    theirs.as_secs_f64(),
+                    theirs.as_secs_f64() / ours.as_secs_f64(),
+                );
+            }
             println!(
                 "| lint, {name}, one core (MB/s) | {:.1} | – | – | ≥ 8 |",
                 measured.megabytes_per_second()
@@ -148,11 +160,13 @@ fn best(program: &Path, file: &Path, documents: usize, rounds: usize) -> anyhow:
     let mut best: Option<Measured> = None;
     for _ in 0..rounds.max(1) {
         let before = children_time()?;
+        let start = Instant::now();
         let output = Command::new(program)
             .arg(file)
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot start {}", program.display()))?;
+        let waited = start.elapsed();
         let took = children_time()?.saturating_sub(before);
         if !output.status.success() {
             bail!("{} failed: {}", program.display(), String::from_utf8_lossy(&output.stderr));
@@ -167,11 +181,12 @@ fn best(program: &Path, file: &Path, documents: usize, rounds: usize) -> anyhow:
             documents,
             bytes: fs::metadata(file)?.len(),
             took,
+            waited,
             // The last two lines are no findings.
             findings: text.lines().count().saturating_sub(2),
             peak: peak * 1024,
         };
-        if best.as_ref().is_none_or(|best| measured.took < best.took) {
+        if best.as_ref().is_none_or(|best| measured.waited < best.waited) {
             best = Some(measured);
         }
     }
