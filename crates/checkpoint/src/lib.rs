@@ -19,6 +19,7 @@ mod manifest;
 mod chunk;
 mod error;
 mod guard;
+mod lazily;
 mod prune;
 mod restore;
 mod save;

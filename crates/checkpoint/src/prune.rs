@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::error::{self, CheckpointError};
 use crate::guard::{self, Lock};
+use crate::lazily::lazily;
 use crate::store::{Step, StepId, Store};
 use crate::{chunk, keys};
 
@@ -139,11 +140,14 @@ impl Store {
                 // Void perhaps, so somebody may have begun to publish.
                 return Err(CheckpointError::Busy { uri: self.uri().to_owned(), seconds: 0 });
             }
-            stream::iter(batch)
-                .map(|key| async move {
+            let deletions = batch.iter().map(|key| {
+                async move {
                     let deleted = self.objects.delete(key).await;
                     deleted.map_err(error::store(format!("delete `{key}`")))
-                })
+                }
+                .boxed()
+            });
+            lazily(deletions)
                 .buffer_unordered(self.tuning.parallel)
                 .try_for_each(|()| std::future::ready(Ok(())))
                 .await?;

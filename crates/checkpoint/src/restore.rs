@@ -9,12 +9,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use rustix::fs::FlockOperation;
 
 use crate::candidate::STATE;
 use crate::error::{CheckpointError, files};
 use crate::guard::unique;
+use crate::lazily::lazily;
 use crate::manifest::SavedFile;
 use crate::recognise::Layout;
 use crate::store::{Step, StepId, Store};
@@ -111,8 +112,8 @@ impl Store {
                 (path, sha256, at, file.bytes.saturating_sub(at).min(*chunk_bytes))
             })
         });
-        stream::iter(slices)
-            .map(|(path, sha256, at, bytes)| async move {
+        let writes = slices.map(|(path, sha256, at, bytes)| {
+            async move {
                 let chunk = self.chunk(sha256, bytes).await?.map_err(|reason| {
                     let name = wanted.name.clone();
                     CheckpointError::Corrupt { name, reason: format!("`{path}`: {reason}") }
@@ -124,23 +125,25 @@ impl Store {
                         .map_err(files("write", &target))
                 })
                 .await
+            }
+            .boxed()
+        });
+        lazily(writes)
+            .buffer_unordered(self.tuning.parallel)
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await?;
+        let syncs = wanted.files.keys().map(|path| {
+            let path = staging.file(wanted, path);
+            chunk::blocking(move || {
+                File::open(&path).and_then(|it| it.sync_all()).map_err(files("write", &path))
             })
+            .boxed()
+        });
+        lazily(syncs)
             .buffer_unordered(self.tuning.parallel)
             .try_for_each(|()| std::future::ready(Ok(())))
             .await?;
         let (new, old, place) = (staging.new.clone(), staging.old.clone(), to.to_owned());
-        let paths: Vec<PathBuf> = wanted.files.keys().map(|it| staging.file(wanted, it)).collect();
-        let parallel = self.tuning.parallel;
-        stream::iter(paths)
-            .map(|path| async move {
-                chunk::blocking(move || {
-                    File::open(&path).and_then(|it| it.sync_all()).map_err(files("write", &path))
-                })
-                .await
-            })
-            .buffer_unordered(parallel)
-            .try_for_each(|()| std::future::ready(Ok(())))
-            .await?;
         chunk::blocking(move || put_in_place(&new, &old, &place)).await
     }
 

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::candidate::Candidate;
 use crate::error::{self, CheckpointError, files};
 use crate::guard;
+use crate::lazily::lazily;
 use crate::manifest::{Manifest, Part, SavedFile};
 use crate::store::{StepId, Store};
 use crate::tree::{FileStat, Tree, stat};
@@ -142,20 +143,22 @@ impl Upload<'_> {
             let starts = (0..stat.bytes.div_ceil(size)).map(move |n| n.saturating_mul(size));
             starts.map(move |at| Piece { path, at, bytes: stat.bytes.saturating_sub(at).min(size) })
         });
-        let hashes: Vec<(&str, String)> = stream::iter(pieces)
-            .map(|piece| async move {
+        let uploads = pieces.map(|piece| {
+            async move {
                 let hash = self.piece(piece).await?;
-                Ok::<_, CheckpointError>((piece.path, hash))
-            })
-            .buffered(self.store.tuning.parallel)
-            .try_collect()
-            .await?;
+                Ok::<_, CheckpointError>((piece.path, piece.at, hash))
+            }
+            .boxed()
+        });
+        let mut hashes: Vec<(&str, u64, String)> =
+            lazily(uploads).buffer_unordered(self.store.tuning.parallel).try_collect().await?;
+        hashes.sort_unstable();
         let mut saved: BTreeMap<String, SavedFile> = tree
             .files
             .iter()
             .map(|(path, stat)| (path.clone(), SavedFile { bytes: stat.bytes, chunks: Vec::new() }))
             .collect();
-        for (path, hash) in hashes {
+        for (path, _, hash) in hashes {
             if let Some(file) = saved.get_mut(path) {
                 file.chunks.push(hash);
             }

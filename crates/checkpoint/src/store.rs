@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use trainyard_storage::objects::Objects;
 use trainyard_storage::{Credentials, StorageError, objects};
 
 use crate::error::{self, CheckpointError};
+use crate::lazily::lazily;
 use crate::manifest::{self, Manifest, Part};
 use crate::recognise::Layout;
 use crate::{candidate, chunk, keys};
@@ -156,14 +157,15 @@ impl Store {
         let listed = self.objects.list(keys::STEPS).await;
         let listed = listed.map_err(error::store("list checkpoints"))?;
         let keys = listed.into_iter().filter(|it| it.key.ends_with(".json")).map(|it| it.key);
-        let read: Vec<(String, Option<Result<Manifest, String>>)> = stream::iter(keys)
-            .map(|key| async move {
+        let reads = keys.map(|key| {
+            async move {
                 let read = self.manifest(&key).await?;
                 Ok::<_, CheckpointError>((key, read))
-            })
-            .buffered(self.tuning.parallel)
-            .try_collect()
-            .await?;
+            }
+            .boxed()
+        });
+        let read: Vec<(String, Option<Result<Manifest, String>>)> =
+            lazily(reads).buffered(self.tuning.parallel).try_collect().await?;
         let mut catalogue = Catalogue::default();
         let mut steps: BTreeMap<(String, String, u32), Step> = BTreeMap::new();
         for (key, manifest) in read {

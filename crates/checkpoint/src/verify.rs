@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::error::CheckpointError;
+use crate::lazily::lazily;
 use crate::store::{Step, Store};
 
 /// What is wrong with a checkpoint, and which of its files it hits.
@@ -27,15 +28,16 @@ impl Store {
         for slice in step.parts.values().flat_map(|part| part.slices()) {
             chunks.entry((slice.sha256, slice.bytes)).or_insert(slice.path);
         }
-        let faults: Vec<Option<Fault>> = stream::iter(chunks)
-            .map(|((sha256, bytes), path)| async move {
+        let reads = chunks.into_iter().map(|((sha256, bytes), path)| {
+            async move {
                 let read = self.chunk(sha256, bytes).await?;
                 let fault = |reason| Fault { file: path.to_owned(), reason };
                 Ok::<_, CheckpointError>(read.err().map(fault))
-            })
-            .buffered(self.tuning.parallel)
-            .try_collect()
-            .await?;
+            }
+            .boxed()
+        });
+        let faults: Vec<Option<Fault>> =
+            lazily(reads).buffered(self.tuning.parallel).try_collect().await?;
         Ok(faults.into_iter().flatten().collect())
     }
 }

@@ -251,4 +251,6 @@ fn futures_can_be_spawned() {
     check(keeper.restore());
     check(keeper.flush(Duration::ZERO));
     check(keeper.store().catalogue());
+    let options = PruneOptions::keep(1);
+    check(keeper.store().prune(&options));
 }
