@@ -397,13 +397,23 @@ impl Shared {
                     return;
                 }
             };
-            flushed.left.clear();
+            // Until it is done; a deadline leaves it so.
+            let late = |it: &Candidate| (it.name.clone(), "the time ran out".to_owned());
+            flushed.left = ready.iter().map(late).collect();
             for candidate in ready {
                 match self.save(&mut watched, &candidate).await {
-                    Ok(()) => flushed.saved.push(candidate.name),
+                    Ok(is_new) => {
+                        flushed.left.retain(|(name, _)| *name != candidate.name);
+                        if is_new {
+                            flushed.saved.push(candidate.name);
+                        }
+                    }
                     Err(error) => {
                         self.failed(&error);
-                        flushed.left.push((candidate.name, chain(&error)));
+                        let left = flushed.left.iter_mut().find(|it| it.0 == candidate.name);
+                        if let Some((_, reason)) = left {
+                            *reason = chain(&error);
+                        }
                     }
                 }
             }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Faults, Memory, content, names, tree, write_step};
+use support::{Faults, Memory, content, names, quick_folder, tree, write_step};
 use trainyard_checkpoint::{CheckpointError, Keeper, Part, PruneOptions, Settings, Store, Tuning};
 
 const SCHEDULES: u64 = 200;
@@ -45,7 +45,7 @@ async fn schedule(seed: u64) {
     let memory = Memory::new(seed);
     let of = 1 + (seed % 3) as u32;
     let store = Store::over(memory.clone()).with_tuning(TUNING);
-    let folders: Vec<_> = (0..of).map(|_| tempfile::tempdir().unwrap()).collect();
+    let folders: Vec<_> = (0..of).map(|_| quick_folder()).collect();
     // By name: the content that each worker wrote last.
     let mut written: BTreeMap<String, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
     let mut durable: Option<(u64, String)> = None;
@@ -176,7 +176,7 @@ async fn a_damaged_checkpoint_is_passed_over() {
     for seed in 0..50u64 {
         let memory = Memory::new(seed);
         let store = Store::over(memory.clone()).with_tuning(TUNING);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = quick_folder();
         let keeper = Keeper::over(settings(folder.path(), "", Part::WHOLE), store.clone()).unwrap();
         let mut all = Vec::new();
         for step in [10, 20, 30] {
@@ -192,7 +192,7 @@ async fn a_damaged_checkpoint_is_passed_over() {
             0 => memory.rot(victim),
             _ => memory.forget(victim),
         }
-        let to = tempfile::tempdir().unwrap();
+        let to = quick_folder();
         match store.restore_newest(to.path(), None).await {
             Ok(restored) => {
                 let restored = restored.unwrap();
@@ -211,7 +211,7 @@ async fn a_damaged_checkpoint_is_passed_over() {
         let files = files(40, 0, seed);
         write_step(folder.path(), "step-40", &files);
         assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-40"]);
-        let to = tempfile::tempdir().unwrap();
+        let to = quick_folder();
         let restored = store.restore_newest(to.path(), None).await.unwrap().unwrap();
         assert_eq!((restored.step, restored.skipped.len()), (Some(40), 0));
     }

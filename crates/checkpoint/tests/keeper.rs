@@ -43,7 +43,7 @@ async fn checkpoints_are_saved_restored_and_pruned() {
     keeper.watch().unwrap();
     for step in 1..=5u64 {
         let name = format!("step-{step}");
-        let files = [("model", content(200_000, step)), ("frozen", content(300_000, 1))];
+        let files = [("model", content(200_000, step)), ("frozen", content(300_000, 99))];
         write_step(program.path(), &name, &files);
         until(&name, || keeper.counters().newest.as_deref() == Some(&name)).await;
     }
@@ -135,7 +135,7 @@ async fn workers_save_parts_and_go_on_from_the_same_step() {
         let files = [("same-name", content(1000, step + u64::from(index)))];
         write_step(workers[index as usize].path(), &format!("step-{step}"), &files);
     };
-    for index in [0, 1] {
+    for index in [0u32, 1] {
         let keeper = keeper(index, "a");
         assert_eq!(keeper.restore().await.unwrap(), None);
         write(index, 10);
@@ -148,8 +148,9 @@ async fn workers_save_parts_and_go_on_from_the_same_step() {
     first.restore().await.unwrap();
     let catalogue = open(store.path()).catalogue().await.unwrap();
     assert_eq!(catalogue.steps.len(), 1);
-    for index in [0, 1] {
-        let start = keeper(index, "b").restore().await.unwrap().unwrap();
+    let second = [keeper(0, "b"), keeper(1, "b")];
+    for index in [0u32, 1] {
+        let start = second[index as usize].restore().await.unwrap().unwrap();
         assert_eq!(start.step, Some(10));
         // Each has its own file of that name back.
         let held = fs::read(start.path.join("same-name")).unwrap();
@@ -160,9 +161,9 @@ async fn workers_save_parts_and_go_on_from_the_same_step() {
     // A start whose workers decided keeps to that, whatever comes meanwhile.
     let late = keeper(1, "c");
     assert_eq!(keeper(0, "c").restore().await.unwrap().unwrap().step, Some(10));
-    for index in [0, 1] {
+    for index in [0u32, 1] {
         write(index, 30);
-        let keeper = keeper(index, "b");
+        let keeper = &second[index as usize];
         assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-30"]);
     }
     assert_eq!(late.restore().await.unwrap().unwrap().step, Some(10));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::candidate::Candidate;
-use crate::recognise::Verdict;
+use crate::recognise::{Layout, Verdict};
 use crate::store::StepId;
 use crate::tree::Tree;
 
@@ -34,8 +34,8 @@ pub(super) struct Watched {
     first: BTreeMap<String, Tree>,
     /// As they were at the last look, and since when.
     seen: BTreeMap<String, (Tree, Instant)>,
-    /// Files of the last saved checkpoint, with `#` for each number.
-    shape: BTreeSet<String>,
+    /// Layout and files of the last saved folder, with `#` for each number.
+    shape: Option<(Layout, BTreeSet<String>)>,
     /// Checkpoints in the store that cannot be restored.
     pub(super) damaged: BTreeSet<StepId>,
 }
@@ -53,7 +53,7 @@ impl Watched {
             saved: BTreeMap::new(),
             first: BTreeMap::new(),
             seen: BTreeMap::new(),
-            shape: BTreeSet::new(),
+            shape: None,
             damaged: BTreeSet::new(),
         }
     }
@@ -70,7 +70,7 @@ impl Watched {
     /// Notes that it is durable.
     pub(super) fn done(&mut self, candidate: &Candidate) {
         if candidate.is_folder {
-            self.shape = shape(&candidate.tree);
+            self.shape = Some((candidate.layout(), shape(&candidate.tree)));
         }
         self.saved.insert(candidate.name.clone(), candidate.tree.clone());
     }
@@ -138,9 +138,14 @@ impl Watched {
             });
         }
         let has_commit = layout.is_some_and(|layout| layout.has_commit());
-        if candidate.is_folder && !has_commit && still < FEWER_FILES.max(self.still_for) {
+        if candidate.is_folder
+            && !has_commit
+            && still < FEWER_FILES.max(self.still_for)
+            && let Some((before, files)) = &self.shape
+            && *before == candidate.layout()
+        {
             let now = shape(&candidate.tree);
-            if let Some(missing) = self.shape.iter().find(|path| !now.contains(*path)) {
+            if let Some(missing) = files.iter().find(|path| !now.contains(*path)) {
                 return Some(format!("the one before has `{missing}` too (# is a number)"));
             }
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -195,7 +195,8 @@ impl Objects for Memory {
 
 /// Bytes that differ everywhere.
 pub(crate) fn content(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
+    // Odd, and another one for each seed.
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as u8
@@ -245,6 +246,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-pub(crate) fn path(folder: &tempfile::TempDir) -> PathBuf {
-    folder.path().to_owned()
+/// A folder in memory where there is one: what waits for the disk takes minutes otherwise.
+pub(crate) fn quick_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

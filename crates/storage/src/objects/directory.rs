@@ -25,6 +25,8 @@ const STAGING: &str = "tmp";
 /// otherwise (nfs(5)).
 #[cfg(target_os = "linux")]
 const NFS_CACHE: Duration = Duration::from_secs(60);
+/// How often the folder of a file may be removed just before the file is there.
+const MOST_TRIES: usize = 100;
 /// Deeper than any key.
 const MAX_DEPTH: usize = 16;
 
@@ -76,19 +78,8 @@ impl Root {
         let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = format!("{}-{}-{number}", moment.as_nanos(), std::process::id());
         let staged = self.path.join(STAGING).join(name);
-        self.make_parent(&target)?;
         self.make_parent(&staged)?;
-        let placed = self.fill(&staged, bytes).and_then(|()| match mode {
-            Mode::Replace => {
-                fs::rename(&staged, &target).map_err(files("create", &target)).map(|()| true)
-            }
-            // A link is made only where there is no file, by one of several callers.
-            Mode::Create => match fs::hard_link(&staged, &target) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(files("create", &target)(error)),
-            },
-        });
+        let placed = self.fill(&staged, bytes).and_then(|()| self.place(&staged, &target, &mode));
         if !matches!((&placed, &mode), (Ok(true), Mode::Replace)) {
             // What stays is cleared away later, as after a crash.
             let _ = fs::remove_file(&staged);
@@ -97,6 +88,26 @@ impl Root {
             sync_folder(target.parent().unwrap_or(&self.path))?;
         }
         placed
+    }
+
+    /// Gives a file its name. Another process may remove the folder meanwhile, because it was empty.
+    fn place(&self, staged: &Path, target: &Path, mode: &Mode) -> Result<bool, StorageError> {
+        for _ in 0..MOST_TRIES {
+            self.make_parent(target)?;
+            let placed = match mode {
+                Mode::Replace => fs::rename(staged, target).map(|()| true),
+                // A link is made only where there is no file, by one of several callers.
+                Mode::Create => match fs::hard_link(staged, target) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                    linked => linked.map(|()| true),
+                },
+            };
+            match placed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && staged.exists() => {}
+                placed => return placed.map_err(files("create", target)),
+            }
+        }
+        Err(files("create", target)(io::ErrorKind::NotFound.into()))
     }
 
     /// Writes a file, waits until the disk has it, and reads it back from there.
@@ -228,9 +239,13 @@ impl Root {
                 Err(files("delete", &path)(error))
             }
             _ => {
-                // A folder that is empty now; the others are not, and stay.
-                if let Some(parent) = path.parent().filter(|it| *it != self.path) {
-                    let _ = fs::remove_dir(parent);
+                // Folders that are empty now, but for those at the top, which are needed again at once.
+                let mut above = Path::new(key).parent();
+                while let Some(folder) = above.filter(|it| it.components().count() > 1) {
+                    if fs::remove_dir(self.path.join(folder)).is_err() {
+                        break;
+                    }
+                    above = folder.parent();
                 }
                 Ok(())
             }

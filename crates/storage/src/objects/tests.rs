@@ -63,6 +63,29 @@ async fn one_of_many_creates() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_others_empty_is_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    for objects in kinds(root.path()) {
+        let writers: Vec<_> = (0..4)
+            .map(|n| {
+                let objects = Arc::clone(&objects);
+                tokio::spawn(async move {
+                    let key = format!("a/b/{n}");
+                    for _ in 0..50 {
+                        objects.put(&key, Bytes::from_static(b"x")).await.unwrap();
+                        objects.delete(&key).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert_eq!(objects.list("a").await.unwrap(), []);
+    }
+}
+
 #[tokio::test]
 async fn addresses_that_cannot_be_written_to() {
     for (uri, part) in [

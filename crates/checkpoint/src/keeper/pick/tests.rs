@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::recognise::Layout;
 use crate::tree::FileStat;
 
 fn candidate(name: &str, files: &[&str], at: u64, verdict: Verdict) -> Candidate {
