@@ -436,12 +436,13 @@ impl Shared {
         Ok(picked.ready)
     }
 
+    /// Makes a checkpoint durable; tells whether it was not before.
     async fn save(
         &self,
         watched: &mut Watched,
         candidate: &Candidate,
-    ) -> Result<(), CheckpointError> {
-        let Some(part) = self.settings.part else { return Ok(()) };
+    ) -> Result<bool, CheckpointError> {
+        let Some(part) = self.settings.part else { return Ok(false) };
         let stamp = Stamp {
             part,
             attempt: self.settings.attempt.clone(),
@@ -472,7 +473,7 @@ impl Shared {
             bytes = candidate.tree.bytes(),
             "checkpoint is durable"
         );
-        Ok(())
+        Ok(saved.is_published)
     }
 
     /// Whether nothing is left to remove. One worker does it for all.
