@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Why a model could not be fetched. No variant holds a credential or the query of a URL.
+/// Why something could not be fetched or written. No variant holds a credential or the query of a URL.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The URI is wrong; nothing was tried.
@@ -43,11 +43,14 @@ pub enum StorageError {
     #[error("`{uri}` holds the object {key:?}, which cannot be a file of the model: {reason}")]
     UnsafeKey { uri: String, key: String, reason: &'static str },
     /// The remote says that the request is wrong, so that it gets the same answer again.
-    #[error("fetching `{uri}` failed: {reason}")]
+    #[error("a request to `{uri}` failed: {reason}")]
     Rejected { uri: String, reason: String },
     /// The remote failed, again and again where another attempt could help.
-    #[error("fetching `{uri}` failed{}: {reason}", after(*attempts))]
+    #[error("requests to `{uri}` failed{}: {reason}", after(*attempts))]
     Remote { uri: String, attempts: u32, reason: String },
+    /// An object in a folder that we write to is not what it must be.
+    #[error("`{key}` in `{uri}` cannot be used: {reason}")]
+    Object { uri: String, key: String, reason: String },
     #[error("fetching `{uri}` took longer than {} seconds", limit.as_secs())]
     Deadline { uri: String, limit: Duration },
     #[error("fetching `{uri}` was cancelled")]
@@ -76,6 +79,7 @@ impl StorageError {
             | Self::Digest { .. }
             | Self::UnsafeKey { .. }
             | Self::Rejected { .. }
+            | Self::Object { .. }
             | Self::Cancelled { .. }
             | Self::NoCache
             | Self::Files { .. } => false,

@@ -96,5 +96,5 @@ fn pauses_grow_and_end() {
     }
     assert_eq!(failed(Some(Duration::from_secs(3600))).unwrap(), MAX_RETRY_AFTER);
     let error = failed(None).unwrap_err().to_string();
-    assert_eq!(error, "fetching `u` failed after 4 attempts: why");
+    assert_eq!(error, "requests to `u` failed after 4 attempts: why");
 }

@@ -8,7 +8,7 @@ const MAX_PATH_BYTES: usize = 3072;
 const MAX_NAME_BYTES: usize = 255;
 
 /// Checks that a name is a relative path that stays below its folder.
-pub(crate) fn check(path: &str) -> Result<(), &'static str> {
+pub fn check(path: &str) -> Result<(), &'static str> {
     if path.is_empty() {
         return Err("it is empty");
     }

@@ -1,7 +1,9 @@
-//! Model transfer: object stores to a content-addressed cache.
+//! Transfer from and to object stores.
 //!
-//! In: a URI (`file`, `https`, `s3`, `gs`, `az`). Out: a path on this machine that holds exactly
-//! that content. Knows nothing of models: a file or a folder of files is all it sees.
+//! [`fetch`]: a URI (`file`, `https`, `s3`, `gs`, `az`) in, a path on this machine that holds
+//! exactly that content out, through a content-addressed cache. [`objects`]: a folder of objects to
+//! write to, where what was written is durable. Knows nothing of models and checkpoints: a file or
+//! a folder of files is all it sees.
 
 mod cache;
 mod credentials;
@@ -14,6 +16,7 @@ mod key;
 mod local;
 mod location;
 mod meter;
+pub mod objects;
 mod partial;
 mod remote;
 mod space;
@@ -22,3 +25,5 @@ mod update;
 pub use credentials::Credentials;
 pub use error::StorageError;
 pub use fetch::{FetchOptions, Fetched, Progress, Source, Stage, fetch};
+pub use key::check as check_path;
+pub use space::reserve;

@@ -18,8 +18,8 @@ pub(crate) fn allocated(path: &Path) -> u64 {
 }
 
 /// Gives a file its length and, where the file system can, the room for it, so that a full disk
-/// shows before the download and not in the middle.
-pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+/// shows before the transfer and not in the middle.
+pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if bytes > 0 {
         use rustix::fs::FallocateFlags;

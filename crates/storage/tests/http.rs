@@ -239,7 +239,7 @@ async fn refusals_are_told_at_once_and_without_secrets() {
     no access to `http://HOST/401`: it answered 401 Unauthorized (a signed URL may have expired)
     no access to `http://HOST/403`: it answered 403 Forbidden (a signed URL may have expired)
     there is nothing at `http://HOST/404`
-    fetching `http://HOST/400` failed: it answered 400 Bad Request
+    a request to `http://HOST/400` failed: it answered 400 Bad Request
     ");
     let error = get(&server.url("folder/"), &options(cache.path())).await.unwrap_err();
     assert!(error.to_string().contains("no folders to list"), "{error}");

@@ -1,5 +1,6 @@
 //! Benchmarks that run the peer beside us, in one run, and print the ratio.
 
+mod checkpoint;
 mod gateway;
 mod lint;
 mod load;
@@ -10,6 +11,8 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// Checkpoints against rclone and the raw disk, and what training loses meanwhile
+    Checkpoint(checkpoint::Checkpoint),
     /// The gateway against nginx as reverse proxy
     Gateway(gateway::Gateway),
     /// The linter against kube-score
@@ -21,6 +24,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Checkpoint(bench) => bench.run(),
             Self::Gateway(bench) => bench.run(),
             Self::Lint(bench) => bench.run(),
             Self::Serving(bench) => bench.run(),

@@ -79,6 +79,7 @@ impl Reason {
             | StorageError::Settings { .. }
             | StorageError::NotCached { .. }
             | StorageError::UnsafeKey { .. }
+            | StorageError::Object { .. }
             | StorageError::NoCache
             | StorageError::Files { .. } => Self::Invalid,
         }

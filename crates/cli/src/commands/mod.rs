@@ -1,6 +1,7 @@
 //! One file a subcommand; adding one is a module, a variant and a match arm here.
 
 mod agent;
+mod checkpoints;
 mod cluster_args;
 mod completion;
 mod crds;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Agent(agent::Agent),
     Crds(crds::Crds),
     Fetch(fetch::Fetch),
+    Checkpoints(checkpoints::Checkpoints),
     Serve(serve::Serve),
     Gateway(gateway::Gateway),
     Gpu(gpu::Gpu),
@@ -95,6 +97,7 @@ impl Command {
             Self::Agent(command) => command.run(),
             Self::Crds(command) => command.run(),
             Self::Fetch(command) => command.run(),
+            Self::Checkpoints(command) => command.run(),
             Self::Serve(command) => command.run(),
             Self::Gateway(command) => command.run(),
             Self::Gpu(command) => command.run(),

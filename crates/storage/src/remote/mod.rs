@@ -8,9 +8,13 @@ mod s3;
 mod store;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use object_store::ObjectStore;
+
+pub(crate) use store::fault_of;
 
 use crate::credentials::Credentials;
 use crate::error::StorageError;
@@ -91,13 +95,7 @@ impl Remote {
             }
             Place::Http(url) => Self::Http(http::HttpRemote::open(url.clone(), uri, options)?),
             Place::Object { store, bucket, key } => {
-                let object_store = match store {
-                    Store::S3 => s3::open(bucket, &options.credentials),
-                    Store::Gs => gs::open(bucket, &options.credentials),
-                    Store::Az => az::open(bucket, &options.credentials),
-                };
-                let object_store = object_store
-                    .map_err(|reason| StorageError::Settings { uri: uri.to_owned(), reason })?;
+                let object_store = bucket_of(*store, bucket, uri, &options.credentials)?;
                 Self::Store(store::StoreRemote::open(object_store, key, uri, options.stall)?)
             }
         })
@@ -123,6 +121,23 @@ impl Remote {
             Self::Store(remote) => remote.read(file, range).await,
         }
     }
+}
+
+/// The client of the bucket that a place is in. Nothing is sent yet.
+pub(crate) fn bucket_of(
+    store: Store,
+    bucket: &str,
+    uri: &str,
+    credentials: &Credentials,
+) -> Result<Arc<dyn ObjectStore>, StorageError> {
+    // As in `open`.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let opened = match store {
+        Store::S3 => s3::open(bucket, credentials),
+        Store::Gs => gs::open(bucket, credentials),
+        Store::Az => az::open(bucket, credentials),
+    };
+    opened.map_err(|reason| StorageError::Settings { uri: uri.to_owned(), reason })
 }
 
 /// What tells two remotes of one URI apart: the same bucket name at two endpoints is two buckets.

@@ -111,42 +111,44 @@ impl StoreRemote {
     }
 
     fn fault(&self, error: Error) -> Fault {
-        let uri = self.uri.clone();
-        let reason = text(&error);
-        // The addresses where virtual machines get credentials, asked when nothing else has any.
-        if ["169.254.169.254", "metadata.google.internal", "metadata/identity"]
-            .iter()
-            .any(|address| reason.contains(address))
-        {
-            let reason =
-                "no credentials are set (see the store's standard environment variables), \
-                          and this machine has no identity of its own"
-                    .to_owned();
-            return StorageError::Settings { uri, reason }.into();
+        fault_of(&self.uri, error)
+    }
+}
+
+/// What follows from an error of a store.
+pub(crate) fn fault_of(uri: &str, error: Error) -> Fault {
+    let uri = uri.to_owned();
+    let reason = text(&error);
+    // The addresses where virtual machines get credentials, asked when nothing else has any.
+    if ["169.254.169.254", "metadata.google.internal", "metadata/identity"]
+        .iter()
+        .any(|address| reason.contains(address))
+    {
+        let reason = "no credentials are set (see the store's standard environment variables), \
+                      and this machine has no identity of its own"
+            .to_owned();
+        return StorageError::Settings { uri, reason }.into();
+    }
+    match error {
+        Error::NotFound { .. } => StorageError::NotFound { uri }.into(),
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            StorageError::Denied { uri, reason, help: "check the credentials and their rights" }
+                .into()
         }
-        match error {
-            Error::NotFound { .. } => StorageError::NotFound { uri }.into(),
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                StorageError::Denied { uri, reason, help: "check the credentials and their rights" }
-                    .into()
-            }
-            Error::InvalidPath { .. } => StorageError::UnsafeKey {
-                uri,
-                key: reason,
-                reason: "it is no path below the folder",
-            }
-            .into(),
-            _ => match status(&reason) {
-                // A list of a bucket that does not exist.
-                Some(404) => StorageError::NotFound { uri }.into(),
-                // These two pass, unlike other mistakes of ours.
-                Some(408 | 429) | None => Fault::transient(reason),
-                Some(status) if (400..500).contains(&status) => {
-                    StorageError::Rejected { uri, reason }.into()
-                }
-                Some(_) => Fault::transient(reason),
-            },
+        Error::InvalidPath { .. } => {
+            StorageError::UnsafeKey { uri, key: reason, reason: "it is no path below the folder" }
+                .into()
         }
+        _ => match status(&reason) {
+            // A list of a bucket that does not exist.
+            Some(404) => StorageError::NotFound { uri }.into(),
+            // These two pass, unlike other mistakes of ours.
+            Some(408 | 429) | None => Fault::transient(reason),
+            Some(status) if (400..500).contains(&status) => {
+                StorageError::Rejected { uri, reason }.into()
+            }
+            Some(_) => Fault::transient(reason),
+        },
     }
 }
 

@@ -1,0 +1,665 @@
+//! What an agent holds: it watches a program's folder and keeps the store up to date.
+//!
+//! The folder is looked at again and again rather than watched by inotify, which sees nothing that
+//! another machine writes to NFS or a FUSE mount, and which tells of writes and not of being complete:
+//! that takes a look anyway. A look is a `stat` of each file.
+//!
+//! The background has threads of its own at the lowest priority, so that it takes what the program
+//! leaves. A thread cannot raise its priority again without rights, so [`Keeper::flush`] and
+//! [`Keeper::restore`], for which somebody waits, run on the caller's runtime.
+
+mod pick;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trainyard_storage::Credentials;
+
+use crate::candidate::{self, Candidate};
+use crate::chunk;
+use crate::error::{CheckpointError, files};
+use crate::manifest::Part;
+use crate::prune::PruneOptions;
+use crate::restore::{Restored, Skipped};
+use crate::save::{Meter, Stamp};
+use crate::store::{StepId, Store, Tuning};
+use pick::{Moment, Watched};
+
+/// What is kept, and where.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder that the program writes checkpoints to.
+    pub path: PathBuf,
+    /// The store: a folder, `file`, `s3`, `gs` or `az`.
+    pub uri: String,
+    pub credentials: Credentials,
+    /// Whole checkpoints that the store keeps.
+    pub keep: usize,
+    /// Workers of the job.
+    pub workers: u32,
+    /// What this worker saves: [`Part::WHOLE`] if it saves for all, `None` if another one does.
+    pub part: Option<Part>,
+    /// Names this start of the workers: the same for all of them, and never used again with this store,
+    /// such as the job's UID and the count of restarts. Needed where there are several workers.
+    pub attempt: String,
+    /// All workers see the same folder, such as a volume that many may write.
+    pub path_is_shared: bool,
+    /// Between two looks at the folder.
+    pub poll: Duration,
+    /// How long a checkpoint of an unknown layout must not change before it counts as complete.
+    pub still_for: Duration,
+    pub tuning: Tuning,
+    /// Priority of the background's threads, 0 to 19 (setpriority(2)).
+    pub nice: i32,
+}
+
+impl Settings {
+    /// One worker that saves everything, and three checkpoints kept.
+    pub fn new(path: impl Into<PathBuf>, uri: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            uri: uri.into(),
+            credentials: Credentials::default(),
+            keep: 3,
+            workers: 1,
+            part: Some(Part::WHOLE),
+            attempt: String::new(),
+            path_is_shared: false,
+            poll: Duration::from_secs(2),
+            still_for: Duration::from_secs(30),
+            tuning: Tuning::default(),
+            nice: 19,
+        }
+    }
+
+    fn check(&self) -> Result<(), CheckpointError> {
+        let wrong = |text: String| Err(CheckpointError::Settings(text));
+        if self.workers == 0 {
+            return wrong("a job has at least one worker".to_owned());
+        }
+        if let Some(Part { index, of }) = self.part
+            && (index >= of || of > self.workers)
+        {
+            return wrong(format!("part {index} of {of} does not fit {} workers", self.workers));
+        }
+        if self.workers > 1 && self.attempt.is_empty() {
+            return wrong("several workers need `attempt`, which names this start".to_owned());
+        }
+        if self.keep == 0 {
+            return wrong("at least one checkpoint must be kept".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Where the checkpoint came from that a start goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// It was in the folder, whole and not older than the store's.
+    Local,
+    Store,
+}
+
+/// What a start goes on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    pub name: String,
+    /// The step that its name tells.
+    pub step: Option<u64>,
+    /// What the program gives to its framework.
+    pub path: PathBuf,
+    pub source: Source,
+    /// Newer ones that could not be used, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What a flush has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Checkpoints that became durable in this call.
+    pub saved: Vec<String>,
+    /// Those that did not, and why.
+    pub left: Vec<(String, String)>,
+    /// The deadline came first.
+    pub ran_out: bool,
+}
+
+/// Figures since the start, as of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub uploaded_bytes: u64,
+    /// Bytes of checkpoints that the store had already.
+    pub reused_bytes: u64,
+    pub restored_bytes: u64,
+    /// Checkpoints that became durable.
+    pub saved: u64,
+    /// Attempts to upload, to prune or to look that failed.
+    pub failures: u64,
+    /// Checkpoints that were removed from the store.
+    pub removed: u64,
+    /// Checkpoints that were passed over because they were damaged.
+    pub damaged: u64,
+    /// The newest that is durable.
+    pub newest: Option<String>,
+    pub newest_step: Option<u64>,
+    /// When it became durable, in milliseconds since the Unix epoch.
+    pub newest_saved_unix_ms: Option<u64>,
+    /// What failed last; `None` after it went well again.
+    pub last_error: Option<String>,
+    /// Checkpoints in the folder that are not durable yet, and why.
+    pub waiting: Vec<(String, String)>,
+}
+
+/// Keeps the store of checkpoints up to date with a program's folder, until it is dropped.
+#[derive(Debug)]
+pub struct Keeper {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    store: Store,
+    meter: Meter,
+    restored: AtomicU64,
+    told: Mutex<Counters>,
+    /// Who holds it uploads.
+    watched: AsyncMutex<Watched>,
+    /// How many callers wait that the background makes room.
+    callers: watch::Sender<u32>,
+}
+
+/// The longest pause after failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Between two tries to prune while others use the store.
+const PRUNE_AGAIN: Duration = Duration::from_secs(20);
+/// Between two looks of a flush.
+const FLUSH_LOOK: Duration = Duration::from_millis(250);
+/// Where checkpoints go that a start of several workers must not go on from.
+const SUPERSEDED: &str = ".trainyard-superseded";
+
+impl Keeper {
+    /// Opens the store. Nothing is watched before [`Keeper::watch`].
+    pub fn open(settings: Settings) -> Result<Self, CheckpointError> {
+        let store = Store::open(&settings.uri, &settings.credentials)?;
+        Self::over(settings, store)
+    }
+
+    /// As [`Keeper::open`], with a store that is open already.
+    pub fn over(settings: Settings, store: Store) -> Result<Self, CheckpointError> {
+        settings.check()?;
+        let store = store.with_tuning(settings.tuning);
+        let shared = Shared {
+            store,
+            meter: Meter::default(),
+            restored: AtomicU64::new(0),
+            told: Mutex::default(),
+            watched: AsyncMutex::new(Watched::new(settings.still_for)),
+            callers: watch::Sender::new(0),
+            settings,
+        };
+        Ok(Self { shared: Arc::new(shared), stop: CancellationToken::new(), thread: None })
+    }
+
+    /// Brings the checkpoint into the folder that this start goes on from; `None`: it begins anew.
+    ///
+    /// That is the newest whole one in the store, or one in the folder itself if that is as new. Where
+    /// several workers have folders of their own, all of them get the same one: the first to have
+    /// restored one decides, and newer ones in their folders are moved aside. Call it before the program
+    /// starts and before [`Keeper::watch`].
+    pub async fn restore(&self) -> Result<Option<Start>, CheckpointError> {
+        let shared = &self.shared;
+        let start = match shared.settings.workers == 1 || shared.settings.path_is_shared {
+            true => shared.restore_alone().await?,
+            false => shared.restore_together().await?,
+        };
+        if let Some(start) = &start {
+            let mut watched = shared.watched.lock().await;
+            for skipped in &start.skipped {
+                watched.damaged.insert(skipped.id.clone());
+            }
+            let mut told = shared.told();
+            told.damaged = told.damaged.saturating_add(start.skipped.len() as u64);
+        }
+        Ok(start)
+    }
+
+    /// Begins to look for checkpoints and to upload them, in the background. Does nothing if this
+    /// worker saves none, or at a second call.
+    pub fn watch(&mut self) -> Result<(), CheckpointError> {
+        if self.thread.is_some() || self.shared.settings.part.is_none() {
+            return Ok(());
+        }
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
+        let nice = shared.settings.nice.clamp(0, 19);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            // Threads that hash and read, which is what takes processor time.
+            .max_blocking_threads(shared.settings.tuning.parallel.clamp(1, 4))
+            .thread_name("checkpoints")
+            .on_thread_start(move || lower_priority(nice))
+            .build()
+            .map_err(files("start threads for", &self.shared.settings.path))?;
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+            lower_priority(nice);
+            runtime.block_on(stop.run_until_cancelled(shared.run()));
+            // A write that hangs in a dead file server must not hold up the end.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        });
+        let thread = thread.map_err(files("start threads for", &self.shared.settings.path))?;
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    /// Uploads what is complete, now, with full priority: after a notice that the machine goes, or when
+    /// the program has ended. Returns when everything is durable, or at the deadline at the latest. What
+    /// the background was uploading goes on from where it was.
+    pub async fn flush(&self, within: Duration) -> Flushed {
+        let shared = &self.shared;
+        if shared.settings.part.is_none() {
+            return Flushed::default();
+        }
+        let mut flushed = Flushed::default();
+        let _room = Room::make(&shared.callers);
+        let work = shared.flush(&mut flushed);
+        flushed.ran_out = tokio::time::timeout(within, work).await.is_err();
+        flushed
+    }
+
+    pub fn counters(&self) -> Counters {
+        let shared = &self.shared;
+        let mut told = shared.told().clone();
+        told.uploaded_bytes = shared.meter.uploaded.load(Ordering::Relaxed);
+        told.reused_bytes = shared.meter.reused.load(Ordering::Relaxed);
+        told.restored_bytes = shared.restored.load(Ordering::Relaxed);
+        told
+    }
+
+    /// The store, for other questions.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Ends the background, and waits for it.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was told on standard error.
+            let _ = chunk::blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Lowers the calling thread's priority. On Linux that is of the thread alone, and the priority of its
+/// reads and writes follows (ioprio_set(2)).
+fn lower_priority(nice: i32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::warn!(%error, "checkpoints are uploaded with the program's own priority");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = nice;
+}
+
+/// Makes the background stop what it does for as long as it lives.
+struct Room<'a>(&'a watch::Sender<u32>);
+
+impl<'a> Room<'a> {
+    fn make(callers: &'a watch::Sender<u32>) -> Self {
+        callers.send_modify(|n| *n = n.saturating_add(1));
+        Self(callers)
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n = n.saturating_sub(1));
+    }
+}
+
+impl Shared {
+    fn told(&self) -> std::sync::MutexGuard<'_, Counters> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The background.
+    async fn run(&self) {
+        let mut callers = self.callers.subscribe();
+        let mut failures = 0u32;
+        let mut prune_at: Option<Instant> = None;
+        loop {
+            // The sender lives as long as this.
+            let _ = callers.wait_for(|n| *n == 0).await;
+            let worked = tokio::select! {
+                worked = self.turn(&mut prune_at) => worked,
+                _ = callers.wait_for(|n| *n > 0) => continue,
+            };
+            match worked {
+                Ok(()) => {
+                    failures = 0;
+                    self.told().last_error = None;
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    self.failed(&error);
+                }
+            }
+            let doubled = self.settings.poll.saturating_mul(1 << failures.min(8));
+            let pause = if failures == 0 { self.settings.poll } else { doubled.min(MAX_BACKOFF) };
+            tokio::select! {
+                () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
+                _ = callers.wait_for(|n| *n > 0) => {}
+            }
+        }
+    }
+
+    /// One look, and all that follows from it.
+    async fn turn(&self, prune_at: &mut Option<Instant>) -> Result<(), CheckpointError> {
+        let mut watched = self.watched.lock().await;
+        loop {
+            let ready = self.ready(&mut watched, Moment::Running).await?;
+            let Some(next) = ready.into_iter().next() else { break };
+            self.save(&mut watched, &next).await?;
+            *prune_at = Some(Instant::now());
+        }
+        if prune_at.is_some_and(|at| at <= Instant::now()) {
+            let is_done = self.prune(&watched).await?;
+            *prune_at = (!is_done).then(|| Instant::now() + PRUNE_AGAIN);
+        }
+        Ok(())
+    }
+
+    async fn flush(&self, flushed: &mut Flushed) {
+        let mut watched = self.watched.lock().await;
+        // Two looks, so that one that is being written is seen to be.
+        for is_second in [false, true] {
+            if is_second {
+                tokio::time::sleep(FLUSH_LOOK).await;
+            }
+            let ready = match self.ready(&mut watched, Moment::Ending).await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    self.failed(&error);
+                    flushed.left.push(("-".to_owned(), chain(&error)));
+                    return;
+                }
+            };
+            // Until it is done; a deadline leaves it so.
+            let late = |it: &Candidate| (it.name.clone(), "the time ran out".to_owned());
+            flushed.left = ready.iter().map(late).collect();
+            for candidate in ready {
+                match self.save(&mut watched, &candidate).await {
+                    Ok(is_new) => {
+                        flushed.left.retain(|(name, _)| *name != candidate.name);
+                        if is_new {
+                            flushed.saved.push(candidate.name);
+                        }
+                    }
+                    Err(error) => {
+                        self.failed(&error);
+                        let left = flushed.left.iter_mut().find(|it| it.0 == candidate.name);
+                        if let Some((_, reason)) = left {
+                            *reason = chain(&error);
+                        }
+                    }
+                }
+            }
+            flushed.left.extend(self.told().waiting.clone());
+        }
+    }
+
+    /// Checkpoints that are complete and not saved, the newest first.
+    async fn ready(
+        &self,
+        watched: &mut Watched,
+        moment: Moment,
+    ) -> Result<Vec<Candidate>, CheckpointError> {
+        let path = self.settings.path.clone();
+        let found = chunk::blocking(move || candidate::look(&path)).await;
+        let found = found.map_err(files("look into", &self.settings.path))?;
+        let is_gang = self.settings.part.is_some_and(|part| part.of > 1);
+        let picked = watched.pick(found, moment, is_gang, self.settings.keep);
+        self.told().waiting = picked.waiting;
+        Ok(picked.ready)
+    }
+
+    /// Makes a checkpoint durable; tells whether it was not before.
+    async fn save(
+        &self,
+        watched: &mut Watched,
+        candidate: &Candidate,
+    ) -> Result<bool, CheckpointError> {
+        let Some(part) = self.settings.part else { return Ok(false) };
+        let stamp = Stamp {
+            part,
+            attempt: self.settings.attempt.clone(),
+            is_new: !watched.was_there(candidate),
+        };
+        let saved = match self.store.save(candidate, &stamp, &self.meter).await {
+            Ok(saved) => saved,
+            Err(error) => {
+                if let CheckpointError::Unnumbered { .. } = error {
+                    // It will not get better; once is enough to tell.
+                    watched.done(candidate);
+                }
+                return Err(error);
+            }
+        };
+        watched.done(candidate);
+        let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut told = self.told();
+        told.saved = told.saved.saturating_add(u64::from(saved.is_published));
+        if stamp.is_new || told.newest.is_none() {
+            told.newest = Some(saved.id.name.clone());
+            told.newest_step = candidate.step();
+            told.newest_saved_unix_ms = u64::try_from(moment.as_millis()).ok();
+        }
+        told.waiting.retain(|(name, _)| *name != candidate.name);
+        tracing::info!(
+            name = saved.id.name,
+            bytes = candidate.tree.bytes(),
+            "checkpoint is durable"
+        );
+        Ok(saved.is_published)
+    }
+
+    /// Whether nothing is left to remove. One worker does it for all.
+    async fn prune(&self, watched: &Watched) -> Result<bool, CheckpointError> {
+        if self.settings.part.is_none_or(|part| part.index > 0) {
+            return Ok(true);
+        }
+        let options = PruneOptions {
+            damaged: watched.damaged.clone(),
+            ..PruneOptions::keep(self.settings.keep)
+        };
+        let pruned = self.store.prune(&options).await?;
+        let mut told = self.told();
+        told.removed = told.removed.saturating_add(pruned.removed.len() as u64);
+        if !pruned.broken.is_empty() {
+            tracing::warn!(broken = ?pruned.broken, "no chunk is removed: manifests cannot be read");
+        }
+        Ok(!pruned.is_busy)
+    }
+
+    fn failed(&self, error: &CheckpointError) {
+        let text = chain(error);
+        tracing::warn!(error = text, "checkpoints are not up to date");
+        let mut told = self.told();
+        told.failures = told.failures.saturating_add(1);
+        told.last_error = Some(text);
+    }
+
+    /// The folder's own newest checkpoint counts if it is as new as the store's.
+    async fn restore_alone(&self) -> Result<Option<Start>, CheckpointError> {
+        let mut watched = self.watched.lock().await;
+        let local = self.note_what_is_there(&mut watched).await?;
+        let catalogue = self.store.catalogue().await?;
+        let local = local.into_iter().max_by_key(|it| (it.tree.modified_ms(), it.step()));
+        if let Some(local) = local {
+            let written = local.tree.modified_ms();
+            let newest = catalogue.complete().next();
+            // By step where both tell one; a copy from the store has new times.
+            let is_newer = newest.is_none_or(|step| match (local.step(), step.step()) {
+                (Some(ours), Some(theirs)) if ours != theirs => ours > theirs,
+                _ => local.name != step.id.name && written > step.sequence(),
+            });
+            if is_newer {
+                return Ok(Some(Start {
+                    step: local.step(),
+                    path: if local.is_folder || local.tree.files.len() == 1 {
+                        local.tree.root.join(if local.is_folder { "" } else { &local.name })
+                    } else {
+                        self.settings.path.clone()
+                    },
+                    name: local.name,
+                    source: Source::Local,
+                    skipped: Vec::new(),
+                }));
+            }
+        }
+        let own = self.settings.part.map(|part| part.index);
+        let restored = self.store.restore_newest(&self.settings.path, own).await?;
+        self.begin(&mut watched, restored).await
+    }
+
+    /// All workers go on from the same one.
+    async fn restore_together(&self) -> Result<Option<Start>, CheckpointError> {
+        let attempt = &self.settings.attempt;
+        let own = self.settings.part.map(|part| part.index);
+        let mut watched = self.watched.lock().await;
+        self.note_what_is_there(&mut watched).await?;
+        let mut decided = self.store.decided(attempt).await?;
+        let mut restored = None;
+        if decided.is_none() {
+            // Only what could be read to its end is proposed to the others.
+            restored = self.store.restore_newest(&self.settings.path, own).await?;
+            let id = restored.as_ref().map(|it| &it.id);
+            decided = Some(self.store.decide(attempt, id).await?);
+        }
+        let decided = decided.flatten();
+        if restored.as_ref().map(|it| &it.id) != decided.as_ref() {
+            restored = match &decided {
+                None => None,
+                Some(id) => Some(self.restore_decided(id, own).await?),
+            };
+        }
+        self.set_aside(restored.as_ref()).await?;
+        self.begin(&mut watched, restored).await
+    }
+
+    async fn restore_decided(
+        &self,
+        id: &StepId,
+        own: Option<u32>,
+    ) -> Result<Restored, CheckpointError> {
+        let catalogue = self.store.catalogue().await?;
+        let step = catalogue.steps.iter().find(|step| step.id == *id);
+        let step = step.ok_or_else(|| CheckpointError::NotFound {
+            uri: self.store.uri().to_owned(),
+            name: id.name.clone(),
+            known: Vec::new(),
+        })?;
+        self.store.restore(step, &self.settings.path, own).await
+    }
+
+    /// Complete checkpoints in the folder. All that is there is noted as not new.
+    async fn note_what_is_there(
+        &self,
+        watched: &mut Watched,
+    ) -> Result<Vec<Candidate>, CheckpointError> {
+        let path = self.settings.path.clone();
+        let found = chunk::blocking(move || candidate::look(&path)).await;
+        let found = found.map_err(files("look into", &self.settings.path))?;
+        watched.note(&found);
+        let is_complete =
+            |it: &Candidate| matches!(it.verdict, crate::recognise::Verdict::Complete(_));
+        Ok(found.into_iter().filter(is_complete).collect())
+    }
+
+    /// Moves away what one worker has and the others have not: a program that looks for the newest
+    /// folder would go on from it.
+    async fn set_aside(&self, restored: Option<&Restored>) -> Result<(), CheckpointError> {
+        let path = self.settings.path.clone();
+        let (step, name) = (restored.and_then(|it| it.step), restored.map(|it| it.id.name.clone()));
+        chunk::blocking(move || {
+            let found = candidate::look(&path).map_err(files("look into", &path))?;
+            let is_ahead = |it: &Candidate| {
+                it.is_folder
+                    && Some(&it.name) != name.as_ref()
+                    && it.step().is_some()
+                    && (step.is_none() || it.step() > step)
+            };
+            let ahead: Vec<Candidate> = found.into_iter().filter(is_ahead).collect();
+            if ahead.is_empty() {
+                return Ok(());
+            }
+            let aside = path.join(SUPERSEDED);
+            // What an earlier start moved away has had its time.
+            match std::fs::remove_dir_all(&aside) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(files("remove", &aside)(error));
+                }
+                _ => {}
+            }
+            std::fs::create_dir(&aside).map_err(files("create", &aside))?;
+            for it in ahead {
+                tracing::warn!(name = it.name, "moved aside: the other workers do not have it");
+                std::fs::rename(path.join(&it.name), aside.join(&it.name))
+                    .map_err(files("move", &it.tree.root))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn begin(
+        &self,
+        watched: &mut Watched,
+        restored: Option<Restored>,
+    ) -> Result<Option<Start>, CheckpointError> {
+        // What was just restored is no new checkpoint.
+        let path = self.settings.path.clone();
+        let found = chunk::blocking(move || candidate::look(&path)).await;
+        let found = found.map_err(files("look into", &self.settings.path))?;
+        watched.note(&found);
+        let Some(restored) = restored else { return Ok(None) };
+        for candidate in found.iter().filter(|it| it.name == restored.id.name) {
+            watched.done(candidate);
+        }
+        self.restored.fetch_add(restored.bytes, Ordering::Relaxed);
+        let mut told = self.told();
+        told.newest = Some(restored.id.name.clone());
+        told.newest_step = restored.step;
+        Ok(Some(Start {
+            name: restored.id.name,
+            step: restored.step,
+            path: restored.path,
+            source: Source::Store,
+            skipped: restored.skipped,
+        }))
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &CheckpointError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}

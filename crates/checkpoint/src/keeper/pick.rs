@@ -1,0 +1,173 @@
+//! Which of the things in a folder are checkpoints to upload now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::candidate::Candidate;
+use crate::recognise::{Layout, Verdict};
+use crate::store::StepId;
+use crate::tree::Tree;
+
+/// How long files whose format tells that they are whole must not change: another file of the same
+/// checkpoint may follow.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long a checkpoint is waited for that has fewer files than the one before.
+const FEWER_FILES: Duration = Duration::from_secs(300);
+
+/// When it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    Running,
+    /// The program has ended, or has said that its checkpoint is written.
+    Ending,
+}
+
+/// What is known of a folder from the looks before.
+#[derive(Debug)]
+pub(super) struct Watched {
+    still_for: Duration,
+    /// As they were when they were saved.
+    saved: BTreeMap<String, Tree>,
+    /// As they were before the program started.
+    first: BTreeMap<String, Tree>,
+    /// As they were at the last look, and since when.
+    seen: BTreeMap<String, (Tree, Instant)>,
+    /// Layout and files of the last saved folder, with `#` for each number.
+    shape: Option<(Layout, BTreeSet<String>)>,
+    /// Checkpoints in the store that cannot be restored.
+    pub(super) damaged: BTreeSet<StepId>,
+}
+
+pub(super) struct Picked {
+    /// The newest first.
+    pub(super) ready: Vec<Candidate>,
+    pub(super) waiting: Vec<(String, String)>,
+}
+
+impl Watched {
+    pub(super) fn new(still_for: Duration) -> Self {
+        Self {
+            still_for,
+            saved: BTreeMap::new(),
+            first: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            shape: None,
+            damaged: BTreeSet::new(),
+        }
+    }
+
+    /// Notes what is there before the program starts.
+    pub(super) fn note(&mut self, found: &[Candidate]) {
+        self.first = found.iter().map(|it| (it.name.clone(), it.tree.clone())).collect();
+    }
+
+    pub(super) fn was_there(&self, candidate: &Candidate) -> bool {
+        self.first.get(&candidate.name) == Some(&candidate.tree)
+    }
+
+    /// Notes that it is durable.
+    pub(super) fn done(&mut self, candidate: &Candidate) {
+        if candidate.is_folder {
+            self.shape = Some((candidate.layout(), shape(&candidate.tree)));
+        }
+        self.saved.insert(candidate.name.clone(), candidate.tree.clone());
+    }
+
+    pub(super) fn pick(
+        &mut self,
+        found: Vec<Candidate>,
+        moment: Moment,
+        is_gang: bool,
+        keep: usize,
+    ) -> Picked {
+        let now = Instant::now();
+        let names: BTreeSet<String> = found.iter().map(|it| it.name.clone()).collect();
+        self.seen.retain(|name, _| names.contains(name));
+        self.saved.retain(|name, _| names.contains(name));
+        let mut picked = Picked { ready: Vec::new(), waiting: Vec::new() };
+        for candidate in found {
+            let is_saved = self.saved.get(&candidate.name) == Some(&candidate.tree);
+            // Of several workers, only one may have it from an earlier start.
+            if is_saved || is_gang && self.was_there(&candidate) {
+                continue;
+            }
+            let seen = self.seen.get(&candidate.name).filter(|it| it.0 == candidate.tree);
+            let (is_first_look, since) = seen.map_or((true, now), |it| (false, it.1));
+            self.seen.insert(candidate.name.clone(), (candidate.tree.clone(), since));
+            let still = now.saturating_duration_since(since);
+            match self.obstacle(&candidate, moment, is_first_look, still) {
+                None => picked.ready.push(candidate),
+                Some(reason) => picked.waiting.push((candidate.name, reason)),
+            }
+        }
+        picked.ready.sort_by(|a, b| {
+            let key = |it: &Candidate| (it.tree.modified_ms(), it.step());
+            key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
+        });
+        // Older ones would be removed again at once.
+        picked.ready.truncate(keep);
+        picked
+    }
+
+    /// Why it is not uploaded yet.
+    fn obstacle(
+        &self,
+        candidate: &Candidate,
+        moment: Moment,
+        is_first_look: bool,
+        still: Duration,
+    ) -> Option<String> {
+        let layout = match &candidate.verdict {
+            Verdict::Incomplete(reason) => return Some(reason.clone()),
+            Verdict::Complete(layout) => Some(*layout),
+            Verdict::Unknown => None,
+        };
+        let needed = match (layout, moment) {
+            (None, _) => self.still_for,
+            (Some(layout), Moment::Running) if !layout.has_commit() => SETTLE.min(self.still_for),
+            (Some(_), _) => Duration::ZERO,
+        };
+        if is_first_look || still < needed {
+            return Some(match layout {
+                None => format!(
+                    "it may still change: nothing says that it is complete, so {needed:?} without a change do"
+                ),
+                Some(_) => "it was just written".to_owned(),
+            });
+        }
+        let has_commit = layout.is_some_and(|layout| layout.has_commit());
+        if candidate.is_folder
+            && !has_commit
+            && still < FEWER_FILES.max(self.still_for)
+            && let Some((before, files)) = &self.shape
+            && *before == candidate.layout()
+        {
+            let now = shape(&candidate.tree);
+            if let Some(missing) = files.iter().find(|path| !now.contains(*path)) {
+                return Some(format!("the one before has `{missing}` too (# is a number)"));
+            }
+        }
+        None
+    }
+}
+
+/// Paths with numbers left aside, so that steps and shards are alike.
+fn shape(tree: &Tree) -> BTreeSet<String> {
+    let generic = |path: &String| {
+        let mut text = String::new();
+        for c in path.chars() {
+            match c.is_ascii_digit() {
+                true if text.ends_with('#') => {}
+                true => text.push('#'),
+                false => text.push(c),
+            }
+        }
+        text
+    };
+    tree.files.keys().map(generic).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,428 @@
+//! Bringing a checkpoint from the store into a folder.
+//!
+//! Files are written beside their place, compared chunk by chunk, put on the disk, and get their names
+//! by renaming: a checkpoint that is visible is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use rustix::fs::FlockOperation;
+
+use crate::candidate::STATE;
+use crate::error::{CheckpointError, files};
+use crate::guard::unique;
+use crate::lazily::lazily;
+use crate::manifest::SavedFile;
+use crate::recognise::Layout;
+use crate::store::{Step, StepId, Store};
+use crate::tree::Tree;
+use crate::{chunk, error, keys};
+
+/// Folders of restores that are under way.
+const STAGING: &str = ".trainyard-restore-";
+/// Files that tell a reader that the others are there: they get their names last.
+const LAST: [&str; 5] =
+    [".metadata", "trainer_state.json", "commit_success.txt", "_CHECKPOINT_METADATA", STATE];
+
+/// A checkpoint that is in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    pub id: StepId,
+    /// The step that its name tells.
+    pub step: Option<u64>,
+    /// What the program gives to its framework: the checkpoint's folder or file, TensorFlow's prefix,
+    /// or the folder that its files are in.
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// Newer ones that cannot be used, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A checkpoint that was passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    pub name: String,
+    pub id: StepId,
+    pub reason: String,
+}
+
+impl Store {
+    /// Restores the newest checkpoint that is good, below `to`. What is found damaged is passed over
+    /// and told. `part` is the worker's own, for checkpoints in which every worker has a file of the
+    /// same name.
+    ///
+    /// `None`: there is no complete checkpoint at all.
+    pub async fn restore_newest(
+        &self,
+        to: &Path,
+        part: Option<u32>,
+    ) -> Result<Option<Restored>, CheckpointError> {
+        let catalogue = self.catalogue().await?;
+        let mut skipped = Vec::new();
+        for step in catalogue.complete() {
+            match self.restore(step, to, part).await {
+                Ok(restored) => return Ok(Some(Restored { skipped, ..restored })),
+                Err(CheckpointError::Corrupt { name, reason }) => {
+                    tracing::warn!(
+                        name,
+                        reason,
+                        "a checkpoint cannot be used; trying the one before"
+                    );
+                    skipped.push(Skipped { name, id: step.id.clone(), reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if skipped.is_empty() {
+            return Ok(None);
+        }
+        Err(CheckpointError::NoneGood { uri: self.uri().to_owned(), skipped })
+    }
+
+    /// Restores one checkpoint below `to`: as the folder of its name, or as files straight in `to`.
+    /// Whatever has its name there is replaced, unless it is the same already.
+    pub async fn restore(
+        &self,
+        step: &Step,
+        to: &Path,
+        part: Option<u32>,
+    ) -> Result<Restored, CheckpointError> {
+        let wanted = Wanted::of(step, part)?;
+        let bytes = wanted.files.values().fold(0u64, |sum, it| sum.saturating_add(it.0.bytes));
+        let path = wanted.path(to);
+        let (checked, place) = (wanted.clone(), to.to_owned());
+        if !chunk::blocking(move || checked.is_there(&place)).await {
+            self.bring(&wanted, to).await?;
+        }
+        let (id, skipped) = (step.id.clone(), Vec::new());
+        Ok(Restored { id, step: step.step(), path, bytes, skipped })
+    }
+
+    async fn bring(&self, wanted: &Wanted, to: &Path) -> Result<(), CheckpointError> {
+        let (place, shape) = (to.to_owned(), wanted.clone());
+        let staging = chunk::blocking(move || Staging::make(&place, &shape)).await?;
+        let staging = &staging;
+        let slices = wanted.files.iter().flat_map(|(path, (file, chunk_bytes))| {
+            let places = (0u64..).map(|n| n.saturating_mul(*chunk_bytes));
+            file.chunks.iter().zip(places).map(move |(sha256, at)| {
+                (path, sha256, at, file.bytes.saturating_sub(at).min(*chunk_bytes))
+            })
+        });
+        let writes = slices.map(|(path, sha256, at, bytes)| {
+            async move {
+                let chunk = self.chunk(sha256, bytes).await?.map_err(|reason| {
+                    let name = wanted.name.clone();
+                    CheckpointError::Corrupt { name, reason: format!("`{path}`: {reason}") }
+                })?;
+                let target = staging.file(wanted, path);
+                chunk::blocking(move || {
+                    let file = OpenOptions::new().write(true).open(&target);
+                    file.and_then(|file| file.write_all_at(&chunk, at))
+                        .map_err(files("write", &target))
+                })
+                .await
+            }
+            .boxed()
+        });
+        lazily(writes)
+            .buffer_unordered(self.tuning.parallel)
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await?;
+        let syncs = wanted.files.keys().map(|path| {
+            let path = staging.file(wanted, path);
+            chunk::blocking(move || {
+                File::open(&path).and_then(|it| it.sync_all()).map_err(files("write", &path))
+            })
+            .boxed()
+        });
+        lazily(syncs)
+            .buffer_unordered(self.tuning.parallel)
+            .try_for_each(|()| std::future::ready(Ok(())))
+            .await?;
+        let (new, old, place) = (staging.new.clone(), staging.old.clone(), to.to_owned());
+        chunk::blocking(move || put_in_place(&new, &old, &place)).await
+    }
+
+    /// What all workers of one start restore: the first that asks decides, with what it has restored
+    /// itself; the others get its answer. `None` stands for no checkpoint.
+    pub(crate) async fn decide(
+        &self,
+        attempt: &str,
+        choice: Option<&StepId>,
+    ) -> Result<Option<StepId>, CheckpointError> {
+        let key = keys::start(attempt);
+        let text = serde_json::to_vec(&choice.map(|id| (&id.name, &id.label)));
+        let text = text.expect("texts are JSON");
+        let created = self.objects.create(&key, text.into()).await;
+        if created.map_err(error::store("note what this start restores"))? {
+            return Ok(choice.cloned());
+        }
+        Ok(self.decided(attempt).await?.flatten())
+    }
+
+    /// What was decided for a start, if anything was.
+    pub(crate) async fn decided(
+        &self,
+        attempt: &str,
+    ) -> Result<Option<Option<StepId>>, CheckpointError> {
+        const MAX_BYTES: u64 = 64 << 10;
+        let text = match self.objects.get(&keys::start(attempt), MAX_BYTES).await {
+            Ok(text) => text,
+            Err(trainyard_storage::StorageError::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(error::store("read what this start restores")(source)),
+        };
+        let id: Option<(String, String)> =
+            serde_json::from_slice(&text).map_err(|error| CheckpointError::Corrupt {
+                name: attempt.to_owned(),
+                reason: format!("what its workers restore cannot be read: {error}"),
+            })?;
+        Ok(Some(id.map(|(name, label)| StepId { name, label })))
+    }
+}
+
+/// The files of a checkpoint that one worker needs.
+#[derive(Debug, Clone)]
+struct Wanted {
+    name: String,
+    is_folder: bool,
+    layout: Layout,
+    /// With the size of their chunks.
+    files: BTreeMap<String, (SavedFile, u64)>,
+    empty_folders: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// Puts the parts together.
+    fn of(step: &Step, part: Option<u32>) -> Result<Self, CheckpointError> {
+        let corrupt =
+            |reason: String| CheckpointError::Corrupt { name: step.id.name.clone(), reason };
+        let (there, of) = step.parts();
+        let Some(first) = step.parts.values().next().filter(|_| step.is_complete()) else {
+            return Err(corrupt(format!("{there} of {of} workers have saved their part")));
+        };
+        let mut wanted = Self {
+            name: step.id.name.clone(),
+            is_folder: first.is_folder,
+            layout: first.layout,
+            files: BTreeMap::new(),
+            empty_folders: BTreeSet::new(),
+        };
+        for (index, manifest) in &step.parts {
+            if manifest.is_folder != wanted.is_folder {
+                return Err(corrupt("its parts are a folder and files".to_owned()));
+            }
+            for (path, file) in &manifest.files {
+                let entry = (file.clone(), manifest.chunk_bytes);
+                match wanted.files.get(path) {
+                    Some(other) if *other == entry => {}
+                    None => drop(wanted.files.insert(path.clone(), entry)),
+                    // Each has its own: the worker's own counts.
+                    Some(_) => match part.filter(|part| *part < of) {
+                        Some(part) if part == *index => {
+                            wanted.files.insert(path.clone(), entry);
+                        }
+                        Some(part) if part < *index => {}
+                        Some(_) => drop(wanted.files.insert(path.clone(), entry)),
+                        None => {
+                            let (name, path) = (step.id.name.clone(), path.clone());
+                            return Err(CheckpointError::WhichPart { name, path, of });
+                        }
+                    },
+                }
+            }
+            wanted.empty_folders.extend(manifest.empty_folders.iter().cloned());
+        }
+        for path in wanted.files.keys().chain(&wanted.empty_folders) {
+            let mut above = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
+            if let Some(file) = above.find(|it| wanted.files.contains_key(*it)) {
+                return Err(corrupt(format!("`{file}` is a file and a folder at once")));
+            }
+        }
+        wanted.empty_folders.retain(|folder| !wanted.files.contains_key(folder));
+        Ok(wanted)
+    }
+
+    fn path(&self, to: &Path) -> PathBuf {
+        if self.is_folder
+            || self.layout == Layout::TensorFlow && !self.files.contains_key(&self.name)
+        {
+            return to.join(&self.name);
+        }
+        match self.files.keys().next() {
+            Some(file) if self.files.len() == 1 => to.join(file),
+            _ => to.to_owned(),
+        }
+    }
+
+    /// Whether exactly this is in its place already, such as on a disk that outlived a restart.
+    fn is_there(&self, to: &Path) -> bool {
+        let root = if self.is_folder { to.join(&self.name) } else { to.to_owned() };
+        if self.is_folder
+            && !Tree::read(&root).is_ok_and(|tree| {
+                tree.files.keys().eq(self.files.keys())
+                    && self.empty_folders.iter().all(|it| tree.empty_folders.contains(it))
+            })
+        {
+            return false;
+        }
+        self.files.iter().all(|(path, (file, chunk_bytes))| {
+            File::open(root.join(path)).is_ok_and(|held| holds(&held, file, *chunk_bytes))
+        })
+    }
+
+    /// TensorFlow finds its newest checkpoint by a file that was perhaps not saved with this one.
+    fn state(&self) -> Option<String> {
+        let is_needed = self.layout == Layout::TensorFlow
+            && !self.is_folder
+            && !self.files.contains_key(STATE)
+            && !self.name.contains(['"', '\\', '\n']);
+        let name = &self.name;
+        is_needed.then(|| {
+            format!("model_checkpoint_path: \"{name}\"\nall_model_checkpoint_paths: \"{name}\"\n")
+        })
+    }
+}
+
+fn holds(held: &File, file: &SavedFile, chunk_bytes: u64) -> bool {
+    if !held.metadata().is_ok_and(|metadata| metadata.len() == file.bytes) {
+        return false;
+    }
+    let places = (0u64..).map(|n| n.saturating_mul(chunk_bytes));
+    file.chunks.iter().zip(places).all(|(sha256, at)| {
+        chunk::read(held, at, chunk_bytes).is_ok_and(|bytes| chunk::sha256(&bytes) == *sha256)
+    })
+}
+
+/// A folder that goes when it is dropped. Its lock tells others that somebody works in it.
+struct Staging {
+    root: PathBuf,
+    new: PathBuf,
+    old: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.root) {
+            tracing::debug!(%error, path = %self.root.display(), "a folder stays until the next restore");
+        }
+    }
+}
+
+impl Staging {
+    /// Makes the folder, with all files in their lengths, so that a full disk shows at once.
+    fn make(to: &Path, wanted: &Wanted) -> Result<Self, CheckpointError> {
+        fs::create_dir_all(to).map_err(files("create", to))?;
+        remove_leftovers(to);
+        let root = to.join(format!("{STAGING}{}", unique()));
+        fs::create_dir(&root).map_err(files("create", &root))?;
+        let lock_path = root.join("lock");
+        let lock = File::create(&lock_path).map_err(files("create", &lock_path))?;
+        // Where locks do not work, nobody takes the folder for a leftover either.
+        let _ = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        let (new, old) = (root.join("new"), root.join("old"));
+        let staging = Self { root, new, old, _lock: lock };
+        for folder in [&staging.new, &staging.old] {
+            fs::create_dir(folder).map_err(files("create", folder))?;
+        }
+        for path in &wanted.empty_folders {
+            let path = staging.file(wanted, path);
+            fs::create_dir_all(&path).map_err(files("create", &path))?;
+        }
+        for (path, (file, _)) in &wanted.files {
+            let path = staging.file(wanted, path);
+            let parent = path.parent().unwrap_or(&staging.new);
+            fs::create_dir_all(parent).map_err(files("create", parent))?;
+            let made = File::create_new(&path).and_then(|made| {
+                if file.bytes > 0 {
+                    trainyard_storage::reserve(&made, file.bytes)?;
+                }
+                Ok(())
+            });
+            made.map_err(files("reserve room for", &path))?;
+        }
+        if let Some(state) = wanted.state() {
+            let path = staging.new.join(STATE);
+            fs::write(&path, state).map_err(files("write", &path))?;
+        }
+        Ok(staging)
+    }
+
+    fn file(&self, wanted: &Wanted, path: &str) -> PathBuf {
+        match wanted.is_folder {
+            true => self.new.join(&wanted.name).join(path),
+            false => self.new.join(path),
+        }
+    }
+}
+
+/// Removes what killed restores left: folders whose lock nobody holds.
+fn remove_leftovers(to: &Path) {
+    let Ok(entries) = fs::read_dir(to) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(STAGING) {
+            continue;
+        }
+        let lock = File::open(entry.path().join("lock"));
+        let is_free = lock.as_ref().is_ok_and(|lock| {
+            rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        });
+        if is_free && let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::debug!(%error, path = %entry.path().display(), "a leftover stays");
+        }
+    }
+}
+
+/// Gives everything in `new` its name in `to`; what had it goes to `old`.
+fn put_in_place(new: &Path, old: &Path, to: &Path) -> Result<(), CheckpointError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(new).map_err(files("read", new))? {
+        names.push(entry.map_err(files("read", new))?.file_name());
+    }
+    let order = |name: &std::ffi::OsString| {
+        let text = name.to_string_lossy();
+        (LAST.contains(&text.as_ref()) || text.ends_with(".index"), name.clone())
+    };
+    names.sort_by_key(order);
+    for name in names {
+        let (from, target) = (new.join(&name), to.join(&name));
+        sync_folders(&from).map_err(files("write", &from))?;
+        // A file is replaced in one step; a folder can only make room.
+        if fs::symlink_metadata(&target).is_ok_and(|it| it.is_dir()) || from.is_dir() {
+            match fs::rename(&target, old.join(&name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(files("replace", &target)(error));
+                }
+                _ => {}
+            }
+        }
+        match fs::rename(&from, &target) {
+            // Another worker on the same volume was first, with the same checkpoint.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) => {}
+            renamed => renamed.map_err(files("create", &target))?,
+        }
+    }
+    File::open(to).and_then(|it| it.sync_all()).map_err(files("write", to))
+}
+
+/// Puts names of a folder and all below it on the disk.
+fn sync_folders(path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
+}

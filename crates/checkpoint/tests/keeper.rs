@@ -1,0 +1,257 @@
+//! A keeper beside a program, on this machine's disk.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use support::{content, names, tree, write_step};
+use trainyard_checkpoint::{
+    CheckpointError, Keeper, Part, PruneOptions, Settings, Source, Store, Tuning,
+};
+use trainyard_storage::Credentials;
+
+const TUNING: Tuning = Tuning { parallel: 4, chunk_bytes: 64 << 10 };
+
+fn settings(path: &Path, store: &Path) -> Settings {
+    Settings {
+        tuning: TUNING,
+        poll: Duration::from_millis(20),
+        still_for: Duration::from_millis(100),
+        ..Settings::new(path, format!("file://{}", store.display()))
+    }
+}
+
+fn open(store: &Path) -> Store {
+    Store::open(&store.display().to_string(), &Credentials::default()).unwrap().with_tuning(TUNING)
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_saved_restored_and_pruned() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
+    assert_eq!(keeper.restore().await.unwrap(), None);
+    keeper.watch().unwrap();
+    for step in 1..=5u64 {
+        let name = format!("step-{step}");
+        let files = [("model", content(200_000, step)), ("frozen", content(300_000, 99))];
+        write_step(program.path(), &name, &files);
+        until(&name, || keeper.counters().newest.as_deref() == Some(&name)).await;
+    }
+    until("old ones are removed", || keeper.counters().removed == 2).await;
+    let counters = keeper.counters();
+    assert_eq!((counters.saved, counters.failures), (5, 0), "{counters:?}");
+    // What did not change was uploaded once.
+    assert_eq!(counters.uploaded_bytes, 5 * 200_000 + 300_000);
+    keeper.stop().await;
+
+    let catalogue = open(store.path()).catalogue().await.unwrap();
+    let left: Vec<_> = catalogue.steps.iter().map(|step| step.id.name.clone()).collect();
+    assert_eq!(left, ["step-5", "step-4", "step-3"]);
+    let chunks = tree(&store.path().join("chunks"));
+    let bytes: usize = chunks.values().map(Vec::len).sum();
+    assert_eq!(bytes, 3 * 200_000 + 300_000, "nothing else is left");
+    assert!(
+        tree(&store.path().join("tmp")).is_empty() && tree(&store.path().join("locks")).is_empty()
+    );
+
+    // Another machine.
+    let expected = tree(&program.path().join("step-5"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let keeper = Keeper::open(settings(elsewhere.path(), store.path())).unwrap();
+    let start = keeper.restore().await.unwrap().unwrap();
+    assert_eq!((start.step, start.source), (Some(5), Source::Store));
+    assert_eq!(start.path, elsewhere.path().join("step-5"));
+    assert_eq!(tree(&start.path), expected);
+    assert_eq!(names(elsewhere.path()), ["step-5"]);
+    // It is not uploaded again as a new one.
+    assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, [""; 0]);
+
+    // The same machine, whose disk has one that is newer than the store's.
+    write_step(program.path(), "step-6", &[("model", content(1000, 6))]);
+    let keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
+    let start = keeper.restore().await.unwrap().unwrap();
+    assert_eq!((start.step, start.source), (Some(6), Source::Local));
+    assert_eq!(start.path, program.path().join("step-6"));
+    assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-6"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_over_gives_several_checkpoints() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
+    let zip = |fill: u8| {
+        // An archive without members.
+        let mut file = vec![fill; 100_000];
+        file.splice(0..4, *b"PK\x03\x04");
+        file.extend(b"PK\x05\x06");
+        file.extend([0; 12]);
+        file.extend(100_000u32.to_le_bytes());
+        file.extend([0; 2]);
+        file
+    };
+    for fill in [1, 2] {
+        let staged = program.path().join("model.pt.tmp");
+        fs::write(&staged, zip(fill)).unwrap();
+        fs::rename(&staged, program.path().join("model.pt")).unwrap();
+        assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["model.pt"]);
+    }
+    let store = open(store.path());
+    let catalogue = store.catalogue().await.unwrap();
+    assert_eq!(catalogue.steps.len(), 2);
+    let to = tempfile::tempdir().unwrap();
+    for (step, fill) in catalogue.steps.iter().zip([2, 1]) {
+        let restored = store.restore(step, to.path(), None).await.unwrap();
+        assert_eq!(restored.path, to.path().join("model.pt"));
+        assert_eq!(fs::read(restored.path).unwrap(), zip(fill));
+    }
+    assert_eq!(names(to.path()), ["model.pt"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_save_parts_and_go_on_from_the_same_step() {
+    let store = tempfile::tempdir().unwrap();
+    let workers = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let keeper = |index: u32, attempt: &str| {
+        let path = workers[index as usize].path();
+        Keeper::open(Settings {
+            workers: 2,
+            part: Some(Part { index, of: 2 }),
+            attempt: attempt.to_owned(),
+            ..settings(path, store.path())
+        })
+        .unwrap()
+    };
+    let write = |index: u32, step: u64| {
+        let files = [("same-name", content(1000, step + u64::from(index)))];
+        write_step(workers[index as usize].path(), &format!("step-{step}"), &files);
+    };
+    for index in [0u32, 1] {
+        let keeper = keeper(index, "a");
+        assert_eq!(keeper.restore().await.unwrap(), None);
+        write(index, 10);
+        assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-10"]);
+    }
+    // Only one of them gets to save the next one, so it counts for nobody.
+    write(0, 20);
+    write(1, 20);
+    let first = keeper(0, "a");
+    first.restore().await.unwrap();
+    let catalogue = open(store.path()).catalogue().await.unwrap();
+    assert_eq!(catalogue.steps.len(), 1);
+    let second = [keeper(0, "b"), keeper(1, "b")];
+    for index in [0u32, 1] {
+        let start = second[index as usize].restore().await.unwrap().unwrap();
+        assert_eq!(start.step, Some(10));
+        // Each has its own file of that name back.
+        let held = fs::read(start.path.join("same-name")).unwrap();
+        assert_eq!(held, content(1000, 10 + u64::from(index)));
+        let moved = workers[index as usize].path().join(".trainyard-superseded/step-20");
+        assert!(moved.is_dir(), "a program that looks for the newest folder must not find it");
+    }
+    // A start whose workers decided keeps to that, whatever comes meanwhile.
+    let late = keeper(1, "c");
+    assert_eq!(keeper(0, "c").restore().await.unwrap().unwrap().step, Some(10));
+    for index in [0u32, 1] {
+        write(index, 30);
+        let keeper = &second[index as usize];
+        assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-30"]);
+    }
+    assert_eq!(late.restore().await.unwrap().unwrap().step, Some(10));
+    assert_eq!(keeper(0, "d").restore().await.unwrap().unwrap().step, Some(30));
+
+    // Without a worker's number nothing says whose file is meant.
+    let store = open(store.path());
+    let catalogue = store.catalogue().await.unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let error = store.restore(catalogue.find("30").unwrap(), to.path(), None).await.unwrap_err();
+    assert!(matches!(error, CheckpointError::WhichPart { of: 2, .. }), "{error}");
+    // A name without a step cannot be put together.
+    fs::remove_dir_all(workers[0].path().join(".trainyard-superseded")).unwrap();
+    write_step(workers[0].path(), "last", &[("x", vec![1])]);
+    let flushed = keeper(0, "d").flush(Duration::from_secs(60)).await;
+    assert!(flushed.left[0].1.contains("has no step in its name"), "{flushed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_takes_over_from_the_background_and_keeps_its_deadline() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
+    keeper.watch().unwrap();
+    write_step(program.path(), "step-1", &[("model", content(3_000_000, 1))]);
+    let flushed = keeper.flush(Duration::from_secs(60)).await;
+    // The background may have been quicker.
+    assert!(!flushed.ran_out && flushed.left.is_empty(), "{flushed:?}");
+    assert_eq!(keeper.counters().newest_step, Some(1));
+    assert!(keeper.flush(Duration::ZERO).await.ran_out);
+    write_step(program.path(), "step-2", &[("model", content(3_000, 2))]);
+    until("the background goes on", || keeper.counters().newest_step == Some(2)).await;
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_store_is_told_and_mended() {
+    let (program, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keeper = Keeper::open(settings(program.path(), folder.path())).unwrap();
+    for step in [1, 2] {
+        write_step(program.path(), &format!("step-{step}"), &[("model", content(200_000, step))]);
+        keeper.flush(Duration::from_secs(60)).await;
+    }
+    let store = open(folder.path());
+    let manifest = tree(&folder.path().join("steps")).into_keys().max().unwrap();
+    let manifest = folder.path().join("steps").join(manifest);
+    let whole = fs::read(&manifest).unwrap();
+    fs::write(&manifest, &whole[..whole.len() / 2]).unwrap();
+    let catalogue = store.catalogue().await.unwrap();
+    assert_eq!((catalogue.steps.len(), catalogue.broken.len()), (1, 1));
+    let pruned = store.prune(&PruneOptions::keep(1)).await.unwrap();
+    assert_eq!((pruned.removed_chunks, pruned.broken.len()), (0, 1), "its chunks may be needed");
+    let to = tempfile::tempdir().unwrap();
+    let restored = store.restore_newest(to.path(), None).await.unwrap().unwrap();
+    assert_eq!(restored.step, Some(1));
+    let options = PruneOptions { remove_broken: true, ..PruneOptions::keep(1) };
+    assert!(store.prune(&options).await.unwrap().broken.is_empty());
+    assert!(!manifest.exists());
+    let catalogue = store.catalogue().await.unwrap();
+    assert!(catalogue.find("step-2").is_none() && catalogue.find("step-1").is_some());
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let check = |change: &dyn Fn(&mut Settings), part: &str| {
+        let mut settings = Settings::new("/tmp/x", "/tmp/y");
+        change(&mut settings);
+        let error = Keeper::open(settings).map(|_| ()).unwrap_err();
+        let mut text = error.to_string();
+        if let Some(cause) = std::error::Error::source(&error) {
+            text.push_str(&cause.to_string());
+        }
+        assert!(text.contains(part), "{text}");
+    };
+    check(&|it| it.workers = 0, "at least one worker");
+    check(&|it| it.workers = 2, "need `attempt`");
+    check(&|it| it.part = Some(Part { index: 0, of: 2 }), "does not fit 1 workers");
+    check(&|it| it.keep = 0, "at least one checkpoint");
+    check(&|it| it.uri = "https://h/x".to_owned(), "cannot be written to");
+}
+
+/// An agent may run these as tasks.
+#[test]
+fn futures_can_be_spawned() {
+    fn check<T: Send>(_: T) {}
+    let keeper = Keeper::open(Settings::new("/tmp/x", "/tmp/y")).unwrap();
+    check(keeper.restore());
+    check(keeper.flush(Duration::ZERO));
+    check(keeper.store().catalogue());
+    let options = PruneOptions::keep(1);
+    check(keeper.store().prune(&options));
+}

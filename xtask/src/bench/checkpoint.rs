@@ -1,0 +1,283 @@
+//! `cargo xtask bench checkpoint`: saving and restoring a checkpoint, to a folder and to MinIO, against
+//! rclone with as many transfers, and raw writing and reading of the same bytes; and what busy
+//! processes lose while checkpoints are uploaded beside them.
+//!
+//! Everything that writes files is timed until the disk has them (rclone with a `sync` behind it), and
+//! what is read was dropped from the page cache before.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::load::median;
+use super::server::{Server, free_address};
+use crate::cluster::build::Build;
+use crate::paths;
+use crate::run::run;
+
+#[derive(Args)]
+pub(crate) struct Checkpoint {
+    /// Size of the checkpoint, in MiB, in four files
+    #[arg(long, default_value_t = 1024)]
+    mebibytes: u64,
+    /// Rounds of each; the median is shown
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Busy threads beside the upload [default: the machine's cores]
+    #[arg(long)]
+    busy: Option<usize>,
+    /// Folder on the disk to measure [default: the system's for temporary files]
+    #[arg(long)]
+    scratch: Option<std::path::PathBuf>,
+}
+
+const FILES: u64 = 4;
+const USER: &str = "minioadmin";
+const SECRET: &str = "minioadmin-secret";
+
+impl Checkpoint {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(paths::root()).args(["build", "--release", "--locked", "--quiet"]);
+        run(build.args(["--package", "trainyard-checkpoint", "--example", "transfer"]))?;
+        let ours = paths::target().join("release/examples/transfer");
+        let peer = Command::new("rclone").arg("version").stdout(Stdio::null()).status();
+        if !peer.is_ok_and(|status| status.success()) {
+            bail!("rclone is needed: apt install rclone");
+        }
+        let scratch = match &self.scratch {
+            Some(folder) => tempfile::tempdir_in(folder)?,
+            None => tempfile::tempdir()?,
+        };
+        let root = scratch.path();
+        let source = root.join("source");
+        make(&source.join("step-1"), self.mebibytes)?;
+
+        let minio = Build::minio().program("minio")?;
+        let (address, console) = (free_address()?, free_address()?);
+        let mut command = Command::new(minio);
+        command
+            .args(["server", "--quiet", "--address", &address.to_string()])
+            .args(["--console-address", &console.to_string()])
+            .arg(root.join("minio"))
+            .env("MINIO_ROOT_USER", USER)
+            .env("MINIO_ROOT_PASSWORD", SECRET)
+            .env("HOME", root);
+        let minio = Server::start(&mut command, address, "/minio/health/live", &root.join("log"))?;
+        let endpoint = minio.url("");
+        timed(&mut rclone(&endpoint, &["mkdir", "s3:bucket"]))?;
+
+        println!(
+            "| what ({} MiB) | ours (MB/s) | rclone | raw disk | of rclone | of the lower |",
+            self.mebibytes
+        );
+        println!("|---|---|---|---|---|---|");
+        let folders = ["ours", "peer", "raw", "back"].map(|name| root.join(name));
+        let [here, there, raw, back] = &folders;
+        let (mut figures, mut raws) = (vec![Vec::new(); 8], [Vec::new(), Vec::new()]);
+        for round in 0..self.rounds.max(1) {
+            let store = format!("s3://bucket/ours-{round}");
+            let remote = format!("s3:bucket/peer-{round}");
+            let path = |path: &Path| path.display().to_string();
+            let mut measure = |place: usize, seconds: f64| {
+                figures[place].push(self.rate(seconds));
+            };
+            clear(&folders)?;
+            raws[0].push(self.rate(write_raw(&source.join("step-1"), raw)?));
+            raws[1].push(self.rate(read_raw(raw)?));
+            drop_pages(&source)?;
+            measure(0, told(&ours, &["save", &path(&source), &path(here)], &endpoint)?);
+            drop_pages(&source)?;
+            measure(
+                1,
+                synced(&mut rclone(&endpoint, &["copy", &path(&source), &path(there)]), there)?,
+            );
+            drop_pages(here)?;
+            measure(2, told(&ours, &["restore", &path(here), &path(back)], &endpoint)?);
+            clear(std::slice::from_ref(back))?;
+            drop_pages(there)?;
+            measure(3, synced(&mut rclone(&endpoint, &["copy", &path(there), &path(back)]), back)?);
+            clear(&folders)?;
+            drop_pages(&source)?;
+            measure(4, told(&ours, &["save", &path(&source), &store], &endpoint)?);
+            drop_pages(&source)?;
+            measure(5, timed(&mut rclone(&endpoint, &["copy", &path(&source), &remote]))?);
+            drop_pages(&root.join("minio"))?;
+            measure(6, told(&ours, &["restore", &store, &path(back)], &endpoint)?);
+            clear(std::slice::from_ref(back))?;
+            drop_pages(&root.join("minio"))?;
+            measure(7, synced(&mut rclone(&endpoint, &["copy", &remote, &path(back)]), back)?);
+            clear(&folders)?;
+            timed(&mut rclone(&endpoint, &["purge", "s3:bucket"]))?;
+            timed(&mut rclone(&endpoint, &["mkdir", "s3:bucket"]))?;
+        }
+        let figures: Vec<f64> = figures.into_iter().map(median).collect();
+        let raws = raws.map(median);
+        let names =
+            ["save to a folder", "restore from a folder", "save to MinIO", "restore from MinIO"];
+        for (row, name) in names.into_iter().enumerate() {
+            let (ours, peer) = (figures[2 * row], figures[2 * row + 1]);
+            // Saving is bound by writing; so is restoring, which writes what it reads.
+            let raw = raws[0];
+            println!(
+                "| {name} | {ours:.0} | {peer:.0} | {raw:.0} | {:.2} | {:.2} |",
+                ours / peer,
+                ours / peer.min(raw)
+            );
+        }
+        println!("\nraw disk: writing {:.0}, reading {:.0} MB/s", raws[0], raws[1]);
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for busy in [1, self.busy.unwrap_or(cores)] {
+            clear(&folders)?;
+            let count = busy.to_string();
+            let words =
+                ["beside", &source.display().to_string(), &here.display().to_string(), &count];
+            let text = output(&ours, &words, &endpoint)?;
+            let numbers: Vec<f64> =
+                text.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+            let [alone, with, bytes] = numbers[..] else { bail!("it printed `{text}`") };
+            println!(
+                "{busy} busy threads on {cores} cores: {:.2} % less work while {:.0} MB were saved",
+                100.0 * (1.0 - with / alone),
+                bytes / 1e6
+            );
+        }
+        Ok(())
+    }
+
+    /// MB/s.
+    fn rate(&self, seconds: f64) -> f64 {
+        (self.mebibytes << 20) as f64 / 1e6 / seconds
+    }
+}
+
+/// A checkpoint of files that do not compress and share nothing.
+fn make(folder: &Path, mebibytes: u64) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut random = File::open("/dev/urandom")?;
+    for index in 0..FILES {
+        let mut file = File::create(folder.join(format!("shard-{index}")))?;
+        std::io::copy(&mut Read::by_ref(&mut random).take((mebibytes << 20) / FILES), &mut file)?;
+        file.sync_all()?;
+    }
+    Ok(fs::write(folder.join("_SUCCESS"), "")?)
+}
+
+fn clear(folders: &[std::path::PathBuf]) -> anyhow::Result<()> {
+    for folder in folders {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+    }
+    // Deleting is work for the disk, too.
+    rustix::fs::sync();
+    Ok(())
+}
+
+fn files(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)?),
+            false => found.push(path),
+        }
+    }
+    Ok(found)
+}
+
+/// Lets what is in a folder be read from the disk.
+fn drop_pages(folder: &Path) -> anyhow::Result<()> {
+    for path in files(folder)? {
+        let file = File::open(path)?;
+        file.sync_all()?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
+/// Writes the same files one after another, in large pieces, until the disk has them.
+fn write_raw(source: &Path, to: &Path) -> anyhow::Result<f64> {
+    fs::create_dir_all(to)?;
+    // What is written is in memory already, so that only writing is timed.
+    let piece = fs::read(source.join("shard-0"))?;
+    let began = Instant::now();
+    for index in 0..FILES {
+        let mut file = File::create(to.join(index.to_string()))?;
+        file.write_all(&piece)?;
+        file.sync_all()?;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn read_raw(folder: &Path) -> anyhow::Result<f64> {
+    drop_pages(folder)?;
+    let began = Instant::now();
+    let mut buffer = vec![0; 4 << 20];
+    for path in files(folder)? {
+        let mut file = File::open(path)?;
+        while file.read(&mut buffer)? > 0 {}
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// rclone with as many transfers as ours, and parts of the same size.
+fn rclone(endpoint: &str, words: &[&str]) -> Command {
+    let mut command = Command::new("rclone");
+    command
+        .args(words)
+        .args(["--config", "/dev/null", "--transfers", "6", "--s3-upload-concurrency", "6"])
+        .args(["--s3-chunk-size", "16M", "--multi-thread-streams", "6"])
+        .env("RCLONE_CONFIG_S3_TYPE", "s3")
+        .env("RCLONE_CONFIG_S3_PROVIDER", "Minio")
+        .env("RCLONE_CONFIG_S3_ENDPOINT", endpoint)
+        .env("RCLONE_CONFIG_S3_ACCESS_KEY_ID", USER)
+        .env("RCLONE_CONFIG_S3_SECRET_ACCESS_KEY", SECRET)
+        .env("RCLONE_CONFIG_S3_REGION", "us-east-1");
+    command
+}
+
+fn timed(command: &mut Command) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    run(command)?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Until the disk has what was written.
+fn synced(command: &mut Command, folder: &Path) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    run(command)?;
+    run(Command::new("sync").arg("--file-system").arg(folder))?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// The seconds that ours prints.
+fn told(ours: &Path, words: &[&str], endpoint: &str) -> anyhow::Result<f64> {
+    let text = output(ours, words, endpoint)?;
+    text.trim().parse().with_context(|| format!("it printed `{text}`"))
+}
+
+fn output(ours: &Path, words: &[&str], endpoint: &str) -> anyhow::Result<String> {
+    let mut command = Command::new(ours);
+    command
+        .args(words)
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_ACCESS_KEY_ID", USER)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .env("AWS_REGION", "us-east-1")
+        .stdin(Stdio::null());
+    let output = command.output().context("cannot start ours")?;
+    if !output.status.success() {
+        bail!("{words:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // So that what one leaves to be written does not slow the next down.
+    std::thread::sleep(Duration::from_millis(200));
+    Ok(String::from_utf8(output.stdout)?)
+}
