@@ -310,6 +310,55 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(jobs):
     assert "both called `line`" in jobs.run("up", "line.yaml", "service.yaml", code=2)
 
 
+STEPS = """
+import json, os, sys, time
+folder = os.environ["TRAINYARD_CHECKPOINT_PATH"]
+start = 0
+if path := os.environ.get("TRAINYARD_RESTORE_PATH"):
+    start = json.load(open(os.path.join(path, "state.json")))["step"]
+    assert str(start) == os.environ["TRAINYARD_RESTORE_STEP"]
+print("starts at", start, flush=True)
+for step in range(start + 1, int(sys.argv[1]) + 1):
+    time.sleep(0.05)
+    if os.environ["RANK"] == "0" and step % 10 == 0:
+        new = os.path.join(folder, f"tmp-{step}")
+        os.makedirs(new, exist_ok=True)
+        json.dump({"step": step}, open(os.path.join(new, "state.json"), "w"))
+        open(os.path.join(new, "_SUCCESS"), "w").close()
+        os.rename(new, os.path.join(folder, f"step-{step}"))
+    open(os.environ["TRAINYARD_HEARTBEAT_FILE"], "w").write(json.dumps({"step": step}))
+"""
+
+
+def test_checkpoints_come_back_from_a_store(jobs):
+    """The disk with the checkpoints is lost, and nothing but what came after the last is done again."""
+    (jobs.root / "steps.py").write_text(STEPS)
+    store = f"file://{jobs.root}/store"
+    manifest = jobs.write(
+        [sys.executable, "steps.py", "60"], more=f"  checkpoint: {{path: out, uri: '{store}', keep: 2, grace: 20s}}"
+    )
+    jobs.run("up", "-d", manifest)
+    jobs.step(35)
+    jobs.run("down", "line")
+    shutil.rmtree(jobs.root / "out")
+    jobs.run("up", "-d", manifest)
+    assert jobs.over()["phase"] == "Succeeded"
+    log = jobs.run("logs", "line", "--replica", "line-2-0")
+    begun = int(re.search(r"starts at (\d+)", log)[1])
+    assert begun >= 30 and f"goes on from the checkpoint step-{begun} of the store" in log
+    assert f"starts at {begun}" in jobs.run("logs", "line", "--replica", "line-2-1")
+    listed = jobs.run("checkpoints", "ls", store)
+    assert "step-60" in listed and "step-50" in listed and "step-40" not in listed, listed
+    # A damaged one is passed over, and the one before it is taken.
+    shutil.rmtree(jobs.root / "out")
+    newest = json.loads(next((jobs.root / "store/steps/step-60").rglob("*.json")).read_text())
+    chunk = re.search(r"[0-9a-f]{64}", json.dumps(newest))[0]
+    next((jobs.root / "store/chunks").rglob(chunk)).write_bytes(b"torn")
+    jobs.run("up", "-d", manifest)
+    assert jobs.over()["phase"] == "Succeeded"
+    assert "passed over step-60" in jobs.run("logs", "line") and "starts at 50" in jobs.run("logs", "line")
+
+
 @pytest.mark.parametrize("seed", range(int(os.environ.get("TRAINYARD_CHAOS_RUNS", "2"))))
 def test_kills_at_random_moments(jobs, seed):
     """Whatever is killed, the job finishes, and never loses more than an interval of 20 steps."""

@@ -26,6 +26,7 @@
 //! | `resources.cpu`, `.memory` | `1`, `2Gi` | as for services |
 //! | `checkpoint.signal` | `SIGUSR1` | what Slurm's users and PyTorch Lightning take for the same purpose |
 //! | `checkpoint.grace` | 2m | the notice that AWS gives before it takes a spot machine |
+//! | `checkpoint.keep` | 3 | one that is damaged and one before it leave a good one |
 //! | `retries` | 3 | between a Job's 6, each of one pod, and none: the whole gang is started again |
 //!
 //! Only `scaling.min` is also written into the object by the API server; the others may change with
@@ -55,6 +56,7 @@ const SCALE_TO_ZERO_AFTER: Duration = Duration::from_secs(300);
 const CANARY_STEPS: [u8; 3] = [5, 20, 50];
 const PAUSE: Duration = Duration::from_secs(120);
 const CHECKPOINT_GRACE: Duration = Duration::from_secs(120);
+const KEPT_CHECKPOINTS: u32 = 3;
 const RETRIES: u32 = 3;
 
 /// A [`ModelServiceSpec`] in which everything that has a default has a value.
@@ -245,6 +247,8 @@ pub struct CompleteJob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompleteCheckpoint {
     pub path: String,
+    pub uri: Option<String>,
+    pub keep: u32,
     pub signal: CheckpointSignal,
     pub grace: Duration,
 }
@@ -273,6 +277,8 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         asked: resources,
         checkpoint: spec.checkpoint.as_ref().map(|checkpoint| CompleteCheckpoint {
             path: checkpoint.path.clone(),
+            uri: checkpoint.uri.clone(),
+            keep: checkpoint.keep.unwrap_or(KEPT_CHECKPOINTS),
             signal: checkpoint.signal.unwrap_or_default(),
             grace: checkpoint.grace.map_or(CHECKPOINT_GRACE, |grace| grace.0),
         }),

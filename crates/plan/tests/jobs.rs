@@ -65,7 +65,7 @@ fn the_agent_of_a_worker() {
     let plan = plan(
         "{framework: pytorch, command: [python3, t.py], args: [--name=$(NAME)], env: [{name: NAME, value: a}],
         workers: {count: 2}, resources: {cpu: 2, memory: 1Gi, gpu: {count: 1}}, image: i,
-        checkpoint: {path: out, grace: 90s}, progress: {timeout: 5m, logPattern: 'step [0-9]+$'}}"
+        checkpoint: {path: out, uri: 's3://b/digits', grace: 90s}, progress: {timeout: 5m, logPattern: 'step [0-9]+$'}}"
     );
     let agent = plan.agent(&gang(&plan), 1, vec!["--report".to_owned(), "a$b".to_owned()]);
     insta::assert_debug_snapshot!((agent, &plan.notes, &plan.resources));

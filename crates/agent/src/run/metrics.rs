@@ -114,6 +114,16 @@ fn text(labels: &Labels, now: &Now) -> String {
         "1 once the cloud has said that it takes the machine",
         Some(noticed),
     );
+    if let Some(saved) = &report.saved {
+        let step = saved.step.map(|step| step as f64);
+        gauge("checkpoint_step", "The step of the newest checkpoint that is durable", step);
+        let count = Some(saved.count as f64);
+        gauge("checkpoints_saved", "Checkpoints that this worker has made durable", count);
+        let uploaded = Some(saved.uploaded_bytes as f64);
+        gauge("checkpoint_uploaded_bytes", "Bytes that this worker has uploaded", uploaded);
+        let failures = Some(saved.failures as f64);
+        gauge("checkpoint_failures", "Uploads and looks at the store that failed", failures);
+    }
     let mut text = String::new();
     // Writing to a text does not fail.
     let _ = encode(&mut text, &registry);

@@ -5,6 +5,7 @@
 //! do when is decided by `course`, whether there is progress by `progress`; the rest carries it out.
 
 mod course;
+mod keeping;
 mod metrics;
 mod notice;
 mod output;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
 pub use notice::{Cloud, METADATA, Notice};
-pub use report::{Ended, Kept, Report, Seen};
+pub use report::{Ended, Kept, Report, Saved, Seen};
 pub use rustix::process::Signal;
 pub use shell::run;
 
@@ -37,6 +38,8 @@ pub struct Settings {
     /// How often it is started, and with what each time; never empty.
     pub processes: Vec<Process>,
     pub checkpoint: Option<Checkpoint>,
+    /// The store of its checkpoints; none if they stay where they are.
+    pub store: Option<trainyard_checkpoint::Settings>,
     /// A program without progress for so long is ended.
     pub progress_timeout: Option<Duration>,
     /// Lines that match are progress. Groups `step` and `loss` are numbers.

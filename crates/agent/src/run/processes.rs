@@ -49,6 +49,7 @@ impl Processes {
     /// Starts all of them; those that were started are ended again if one cannot be.
     pub(super) fn start(
         settings: &Settings,
+        more: &[(OsString, OsString)],
         progress: &Arc<Mutex<Progress>>,
     ) -> Result<Self, (Exit, String)> {
         // Whoever loses its parent becomes our child, to be collected and ended here; the first
@@ -62,7 +63,7 @@ impl Processes {
             out_of_memory: out_of_memory(),
         };
         for process in &settings.processes {
-            if let Err(error) = processes.spawn(settings, process, progress) {
+            if let Err(error) = processes.spawn(settings, process, more, progress) {
                 let program = settings.command.first().cloned().unwrap_or_default();
                 let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
                 processes.kill();
@@ -77,14 +78,15 @@ impl Processes {
         &mut self,
         settings: &Settings,
         process: &Process,
+        more: &[(OsString, OsString)],
         progress: &Arc<Mutex<Progress>>,
     ) -> io::Result<()> {
         let empty = || io::Error::new(io::ErrorKind::NotFound, "the command is empty");
         let (program, args) = settings.command.split_first().ok_or_else(empty)?;
-        let variables: Vec<&(OsString, OsString)> = process.variables.iter().collect();
+        let variables = process.variables.iter().chain(more);
         let mut child = Command::new(program)
             .args(args)
-            .envs(variables.into_iter().map(|(name, value)| (name, value)))
+            .envs(variables.map(|(name, value)| (name, value)))
             .env(HEARTBEAT, &settings.heartbeat)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

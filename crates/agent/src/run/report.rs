@@ -21,6 +21,9 @@ pub struct Report {
     /// None before the program has shown progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Seen>,
+    /// The newest checkpoint that is durable; none without a store, or before there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Saved>,
     /// What the next attempt goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
@@ -49,6 +52,24 @@ pub struct Seen {
     pub goodput: Option<f64>,
     /// When progress was seen last, in milliseconds since the Unix epoch.
     pub at_ms: i64,
+}
+
+/// A checkpoint in the store, every byte of which is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Saved {
+    pub name: String,
+    /// The step that its name tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// Those that this agent has made durable.
+    pub count: u64,
+    pub uploaded_bytes: u64,
+    /// Attempts to upload, to prune or to look that failed.
+    pub failures: u64,
+    /// What failed last, for people; none after it went well again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What goodput is computed from, over all attempts.
@@ -107,6 +128,7 @@ fn a_report_is_read_back() {
             at_ms: 7,
         }),
         kept: Some(Kept { since_ms: 1, productive_ms: 2, best_step: Some(3) }),
+        saved: None,
         notice: None,
         ended: Some(Ended {
             cause: Cause::Signalled(11),

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::course::{Cause, Course, Exit, Happened, Order};
+use super::keeping::Keeping;
 use super::output::lock;
 use super::processes::{Processes, now};
 use super::progress::{Beat, Progress};
@@ -20,6 +21,12 @@ use super::{Settings, metrics, notice};
 
 /// How often the heartbeat is looked at and the report written.
 const TICK: Duration = Duration::from_millis(500);
+/// A program that has finished waits so long for its last checkpoint to be durable.
+const LAST_FLUSH: Duration = Duration::from_secs(600);
+/// However little of the grace is left, a flush is tried.
+const LEAST_FLUSH: Duration = Duration::from_secs(5);
+/// After a failure the others wait to start again, so that it does not take longer than this.
+const FLUSH_AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// Bytes of a heartbeat file that are read.
 const HEARTBEAT: u64 = 4096;
 
@@ -61,7 +68,27 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     let _ = std::fs::remove_file(&settings.heartbeat);
     write(&settings, &report);
 
-    let processes = match Processes::start(&settings, &progress) {
+    let keeping = match &settings.store {
+        Some(store) => tokio::select! {
+            begun = Keeping::begin(store.clone()) => Some(begun?),
+            () = signals.end() => {
+                let ended = Ended {
+                    cause: Cause::Interrupted,
+                    rank: None,
+                    message: "it was told to end before its program was started".to_owned(),
+                    last_lines: Vec::new(),
+                };
+                report.ended = Some(ended.clone());
+                write(&settings, &report);
+                return Ok(ended);
+            }
+        },
+        None => None,
+    };
+    // The time that the store has taken is not the program's.
+    *lock(&progress) = Progress::new(now(), kept);
+    let variables = keeping.as_ref().map(|it| it.variables.as_slice()).unwrap_or_default();
+    let processes = match Processes::start(&settings, variables, &progress) {
         Ok(processes) => processes,
         Err((exit, message)) => {
             let ended =
@@ -76,6 +103,8 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         begun: Instant::now(),
         beat_at: None,
         settings: &settings,
+        keeping,
+        asked: None,
         processes,
         progress,
         report,
@@ -95,7 +124,8 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         agent.collect();
     }
     agent.processes.clear().await;
-    let ended = agent.ended();
+    agent.flush().await;
+    let ended = agent.ended().await;
     tasks.shutdown().await;
     let _ = std::fs::remove_file(&settings.heartbeat);
     Ok(ended)
@@ -118,6 +148,9 @@ fn write(settings: &Settings, report: &Report) {
 
 struct Agent<'a> {
     settings: &'a Settings,
+    keeping: Option<Keeping>,
+    /// How it was told to end.
+    asked: Option<Asked>,
     course: Course,
     begun: Instant,
     /// When the heartbeat file was written last, as its file system says.
@@ -132,13 +165,17 @@ impl Agent<'_> {
     fn on_signal(&mut self, sent: Sent) {
         match sent {
             Sent::Terminate => {
+                self.asked.get_or_insert_with(|| Asked::WithCheckpoint(Instant::now()));
                 let catches = self
                     .settings
                     .checkpoint
                     .is_some_and(|checkpoint| self.processes.handle(checkpoint.signal));
                 self.decide(Happened::AskedToEnd { catches });
             }
-            Sent::Interrupt => self.decide(Happened::AskedToEndNow),
+            Sent::Interrupt => {
+                self.asked = Some(Asked::AtOnce);
+                self.decide(Happened::AskedToEndNow);
+            }
             // Whoever has no handler would be ended by it, which nobody asked for.
             Sent::PassOn(signal) => self.processes.tell(signal),
         }
@@ -168,6 +205,7 @@ impl Agent<'_> {
         }
         let before = self.report.clone();
         (self.report.seen, self.report.kept) = (seen, Some(kept));
+        self.report.saved = self.keeping.as_ref().and_then(Keeping::saved);
         if self.report != before {
             write(self.settings, &self.report);
         }
@@ -208,7 +246,26 @@ impl Agent<'_> {
         }
     }
 
-    fn ended(mut self) -> Ended {
+    /// Makes durable what the program has left: in the rest of its grace, or in peace.
+    async fn flush(&self) {
+        let Some(keeping) = &self.keeping else { return };
+        let grace = self.settings.checkpoint.map_or(LEAST_FLUSH, |checkpoint| checkpoint.grace);
+        let within = match (self.asked, self.course.cause().0) {
+            (Some(Asked::WithCheckpoint(at)), _) => {
+                grace.saturating_sub(at.elapsed()).max(LEAST_FLUSH)
+            }
+            (Some(Asked::AtOnce), _) => LEAST_FLUSH,
+            (None, Cause::Finished) => LAST_FLUSH,
+            (None, _) => grace.min(FLUSH_AFTER_FAILURE),
+        };
+        keeping.flush(within).await;
+    }
+
+    async fn ended(mut self) -> Ended {
+        if let Some(keeping) = self.keeping.take() {
+            self.report.saved = keeping.saved();
+            keeping.end().await;
+        }
         self.look_at_heartbeat();
         let (cause, rank) = self.course.cause();
         let ended = Ended {
@@ -251,6 +308,13 @@ fn read_start(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// How an agent was told to end.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    WithCheckpoint(Instant),
+    AtOnce,
+}
+
 /// What the agent was told by a signal.
 enum Sent {
     Terminate,
@@ -277,6 +341,15 @@ impl Signals {
             user_1: signal(SignalKind::user_defined1())?,
             user_2: signal(SignalKind::user_defined2())?,
         })
+    }
+
+    /// Waits for one that says that this is the end. Cancel-safe.
+    async fn end(&mut self) {
+        loop {
+            if let Sent::Terminate | Sent::Interrupt = self.next().await {
+                return;
+            }
+        }
     }
 
     /// Waits for the next one. Cancel-safe.

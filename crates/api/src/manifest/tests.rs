@@ -529,7 +529,7 @@ fn the_whole_schema_of_a_job_is_read_and_printed_back() {
   workers: {count: 4}
   processesPerWorker: 2
   resources: {cpu: 4, memory: 16Gi, gpu: {count: 2}}
-  checkpoint: {path: checkpoints, signal: SIGUSR2, grace: 90s}
+  checkpoint: {path: checkpoints, uri: s3://bucket/jobs/digits, keep: 5, signal: SIGUSR2, grace: 90s}
   progress: {timeout: 10m, logPattern: 'step (?P<step>\d+)'}
   deadline: 12h
   retries: 5
@@ -560,6 +560,8 @@ fn mistakes_in_a_job() {
         check("  framework: generic\n  command: [a]\n  workers: {count: 0}\n"),
         check("  framework: generic\n  command: [a]\n  workers: {count: 2, min: 1}\n"),
         check("  framework: generic\n  command: [a]\n  checkpoint: {signal: SIGKILL}\n"),
+        check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, keep: 2}\n"),
+        check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: bucket/a}\n"),
         check("  framework: generic\n  command: [a]\n  progress: {timeout: 10ms}\n"),
         check("  framework: generic\n  command: [a]\n  queue: research\n  spot: only\n"),
     ];

@@ -19,10 +19,11 @@ use crate::replica::{
 
 /// How often the report is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What an agent takes beyond its program's grace: it ends what the program has left behind.
-const MARGIN: Duration = Duration::from_secs(15);
+/// What an agent takes beyond its program's grace: it ends what the program has left behind, and
+/// tries once more to make a checkpoint durable.
+const MARGIN: Duration = Duration::from_secs(30);
 /// What an agent takes that is told to end at once: it gives its program 10 s.
-const AT_ONCE: Duration = Duration::from_secs(25);
+const AT_ONCE: Duration = Duration::from_secs(40);
 
 /// How a worker is told to end.
 #[derive(Debug, Clone, Default)]

@@ -188,7 +188,8 @@ impl Actor {
         let id = worker_id(&job.name, job.run, index);
         let run = self.shared.state.run();
         let heartbeat = run.join(format!("{id}.heartbeat"));
-        let flags = [
+        let stores = plan.checkpoint.as_ref().is_some_and(|it| it.uri.is_some());
+        let mut flags = vec![
             "--report".to_owned(),
             report_file(&run, &id).display().to_string(),
             "--heartbeat-file".to_owned(),
@@ -196,7 +197,11 @@ impl Actor {
             "--metrics".to_owned(),
             format!("{HOST}:0"),
         ];
-        let (args, env): (Vec<Value>, Vec<EnvVar>) = plan.agent(gang, index, flags.to_vec());
+        if stores {
+            // Workers of one machine write to one folder, from which the first of them saves.
+            flags.push("--checkpoint-shared".to_owned());
+        }
+        let (args, env): (Vec<Value>, Vec<EnvVar>) = plan.agent(gang, index, flags);
         Slot {
             id: id.into(),
             job: job.name.as_str().into(),

@@ -46,6 +46,10 @@ pub struct JobPlan {
 pub struct Checkpoint {
     /// Below the manifest's folder, if it is not absolute.
     pub path: String,
+    /// The store of whole checkpoints; none if they stay where they are.
+    pub uri: Option<String>,
+    /// That it keeps.
+    pub keep: u32,
     pub signal: CheckpointSignal,
     pub grace: Duration,
 }
@@ -121,6 +125,8 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         resources: Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu: None },
         checkpoint: spec.checkpoint.map(|checkpoint| Checkpoint {
             path: checkpoint.path,
+            uri: checkpoint.uri,
+            keep: checkpoint.keep,
             signal: checkpoint.signal,
             grace: checkpoint.grace,
         }),
@@ -209,6 +215,9 @@ impl JobPlan {
         flag(&[&index.to_string()]);
         if let Some(checkpoint) = &self.checkpoint {
             flag(&["--checkpoint-path", &checkpoint.path]);
+            if let Some(uri) = &checkpoint.uri {
+                flag(&["--checkpoint-uri", uri, "--checkpoint-keep", &checkpoint.keep.to_string()]);
+            }
             flag(&["--checkpoint-signal", checkpoint.signal.as_str()]);
             flag(&["--grace", &trainyard_api::scalar::Period(checkpoint.grace).to_string()]);
         }

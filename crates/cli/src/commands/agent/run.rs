@@ -10,6 +10,7 @@ use miette::{Context, IntoDiagnostic, miette};
 use trainyard_agent::run::{self, Cloud, METADATA, Settings, Signal};
 use trainyard_api::scalar::Period;
 use trainyard_api::training_job::{PATTERN_SIZE, wrong_log_pattern};
+use trainyard_checkpoint::Part;
 use trainyard_plan::{GANG, Gang};
 
 use crate::failure::failure;
@@ -30,6 +31,18 @@ pub(super) struct Run {
     /// The folder of the program's checkpoints; it is made
     #[arg(long, value_name = "FOLDER")]
     checkpoint_path: Option<PathBuf>,
+    /// The store that whole checkpoints are brought to, and the newest from at the start
+    #[arg(long, value_name = "URI", requires = "checkpoint_path")]
+    checkpoint_uri: Option<String>,
+    /// Checkpoints that the store keeps
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    checkpoint_keep: u32,
+    /// All workers see one folder of checkpoints, and the first of them brings them to the store
+    #[arg(long)]
+    checkpoint_shared: bool,
+    /// Names this start of all workers: the same for each of them, and never used again
+    #[arg(long, value_name = "TEXT")]
+    checkpoint_start: Option<String>,
     /// The signal that asks for a checkpoint
     #[arg(long, value_enum, value_name = "SIGNAL")]
     checkpoint_signal: Option<SignalName>,
@@ -114,6 +127,7 @@ impl Run {
                 process.variables.push((name, path.clone().into()));
             }
         }
+        let store = self.store(gang.as_ref())?;
         let log_pattern = match &self.log_pattern {
             Some(text) => Some(
                 regex::RegexBuilder::new(text)
@@ -139,6 +153,7 @@ impl Run {
                 },
                 grace: self.grace.0,
             }),
+            store,
             progress_timeout: self.progress_timeout.map(|timeout| timeout.0),
             log_pattern,
             heartbeat: self.heartbeat_file.unwrap_or_else(temporary),
@@ -153,6 +168,40 @@ impl Run {
             },
             metadata: self.metadata.as_deref().map_or(Ok(METADATA), address)?,
         })
+    }
+}
+
+impl Run {
+    /// What is kept of checkpoints, and where.
+    fn store(&self, gang: Option<&Gang>) -> miette::Result<Option<trainyard_checkpoint::Settings>> {
+        let (Some(path), Some(uri)) = (&self.checkpoint_path, &self.checkpoint_uri) else {
+            return Ok(None);
+        };
+        let path = std::path::absolute(path).into_diagnostic()?;
+        let workers = gang.map_or(1, |gang| u32::try_from(gang.workers.len()).unwrap_or(u32::MAX));
+        let part = match (self.checkpoint_shared, self.index) {
+            (true, 0) => Some(Part::WHOLE),
+            (true, _) => None,
+            (false, index) => Some(Part { index, of: workers }),
+        };
+        let attempt = match (&self.checkpoint_start, gang) {
+            (Some(start), _) => start.clone(),
+            (None, Some(gang)) if workers > 1 && !self.checkpoint_shared => {
+                return Err(miette!(
+                    "--checkpoint-start is missing: several workers of `{}` need a name for this start, the same for each of them and never used again",
+                    gang.job
+                ));
+            }
+            (None, _) => "alone".to_owned(),
+        };
+        Ok(Some(trainyard_checkpoint::Settings {
+            keep: self.checkpoint_keep as usize,
+            workers,
+            part,
+            attempt,
+            path_is_shared: self.checkpoint_shared,
+            ..trainyard_checkpoint::Settings::new(path, uri.clone())
+        }))
     }
 }
 
