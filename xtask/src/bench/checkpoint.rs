@@ -235,6 +235,8 @@ fn rclone(endpoint: &str, words: &[&str]) -> Command {
         .args(words)
         .args(["--config", "/dev/null", "--transfers", "6", "--s3-upload-concurrency", "6"])
         .args(["--s3-chunk-size", "16M", "--multi-thread-streams", "6"])
+        // This rclone cannot use one, and nothing here speaks TLS.
+        .env_remove("AWS_CA_BUNDLE")
         .env("RCLONE_CONFIG_S3_TYPE", "s3")
         .env("RCLONE_CONFIG_S3_PROVIDER", "Minio")
         .env("RCLONE_CONFIG_S3_ENDPOINT", endpoint)

@@ -25,7 +25,7 @@ pub(super) fn check(tree: &Tree) -> Option<Result<(), Missing>> {
             opened.and_then(|file| check_file(BufReader::new(file), stat.bytes))
         } else if path.ends_with(".safetensors.index.json") {
             let opened = tree.open(path).map_err(|error| error.to_string());
-            opened.and_then(|file| named_files(file)).and_then(|names| {
+            opened.and_then(named_files).and_then(|names| {
                 let missing = names
                     .into_iter()
                     .find(|name| !tree.files.contains_key(&format!("{}{name}", folder_of(path))));

@@ -137,14 +137,17 @@ fn block(table: &[u8], (at, length): (u64, u64)) -> Result<&[u8], String> {
     Ok(data)
 }
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// Keys and values of a block. Keys share their beginning with the one before.
-fn entries(block: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn entries(block: &[u8]) -> Result<Vec<Entry>, String> {
     let cut = || "a block of it is cut short".to_owned();
     let count = block.len().checked_sub(4).and_then(|at| block.get(at..)).ok_or_else(cut)?;
     let restarts = u32::from_le_bytes(count.try_into().map_err(|_| cut())?) as usize;
     let end = restarts.checked_mul(4).and_then(|it| block.len().checked_sub(it)?.checked_sub(4));
     let mut rest = end.and_then(|end| block.get(..end)).ok_or_else(cut)?;
-    let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut found: Vec<Entry> = Vec::new();
     // Keys that repeat a long one must not make memory grow beyond the file's own size.
     let mut room = MAX_INDEX_BYTES;
     while !rest.is_empty() {

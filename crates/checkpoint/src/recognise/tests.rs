@@ -188,7 +188,7 @@ fn what_is_missing_is_told() {
     incomplete("of-00002` is not there", &[("c.index", index()), first.clone()]);
     let short = ("c.data-00001-of-00002", some());
     incomplete("its tensors take 11", &[("c.index", index()), first.clone(), short]);
-    incomplete("`c.index`", &[first.clone()]);
+    incomplete("`c.index`", std::slice::from_ref(&first));
     incomplete("cut short", &[("c.index", index()[..60].to_vec()), first]);
 }
 
