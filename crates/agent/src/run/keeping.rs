@@ -4,13 +4,15 @@ use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
-use trainyard_checkpoint::{CheckpointError, Keeper, Settings, Source, Start};
+use trainyard_checkpoint::{CheckpointError, Keeper, PruneOptions, Settings, Source, Start};
 
 use super::report::Saved;
 
 /// First pause after a store did not answer; it doubles up to [`LONGEST`].
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
+/// Removing old checkpoints is no reason to wait for longer.
+const PRUNE: Duration = Duration::from_secs(60);
 /// The variables by which a program learns what it goes on from.
 const PATH: &str = "TRAINYARD_RESTORE_PATH";
 const STEP: &str = "TRAINYARD_RESTORE_STEP";
@@ -18,6 +20,7 @@ const STEP: &str = "TRAINYARD_RESTORE_STEP";
 /// A keeper that has restored, and what the program is told of that.
 pub(super) struct Keeping {
     keeper: Keeper,
+    keep: usize,
     pub(super) variables: Vec<(OsString, OsString)>,
 }
 
@@ -27,6 +30,7 @@ impl Keeping {
     /// A store that does not answer is asked again and again: a program that began anew, though a
     /// checkpoint of it is somewhere, would be the worse mistake. Cancel-safe.
     pub(super) async fn begin(settings: Settings) -> io::Result<Self> {
+        let keep = settings.keep;
         let mut keeper = Keeper::open(settings).map_err(io::Error::other)?;
         let mut pause = PAUSE;
         let start = loop {
@@ -34,7 +38,10 @@ impl Keeping {
                 Ok(start) => break start,
                 Err(error) if error.is_transient() => {
                     let error = in_full(&error);
-                    eprintln!("trainyard: the store of checkpoints does not answer, and is asked again in {} s: {error}", pause.as_secs());
+                    eprintln!(
+                        "trainyard: the store of checkpoints does not answer, and is asked again in {} s: {error}",
+                        pause.as_secs()
+                    );
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2).min(LONGEST);
                 }
@@ -43,7 +50,7 @@ impl Keeping {
         };
         keeper.watch().map_err(io::Error::other)?;
         let variables = start.as_ref().map(told).unwrap_or_default();
-        Ok(Self { keeper, variables })
+        Ok(Self { keeper, keep, variables })
     }
 
     pub(super) fn saved(&self) -> Option<Saved> {
@@ -70,6 +77,20 @@ impl Keeping {
         }
         if flushed.ran_out {
             eprintln!("trainyard: the time for checkpoints ran out after {} s", within.as_secs());
+        }
+    }
+
+    /// Leaves so many checkpoints in the store, once nothing more will come.
+    pub(super) async fn prune(&self) {
+        let options = PruneOptions::keep(self.keep);
+        let pruned = self.keeper.store().prune(&options);
+        // Others may use the store, and the next start does it too.
+        match tokio::time::timeout(PRUNE, pruned).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                eprintln!("trainyard: old checkpoints stay for now: {}", in_full(&error));
+            }
+            Err(_) => eprintln!("trainyard: old checkpoints stay for now: it takes too long"),
         }
     }
 

@@ -259,6 +259,10 @@ impl Agent<'_> {
             (None, _) => grace.min(FLUSH_AFTER_FAILURE),
         };
         keeping.flush(within).await;
+        let saves = self.settings.store.as_ref().is_some_and(|store| store.part.is_some());
+        if saves && self.course.cause().0 == Cause::Finished {
+            keeping.prune().await;
+        }
     }
 
     async fn ended(mut self) -> Ended {

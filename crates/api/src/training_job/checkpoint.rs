@@ -22,7 +22,10 @@ pub struct Checkpoint {
     /// one from before it starts: `s3://bucket/jobs/digits`, `gs://`, `az://` or `file:///mnt/jobs`.
     /// Each job needs one of its own. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^(file:///|s3://|gs://|az://)[^\x00-\x1f]+$"))]
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = r"^(file:///|s3://|gs://|az://)[^\x00-\x1f]+$")
+    )]
     pub uri: Option<String>,
     /// Checkpoints that the store keeps. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
