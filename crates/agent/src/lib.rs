@@ -1,7 +1,9 @@
-//! What runs on a node: looks at its GPUs, its driver and its kernel's log.
+//! What runs beside the work: a look at a node for the doctor, and the first process of a training
+//! worker.
 //!
-//! In: a [`ProbeSettings`]. Out: a [`Probe`], which the doctor takes into its snapshot. Changes
-//! nothing, needs no network, and tells what it could not read.
+//! [`probe()`] looks at GPUs, driver and the kernel's log. In: [`ProbeSettings`]. Out: a [`Probe`],
+//! which the doctor takes into its snapshot. Changes nothing, needs no network, and tells what it
+//! could not read. [`run`] starts a training program and stays with it to its end.
 //!
 //! [`nvml`] is NVIDIA's management library, loaded at run time; [`kernel`] the kernel's log, with the
 //! Xid errors in it; [`files`] what the driver and the kernel show as files; [`probe()`] puts them
@@ -11,6 +13,7 @@ mod files;
 mod kernel;
 mod nvml;
 mod probe;
+pub mod run;
 
 pub use files::Files;
 pub use kernel::{Kernel, Xid};

@@ -5,7 +5,9 @@ use kube::core::CustomResourceExt;
 
 use crate::{GpuPool, ModelService};
 
-/// The definitions that make a cluster know all resources.
+/// The definitions that make a cluster know the resources that the operator acts on.
+///
+/// [`TrainingJob`](crate::TrainingJob) is not among them yet: a cluster that knew it would take one and do nothing.
 pub fn crds() -> [CustomResourceDefinition; 2] {
     [ModelService::crd(), GpuPool::crd()]
 }
@@ -15,10 +17,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::TrainingJob;
     use crate::scalar::SCALAR_KEY;
 
-    fn schemas() -> [Value; 2] {
-        crds().map(|crd| {
+    fn schemas() -> [Value; 3] {
+        [ModelService::crd(), TrainingJob::crd(), GpuPool::crd()].map(|crd| {
             let definition = serde_json::to_value(crd).expect("plain data");
             definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
         })
@@ -41,6 +44,17 @@ mod tests {
     fn the_definition() {
         let crd = ModelService::crd();
         insta::assert_snapshot!(serde_json::to_string_pretty(&crd).expect("plain data"));
+    }
+
+    #[test]
+    fn the_definition_of_jobs() {
+        let crd = TrainingJob::crd();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&crd).expect("plain data"));
+    }
+
+    #[test]
+    fn a_cluster_is_not_told_of_jobs_before_the_operator_knows_them() {
+        assert!(crds().iter().all(|crd| crd.spec.names.kind != "TrainingJob"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a field means that the manifest leaves out: one function, [`complete`].
+//! What a field means that the manifest leaves out: [`complete`] for services, [`complete_job`] for
+//! jobs.
 //!
 //! | field | default | why |
 //! |---|---|---|
@@ -15,6 +16,19 @@
 //! | `placement.spot` | `never` | an endpoint that vanishes has to be asked for |
 //! | `placement.spread` | `nodes` | one node's end should not be the service's |
 //!
+//! Of jobs:
+//!
+//! | field | default | why |
+//! |---|---|---|
+//! | `launcher` | `torchrun` if the command is it, else `agent` | what the command says |
+//! | `workers.count` | 1 | a program that knows no others |
+//! | `processesPerWorker` | with `pytorch` one for each whole GPU, else 1 | NCCL wants one process a GPU; other frameworks use all GPUs of a worker from one |
+//! | `resources.cpu`, `.memory` | `1`, `2Gi` | as for services |
+//! | `checkpoint.signal` | `SIGUSR1` | what Slurm's users and PyTorch Lightning take for the same purpose |
+//! | `checkpoint.grace` | 2m | the notice that AWS gives before it takes a spot machine |
+//! | `checkpoint.keep` | 3 | one that is damaged and one before it leave a good one |
+//! | `retries` | 3 | between a Job's 6, each of one pod, and none: the whole gang is started again |
+//!
 //! Only `scaling.min` is also written into the object by the API server; the others may change with
 //! a release without touching stored objects. `replicas` has no default on purpose: where it is set,
 //! somebody else decides, and `scaling` rests.
@@ -27,6 +41,9 @@ use crate::model_service::{
     Scaling, Spot, Spread, Toleration,
 };
 use crate::scalar::{Bytes, Millicores, Percent};
+use crate::training_job::{
+    CheckpointSignal, Framework, Launcher, Progress, TrainingJobSpec, Workers,
+};
 
 pub(crate) fn min_replicas() -> u32 {
     1
@@ -38,6 +55,9 @@ const CPU_TARGET: Percent = Percent::whole(70);
 const SCALE_TO_ZERO_AFTER: Duration = Duration::from_secs(300);
 const CANARY_STEPS: [u8; 3] = [5, 20, 50];
 const PAUSE: Duration = Duration::from_secs(120);
+const CHECKPOINT_GRACE: Duration = Duration::from_secs(120);
+const KEPT_CHECKPOINTS: u32 = 3;
+const RETRIES: u32 = 3;
 
 /// A [`ModelServiceSpec`] in which everything that has a default has a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,9 +221,132 @@ fn placement(spec: &ModelServiceSpec) -> CompletePlacement {
     }
 }
 
+/// A [`TrainingJobSpec`] in which everything that has a default has a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompleteJob {
+    pub framework: Framework,
+    /// [`Launcher::Agent`] for all but PyTorch.
+    pub launcher: Launcher,
+    pub image: Option<String>,
+    pub command: Vec<String>,
+    pub args: Vec<String>,
+    pub env: Vec<EnvVar>,
+    pub workers: u32,
+    /// Of each worker.
+    pub processes: u32,
+    pub cpu: Millicores,
+    pub memory: Bytes,
+    /// What was asked for in so many words, of one worker.
+    pub asked: Resources,
+    pub checkpoint: Option<CompleteCheckpoint>,
+    pub progress: Option<Progress>,
+    pub deadline: Option<Duration>,
+    pub retries: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteCheckpoint {
+    pub path: String,
+    pub uri: Option<String>,
+    pub keep: u32,
+    pub signal: CheckpointSignal,
+    pub grace: Duration,
+}
+
+/// Applies every default of a job.
+pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
+    let resources = spec.resources.clone().unwrap_or_default();
+    let gpus = resources.gpu.as_ref().and_then(|gpu| gpu.count);
+    let processes = match spec.framework {
+        Framework::PyTorch => gpus.unwrap_or(1),
+        Framework::TensorFlow | Framework::Jax | Framework::Mpi | Framework::Generic => 1,
+    };
+    let is_torchrun = spec.framework == Framework::PyTorch && starts_torchrun(&spec.command);
+    let launcher = if is_torchrun { Launcher::Torchrun } else { Launcher::Agent };
+    CompleteJob {
+        framework: spec.framework,
+        launcher: spec.launcher.unwrap_or(launcher),
+        image: spec.image.clone(),
+        command: spec.command.clone(),
+        args: spec.args.clone().unwrap_or_default(),
+        env: spec.env.clone().unwrap_or_default(),
+        workers: spec.workers.as_ref().map_or(1, |Workers { count }| *count),
+        processes: spec.processes_per_worker.unwrap_or(processes),
+        cpu: resources.cpu.unwrap_or(CPU),
+        memory: resources.memory.unwrap_or(MEMORY),
+        asked: resources,
+        checkpoint: spec.checkpoint.as_ref().map(|checkpoint| CompleteCheckpoint {
+            path: checkpoint.path.clone(),
+            uri: checkpoint.uri.clone(),
+            keep: checkpoint.keep.unwrap_or(KEPT_CHECKPOINTS),
+            signal: checkpoint.signal.unwrap_or_default(),
+            grace: checkpoint.grace.map_or(CHECKPOINT_GRACE, |grace| grace.0),
+        }),
+        progress: spec.progress.clone(),
+        deadline: spec.deadline.map(|deadline| deadline.0),
+        retries: spec.retries.unwrap_or(RETRIES),
+    }
+}
+
+/// Whether a command is torchrun, by one of its names.
+fn starts_torchrun(command: &[String]) -> bool {
+    let program = command.first().and_then(|program| program.rsplit('/').next());
+    let is_module = |module: &str| {
+        let module = module.strip_suffix(".__main__").unwrap_or(module);
+        matches!(module, "torch.distributed.run" | "torch.distributed.launch")
+    };
+    program == Some("torchrun")
+        || command.windows(2).any(|pair| pair[0] == "-m" && is_module(&pair[1]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn job(spec: &str) -> CompleteJob {
+        let text = format!(
+            "apiVersion: trainyard.dev/v1alpha1\nkind: TrainingJob\nmetadata: {{name: digits}}\nspec: {spec}"
+        );
+        let mut jobs = crate::manifest::read("digits.yaml", &text).expect("valid").jobs;
+        complete_job(&jobs.remove(0).value.spec)
+    }
+
+    #[test]
+    fn everything_that_a_job_leaves_out() {
+        insta::assert_snapshot!(format!("{:#?}", job("{framework: generic, command: [train]}")));
+    }
+
+    #[test]
+    fn what_a_job_says_stays() {
+        let spec =
+            "{framework: pytorch, launcher: agent, image: i, command: [torchrun, a], args: [b],
+            env: [{name: A}], workers: {count: 4}, processesPerWorker: 2,
+            resources: {cpu: 2, memory: 1Gi, gpu: {count: 8}},
+            checkpoint: {path: out, signal: SIGUSR2, grace: 30s}, progress: {timeout: 5m},
+            deadline: 1h, retries: 0}";
+        insta::assert_snapshot!(format!("{:#?}", job(spec)));
+    }
+
+    #[test]
+    fn processes_and_launchers() {
+        let of = |spec: &str| {
+            let job = job(spec);
+            (job.launcher, job.processes)
+        };
+        let gpus = "resources: {gpu: {count: 4}}";
+        let check = |start: &str, expected| {
+            assert_eq!(of(&format!("{{{start}, {gpus}}}")), expected, "{start}");
+        };
+        check("framework: pytorch, command: [python3, t.py]", (Launcher::Agent, 4));
+        check("framework: pytorch, command: [/usr/bin/torchrun, t.py]", (Launcher::Torchrun, 4));
+        check(
+            "framework: pytorch, command: [python, -m, torch.distributed.run, t.py]",
+            (Launcher::Torchrun, 4),
+        );
+        check("framework: jax, command: [python3, t.py]", (Launcher::Agent, 1));
+        check("framework: generic, command: [torchrun]", (Launcher::Agent, 1));
+        assert_eq!(of("{framework: pytorch, command: [a], resources: {gpu: {share: 1/4}}}").1, 1);
+    }
 
     #[track_caller]
     fn check(scaling: Scaling, expected: (u32, u32, Option<u16>)) {

@@ -446,7 +446,7 @@ impl Shared {
         let stamp = Stamp {
             part,
             attempt: self.settings.attempt.clone(),
-            is_new: !watched.was_there(candidate),
+            is_new: !watched.was_there(candidate) && watched.is_latest(candidate),
         };
         let saved = match self.store.save(candidate, &stamp, &self.meter).await {
             Ok(saved) => saved,

@@ -28,7 +28,7 @@ pub(crate) struct Stamp {
     pub(crate) part: Part,
     /// Tells starts of the same workers apart; parts of one start only are put together.
     pub(crate) attempt: String,
-    /// It was written just now, so it is newer than everything in the store.
+    /// It was written just now and after all others, so it is newer than everything in the store.
     pub(crate) is_new: bool,
 }
 

@@ -255,3 +255,27 @@ fn futures_can_be_spawned() {
     let options = PruneOptions::keep(1);
     check(keeper.store().prune(&options));
 }
+
+/// Three are complete at one look. The newest is saved first, and stays the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_that_are_ready_at_once_keep_their_order() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
+    assert_eq!(keeper.restore().await.unwrap(), None);
+    for step in 1..=3u64 {
+        let name = format!("step-{step}");
+        write_step(program.path(), &name, &[("model", content(1000, step))]);
+        // Another millisecond, so that their times tell them apart.
+        let written = Instant::now();
+        until("time passes", || written.elapsed() > Duration::from_millis(2)).await;
+    }
+    let flushed = keeper.flush(Duration::from_secs(60)).await;
+    assert_eq!(flushed.saved.len(), 3, "{flushed:?}");
+    assert_eq!(keeper.counters().newest.as_deref(), Some("step-3"));
+    keeper.stop().await;
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let keeper = Keeper::open(settings(elsewhere.path(), store.path())).unwrap();
+    let start = keeper.restore().await.unwrap().unwrap();
+    assert_eq!(start.step, Some(3));
+}

@@ -1,4 +1,5 @@
-//! Decides: how many replicas, which revision gets how much traffic, when to start or fetch again.
+//! Decides: how many replicas, which revision gets how much traffic, when to start or fetch again,
+//! what a training job does next.
 //!
 //! In: a plan's policy, what was observed, and the time as a value. Out: a decision with its
 //! reason, one enum that becomes the event, the metric label and the status. Knows nothing of
@@ -7,5 +8,6 @@
 
 pub mod autoscale;
 pub mod fetch;
+pub mod job;
 pub mod restart;
 pub mod rollout;

@@ -7,12 +7,13 @@
 //! with a port and probes.
 //!
 //! In reading order: `state_dir` and `history` (what outlives a supervisor), `target` (what to run),
-//! `replica` (one process), `fleet` (decisions about many), `supervisor` (carries them out), `socket`
+//! `replica` (one process), `fleet` (decisions about many), `job` (a worker of a job), `supervisor` (carries them out), `socket`
 //! and `status` (what commands see).
 
 pub mod example;
 mod fleet;
 pub mod history;
+mod job;
 mod machine;
 mod replica;
 mod secret;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use crate::fleet::Phase as ReplicaPhase;
+pub use trainyard_agent::run::Seen;
 
 /// A supervisor and its services at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Status {
     pub address: SocketAddr,
     /// By name.
     pub services: Vec<ServiceStatus>,
+    /// By name; those that are over too, until a person takes them off.
+    #[serde(default)]
+    pub jobs: Vec<JobStatus>,
     /// It finishes what is in flight, and ends.
     pub stopping: bool,
 }
@@ -89,6 +93,76 @@ impl ServiceStatus {
         let is_retrying = matches!(self.fetch, Some(Fetch::Retrying { .. }));
         !self.preparing && (is_retrying || matches!(self.phase.as_str(), "Aborted" | "Stalled"))
     }
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    pub name: String,
+    /// Counts the runs of this name, from 1.
+    pub run: u32,
+    pub framework: String,
+    /// `Waiting`, `Running`, `Ending`, `Succeeded`, `Failed` or `Interrupted`.
+    pub phase: String,
+    /// Why, in one word.
+    pub reason: String,
+    pub is_over: bool,
+    /// Times that the workers were started.
+    pub attempts: u32,
+    pub failures: u32,
+    /// Failures after which the workers start again.
+    pub retries: u32,
+    pub interruptions: u32,
+    /// Workers that it has when it runs.
+    pub wanted: u32,
+    /// By index; those of the latest attempt.
+    pub workers: Vec<WorkerStatus>,
+    /// How far it is, as the first worker that tells it says.
+    pub seen: Option<Seen>,
+    /// When it was declared, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    pub started_ms: Option<i64>,
+    pub ended_ms: Option<i64>,
+    /// When it starts again, while it waits.
+    pub starts_at_ms: Option<i64>,
+    /// What was last wrong, for people.
+    pub last_error: Option<String>,
+    /// What of its manifest has no effect here.
+    pub notes: Vec<String>,
+    /// The manifest's path.
+    pub source: PathBuf,
+    /// What happened lately, oldest first.
+    pub events: Vec<Recent>,
+}
+
+impl JobStatus {
+    /// Whether it has come to an end that is none of success.
+    pub fn has_failed(&self) -> bool {
+        self.is_over && self.phase != "Succeeded"
+    }
+
+    /// Workers that run.
+    pub fn running(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.state == "running").count()
+    }
+}
+
+/// One worker of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    pub id: String,
+    /// `starting`, `running`, `finished`, `failed` or `interrupted`.
+    pub state: String,
+    pub pid: Option<i32>,
+    /// Where its metrics are.
+    pub metrics: Option<SocketAddr>,
+    pub seen: Option<Seen>,
+    /// Milliseconds since the Unix epoch at which its state began.
+    pub since_ms: i64,
+    /// How it ended, for people.
+    pub message: Option<String>,
 }
 
 /// How a model comes to this machine.

@@ -3,7 +3,9 @@
 //! In: a [`ModelService`](trainyard_api::ModelService) and [`Facts`] about the machine or cluster
 //! and the model. Out: a [`Plan`] in which everything is decided but what only a back end can know
 //! (which port is free, where a volume lies): those are typed references, [`Value`]. Equal inputs
-//! give equal plans. [`kubernetes::objects`] writes a plan as Kubernetes objects. A `GpuPool` becomes
+//! give equal plans. [`kubernetes::objects`] writes a plan as Kubernetes objects. A
+//! `TrainingJob` becomes a [`JobPlan`], and that what each process of its workers is told
+//! ([`Gang`]). A `GpuPool` becomes
 //! facts by [`pool_facts`] and objects by [`kubernetes::pool_objects`]. Knows nothing of
 //! processes, API servers, files or clocks.
 
@@ -12,6 +14,7 @@ mod contract;
 mod expand;
 mod facts;
 mod gpu;
+mod job;
 pub mod kubernetes;
 mod policy;
 mod pool;
@@ -23,6 +26,9 @@ pub use compile::{Plan, PlanError, Service, compile};
 pub use contract::KnobConflict;
 pub use expand::expand;
 pub use facts::{Facts, FetchedModel, GpuPools, Target};
+pub use job::{
+    Address, Checkpoint, GANG, Gang, GangError, JobError, JobPlan, Process, Progress, compile_job,
+};
 pub use policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
 pub use pool::{
     DEFAULT_POOL, Instance, PoolError, PoolFacts, PoolSeen, SHARED, ShareKind, Units, WHOLE,

@@ -13,7 +13,7 @@ use super::parse::join;
 use super::report::Report;
 use super::shape::{self, Shape};
 use crate::model_service::{MODEL_NAME, wrong_model_name};
-use crate::{GpuPool, GpuPoolSpec, ModelService, ModelServiceSpec};
+use crate::{GpuPool, GpuPoolSpec, ModelService, ModelServiceSpec, TrainingJob, TrainingJobSpec};
 
 /// The version of every resource that can be read.
 const VERSION: &str = "trainyard.dev/v1alpha1";
@@ -22,15 +22,17 @@ const VERSION: &str = "trainyard.dev/v1alpha1";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     ModelService,
+    TrainingJob,
     GpuPool,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::ModelService, Self::GpuPool];
+    const ALL: [Self; 3] = [Self::ModelService, Self::TrainingJob, Self::GpuPool];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::ModelService => "ModelService",
+            Self::TrainingJob => "TrainingJob",
             Self::GpuPool => "GpuPool",
         }
     }
@@ -39,6 +41,7 @@ impl Kind {
     fn noun(self) -> &'static str {
         match self {
             Self::ModelService => "service",
+            Self::TrainingJob => "job",
             Self::GpuPool => "pool",
         }
     }
@@ -46,6 +49,7 @@ impl Kind {
     fn spec(self) -> &'static Shape {
         match self {
             Self::ModelService => shape::model_service(),
+            Self::TrainingJob => shape::training_job(),
             Self::GpuPool => shape::gpu_pool(),
         }
     }
@@ -54,6 +58,9 @@ impl Kind {
     fn least(self) -> &'static str {
         match self {
             Self::ModelService => "write `spec: {model: {uri: …}}`: where the model is",
+            Self::TrainingJob => {
+                "write `spec: {framework: …, command: […]}`: what trains, and with what"
+            }
             Self::GpuPool => "write `spec: {nodeSelector: {…}}`: labels of the pool's nodes",
         }
     }
@@ -61,6 +68,7 @@ impl Kind {
     fn name_help(self) -> &'static str {
         match self {
             Self::ModelService => "write `metadata: {name: iris}`: the name that requests use too",
+            Self::TrainingJob => "write `metadata: {name: digits}`: the name of the job",
             Self::GpuPool => {
                 "write `metadata: {name: default}`: services name the pool by it, and those that name none get `default`"
             }
@@ -71,6 +79,7 @@ impl Kind {
 /// One resource.
 pub(super) enum Resource {
     ModelService(Box<ModelService>),
+    TrainingJob(Box<TrainingJob>),
     GpuPool(Box<GpuPool>),
 }
 
@@ -137,6 +146,9 @@ pub(super) fn resource(report: &mut Report, root: &Node) -> Option<Resource> {
         Kind::ModelService => serde_json::from_value::<ModelServiceSpec>(spec)
             .map(|spec| ModelService { metadata, spec, status: None })
             .map(|service| Resource::ModelService(Box::new(service))),
+        Kind::TrainingJob => serde_json::from_value::<TrainingJobSpec>(spec)
+            .map(|spec| TrainingJob { metadata, spec, status: None })
+            .map(|job| Resource::TrainingJob(Box::new(job))),
         Kind::GpuPool => serde_json::from_value::<GpuPoolSpec>(spec)
             .map(|spec| GpuPool { metadata, spec, status: None })
             .map(|pool| Resource::GpuPool(Box::new(pool))),

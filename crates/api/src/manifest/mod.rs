@@ -28,7 +28,7 @@ pub use errors::{ManifestErrors, Mark, Problem, ProblemKind};
 pub use located::{Located, Place, Source};
 pub use nearest::nearest;
 
-use crate::{GpuPool, ModelService};
+use crate::{GpuPool, ModelService, TrainingJob};
 use document::Resource;
 use node::Content;
 use report::Report;
@@ -41,6 +41,7 @@ pub const LARGEST: usize = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Manifests {
     pub services: Vec<Located<ModelService>>,
+    pub jobs: Vec<Located<TrainingJob>>,
     pub gpu_pools: Vec<Located<GpuPool>>,
 }
 
@@ -70,6 +71,9 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifests, ManifestErrors> 
             Some(Resource::ModelService(value)) => {
                 found.services.push(Located { value: *value, source, at });
             }
+            Some(Resource::TrainingJob(value)) => {
+                found.jobs.push(Located { value: *value, source, at });
+            }
             Some(Resource::GpuPool(value)) => {
                 found.gpu_pools.push(Located { value: *value, source, at });
             }
@@ -77,6 +81,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifests, ManifestErrors> 
         }
     }
     names_are_unique(&found.services, "services", &mut report);
+    names_are_unique(&found.jobs, "jobs", &mut report);
     names_are_unique(&found.gpu_pools, "pools", &mut report);
     report.into_result(found)
 }

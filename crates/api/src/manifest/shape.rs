@@ -63,6 +63,12 @@ pub(super) fn model_service() -> &'static Shape {
     SPEC.get_or_init(Shape::of::<crate::ModelServiceSpec>)
 }
 
+/// The shape of a job's `spec`.
+pub(super) fn training_job() -> &'static Shape {
+    static SPEC: OnceLock<Shape> = OnceLock::new();
+    SPEC.get_or_init(Shape::of::<crate::TrainingJobSpec>)
+}
+
 /// The shape of a pool's `spec`.
 pub(super) fn gpu_pool() -> &'static Shape {
     static SPEC: OnceLock<Shape> = OnceLock::new();
@@ -238,8 +244,12 @@ pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
-    fn schemas() -> [Value; 2] {
-        [spec_schema::<crate::ModelServiceSpec>(), spec_schema::<crate::GpuPoolSpec>()]
+    fn schemas() -> [Value; 3] {
+        [
+            spec_schema::<crate::ModelServiceSpec>(),
+            spec_schema::<crate::TrainingJobSpec>(),
+            spec_schema::<crate::GpuPoolSpec>(),
+        ]
     }
 
     #[test]

@@ -510,3 +510,60 @@ fn mistakes_in_a_pool() {
     ];
     insta::assert_snapshot!(all.join(""));
 }
+
+/// A job; `spec` is the YAML below `spec:`, at two spaces.
+fn job(spec: &str) -> String {
+    format!(
+        "apiVersion: trainyard.dev/v1alpha1\nkind: TrainingJob\nmetadata: {{name: digits}}\nspec:\n{spec}"
+    )
+}
+
+#[test]
+fn the_whole_schema_of_a_job_is_read_and_printed_back() {
+    let text = job(r"  framework: pytorch
+  launcher: agent
+  image: registry.example/train:1
+  command: [python3, train.py]
+  args: [--epochs, '3']
+  env: [{name: TOKEN, valueFrom: {secretKeyRef: {name: hub, key: token}}}]
+  workers: {count: 4}
+  processesPerWorker: 2
+  resources: {cpu: 4, memory: 16Gi, gpu: {count: 2}}
+  checkpoint: {path: checkpoints, uri: s3://bucket/jobs/digits, keep: 5, signal: SIGUSR2, grace: 90s}
+  progress: {timeout: 10m, logPattern: 'step (?P<step>\d+)'}
+  deadline: 12h
+  retries: 5
+");
+    let found = read("job.yaml", &text).expect("valid");
+    let job = &found.jobs[0].value;
+    let printed = serde_json::to_string(&job).expect("plain data");
+    let again = read("job.json", &printed).expect("what is printed is read");
+    assert_eq!(again.jobs[0].value, *job);
+    insta::assert_snapshot!(serde_json::to_string_pretty(job).expect("plain data"));
+}
+
+#[test]
+fn mistakes_in_a_job() {
+    let check = |spec: &str| refused(&job(spec));
+    let all = [
+        check("  framework: torch\n  command: [a]\n"),
+        check("  framework: generic\n"),
+        check("  framework: generic\n  command: []\n"),
+        check("  framework: generic\n  command: [a]\n  launcher: torchrun\n"),
+        check("  framework: tensorflow\n  command: [a]\n  processesPerWorker: 2\n"),
+        check(
+            "  framework: pytorch\n  command: [a]\n  processesPerWorker: 4\n  resources: {gpu: {count: 2}}\n",
+        ),
+        check(
+            "  framework: pytorch\n  command: [a]\n  processesPerWorker: 2\n  resources: {gpu: {share: 1/2}}\n",
+        ),
+        check("  framework: generic\n  command: [a]\n  workers: {count: 0}\n"),
+        check("  framework: generic\n  command: [a]\n  workers: {count: 2, min: 1}\n"),
+        check("  framework: generic\n  command: [a]\n  checkpoint: {signal: SIGKILL}\n"),
+        check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, keep: 2}\n"),
+        check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: bucket/a}\n"),
+        check("  framework: generic\n  command: [a]\n  progress: {timeout: 10ms}\n"),
+        check("  framework: generic\n  command: [a]\n  queue: research\n  spot: only\n"),
+    ];
+    insta::assert_snapshot!(all.join(""));
+}

@@ -67,6 +67,13 @@ impl Watched {
         self.first.get(&candidate.name) == Some(&candidate.tree)
     }
 
+    /// Whether all that was saved is older: of several that are ready at once, the newest is saved
+    /// first, and those that follow it must not pass for newer.
+    pub(super) fn is_latest(&self, candidate: &Candidate) -> bool {
+        let written = candidate.tree.modified_ms();
+        self.saved.values().all(|saved| saved.modified_ms() < written)
+    }
+
     /// Notes that it is durable.
     pub(super) fn done(&mut self, candidate: &Candidate) {
         if candidate.is_folder {

@@ -15,12 +15,12 @@ use super::supervisor::block_on;
 use super::wait::until;
 use crate::print::print_line;
 
-/// Delete services, once requests in flight are answered
+/// Delete services, once requests in flight are answered, and this machine's training jobs
 ///
 /// As with kubectl, nobody is asked. On this machine a service stays down until its file changes.
 #[derive(Args)]
 pub(crate) struct Delete {
-    /// The services
+    /// The services and jobs
     #[arg(value_name = "NAME", required_unless_present_any = ["all", "selector"], conflicts_with_all = ["all", "selector"])]
     names: Vec<ServiceName>,
     /// Every service of the namespace, or of this machine
@@ -76,7 +76,8 @@ impl Delete {
         if self.cascade.is_some() {
             place.refuse("--cascade", "a service has no objects beside its processes")?;
         }
-        let services = self.meant(&place).await?;
+        let mut services = self.meant(&place).await?;
+        services.extend(self.jobs_meant(&place).await?);
         if services.is_empty() {
             eprintln!("no services found");
             return Ok(ExitCode::SUCCESS);
@@ -99,8 +100,10 @@ impl Delete {
         if self.names.is_empty() {
             return Ok(place.services(&all).await?);
         }
+        let jobs = self.jobs_meant(place).await?;
+        let is_job = |name: &String| jobs.iter().any(|job| key(job).1 == *name);
         let mut found = Vec::new();
-        for name in plain(&self.names) {
+        for name in plain(&self.names).into_iter().filter(|name| !is_job(name)) {
             let one = Selection { names: vec![name], labels: None };
             match place.services(&one).await {
                 Ok(services) => found.extend(services),
@@ -111,9 +114,15 @@ impl Delete {
         Ok(found)
     }
 
+    /// The training jobs that are meant and are there.
+    async fn jobs_meant(&self, place: &Place) -> miette::Result<Vec<Value>> {
+        let named = Selection { names: plain(&self.names), labels: None };
+        Ok(place.jobs(&named).await?)
+    }
+
     async fn here(&self, here: &Here, names: &[String]) -> miette::Result<()> {
         if matches!(self.dry_run, None | Some(DryRun::None)) {
-            let request = Request::Down { services: names.to_vec(), hurry: false };
+            let request = Request::Down { services: names.to_vec(), hurry: false, forget: true };
             let ended = here.state.do_it(&request);
             if self.wait {
                 let ended = tokio::time::timeout(self.timeout.0, ended).await;

@@ -11,12 +11,15 @@ use trainyard_local::socket::{Client, ClientError, Reply, Request};
 use super::supervisor::{State, block_on, explain};
 use crate::print::print_line;
 
-/// End services, or all of them with their supervisor, once requests in flight are answered
+/// End services and jobs, or all of them with their supervisor
+///
+/// Requests in flight are answered first, and jobs asked for a checkpoint. A job that is over is
+/// taken off the list.
 #[derive(Args)]
 pub(crate) struct Down {
-    /// Services to end; all of them, and the gateway, if none is named
+    /// Services and jobs to end; all of them, and the gateway, if none is named
     names: Vec<String>,
-    /// Do not wait for requests in flight
+    /// Wait neither for requests in flight nor for checkpoints
     #[arg(long, conflicts_with = "names")]
     now: bool,
     #[command(flatten)]
@@ -32,7 +35,7 @@ impl Down {
         let state = self.state.open()?;
         let everything = self.names.is_empty();
         let hurry = self.now;
-        let request = Request::Down { services: self.names, hurry };
+        let request = Request::Down { services: self.names, hurry, forget: false };
         block_on(async {
             // Watched from before: its end is the end of everything.
             let mut watch = match Client::send(&state.socket(), &Request::Watch).await {

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use trainyard_operator::console::{Key, Selection};
+use trainyard_operator::console::{Key, Selection, key};
 
+use super::jobs;
 use super::output::{self, Columns, Format, ServiceName, plain};
 use super::place::{AllNamespaces, Intent, Place, PlaceArgs};
 use super::supervisor::block_on;
 use crate::print::print_line;
 
-/// List services, in a cluster or on this machine
+/// List services, in a cluster or on this machine, and this machine's training jobs
 #[derive(Args)]
 pub(crate) struct Get {
-    /// These services; all if none is named
+    /// These services and jobs; all if none is named
     #[arg(value_name = "NAME")]
     names: Vec<ServiceName>,
     /// How to print them
@@ -52,12 +53,31 @@ impl Get {
         if self.watch {
             return self.watch(&place, &selection).await;
         }
-        let services = place.services(&selection).await?;
-        if services.is_empty() && !self.output.is_for_machines() {
+        let jobs = place.jobs(&selection).await?;
+        let is_job = |name: &String| jobs.iter().any(|job| key(job).1 == *name);
+        let others: Vec<String> =
+            selection.names.iter().filter(|name| !is_job(name)).cloned().collect();
+        let services = match selection.names.is_empty() || !others.is_empty() {
+            true => place.services(&Selection { names: others, ..selection }).await?,
+            false => Vec::new(),
+        };
+        if services.is_empty() && jobs.is_empty() && !self.output.is_for_machines() {
             eprintln!("no services found");
             return Ok(ExitCode::SUCCESS);
         }
-        print_line(&self.text(&place, &services, !self.no_headers)?)?;
+        if self.output.is_for_machines() {
+            let all: Vec<Value> = services.into_iter().chain(jobs).collect();
+            print_line(&self.text(&place, &all, !self.no_headers)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !services.is_empty() {
+            print_line(&self.text(&place, &services, !self.no_headers)?)?;
+        }
+        if !jobs.is_empty() {
+            let wide = self.output == Format::Wide;
+            let text = jobs::list(&jobs, wide, !self.no_headers);
+            print_line(&if services.is_empty() { text } else { format!("\n{text}") })?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 

@@ -17,17 +17,17 @@ use super::place::{Here, Intent, Place, PlaceArgs, PlaceError};
 use super::supervisor::block_on;
 use crate::print::print;
 
-/// Show what all replicas of a service print
+/// Show what all replicas of a service print, or all workers of a job
 ///
-/// On this machine also what those have printed that have ended.
+/// On this machine also what those have printed that have ended; of a job, its newest run.
 #[derive(Args)]
 pub(crate) struct Logs {
-    /// The service
+    /// The service or job
     name: ServiceName,
     /// Go on as more is printed, also by replicas that start later
     #[arg(short, long)]
     follow: bool,
-    /// Of this replica only
+    /// Of this replica or worker only
     #[arg(long, value_name = "REPLICA")]
     replica: Option<String>,
     /// At most so many of each replica's last lines; -1 for all
@@ -149,7 +149,9 @@ impl Logs {
 
     async fn here(&self, here: &Here) -> miette::Result<()> {
         let folder = here.state.open()?.logs(&self.name.0);
-        let files = self.files(&folder);
+        let run = here.newest_run(&self.name.0)?;
+        let of_run = run.map(|run| format!("{}-{run}-", self.name.0));
+        let files = self.files(&folder, of_run.as_deref());
         if files.is_empty() && !self.follow {
             here.find(&self.name.0)?;
             return Err(match &self.replica {
@@ -159,11 +161,11 @@ impl Logs {
                 None => miette!("there is no log of a service `{}`", self.name.0),
             });
         }
-        self.print_files(&folder).await
+        self.print_files(&folder, of_run.as_deref()).await
     }
 
     /// Logs by the name of their replica.
-    fn files(&self, folder: &Path) -> BTreeMap<String, PathBuf> {
+    fn files(&self, folder: &Path, of_run: Option<&str>) -> BTreeMap<String, PathBuf> {
         let Ok(listing) = fs::read_dir(folder) else { return BTreeMap::new() };
         let named = listing.flatten().filter_map(|entry| {
             let path = entry.path();
@@ -172,11 +174,14 @@ impl Logs {
             Some((replica, path))
         });
         named
-            .filter(|(replica, _)| self.replica.as_ref().is_none_or(|only| only == replica))
+            .filter(|(replica, _)| match &self.replica {
+                Some(only) => only == replica,
+                None => of_run.is_none_or(|run| replica.starts_with(run)),
+            })
             .collect()
     }
 
-    async fn print_files(&self, folder: &Path) -> miette::Result<()> {
+    async fn print_files(&self, folder: &Path, of_run: Option<&str>) -> miette::Result<()> {
         let mut read: BTreeMap<String, u64> = BTreeMap::new();
         let mut is_first = true;
         let tail = usize::try_from(self.tail).unwrap_or(usize::MAX);
@@ -186,7 +191,7 @@ impl Logs {
             i64::try_from(then.as_millis()).ok()
         });
         loop {
-            let files = self.files(folder);
+            let files = self.files(folder, of_run);
             let several = files.len() > 1 || self.follow && self.replica.is_none();
             for (replica, path) in files {
                 let before = read.get(&replica).copied();

@@ -19,6 +19,7 @@ mod get;
 mod gpu;
 mod inspect;
 mod install;
+mod jobs;
 mod lint;
 mod logs;
 mod operator;

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use trainyard_operator::console::{RESOURCE, Summary, key};
 
+use super::jobs;
 use super::time::ago;
 use crate::failure::failure;
 use crate::table::table;
@@ -40,7 +41,8 @@ pub(crate) struct Columns {
 /// What kubectl prints before a name.
 pub(crate) const SINGULAR: &str = "modelservice.trainyard.dev";
 
-/// The name of a service as an argument: `NAME`, or as kubectl's users may write it, `ms/NAME`.
+/// The name of a service or a job as an argument: `NAME`, or as kubectl's users may write it,
+/// `ms/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceName(pub(crate) String);
 
@@ -51,6 +53,7 @@ impl std::str::FromStr for ServiceName {
         let name = match text.split_once('/') {
             None => text,
             Some(("ms" | "modelservice" | "modelservices" | SINGULAR | RESOURCE, name)) => name,
+            Some(("tj" | "trainingjob" | "trainingjobs" | jobs::SINGULAR, name)) => name,
             Some((kind, _)) => return Err(format!("`{kind}` is no kind that Trainyard knows")),
         };
         if name.is_empty() {
@@ -87,7 +90,11 @@ pub(crate) fn resources(
 
 /// `modelservice.trainyard.dev/NAME`, one a line.
 pub(crate) fn names(services: &[Value]) -> String {
-    let names = services.iter().map(|service| format!("{SINGULAR}/{}", key(service).1));
+    let names = services.iter().map(|service| {
+        let is_job = service["kind"] == "TrainingJob";
+        let kind = if is_job { jobs::SINGULAR } else { SINGULAR };
+        format!("{kind}/{}", key(service).1)
+    });
     names.collect::<Vec<_>>().join("\n")
 }
 
@@ -135,6 +142,7 @@ mod tests {
         assert_eq!(of("iris").as_deref(), Ok("iris"));
         assert_eq!(of("ms/iris").as_deref(), Ok("iris"));
         assert_eq!(of("modelservices.trainyard.dev/iris").as_deref(), Ok("iris"));
+        assert_eq!(of("tj/digits").as_deref(), Ok("digits"));
         assert!(of("pod/iris").is_err() && of("ms/").is_err() && of("").is_err());
     }
 

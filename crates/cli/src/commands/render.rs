@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use trainyard_api::manifest;
-use trainyard_api::{GpuPool, GpuPoolSpec, ModelService};
+use trainyard_api::{GpuPool, GpuPoolSpec, ModelService, TrainingJob};
 use trainyard_local::target::{read_manifests, resolve};
 use trainyard_plan::kubernetes::{
     Object, Settings, Track, node_marks, notes_without_operator, objects, pool_objects, quota_names,
 };
-use trainyard_plan::{Facts, PoolSeen, Target, compile, pool_facts};
+use trainyard_plan::{Facts, JobError, PoolSeen, Target, compile, pool_facts};
 
 use super::cluster_args::ClusterArgs;
 use super::operator::PluginPlace;
@@ -104,6 +104,7 @@ impl Render {
             self.filenames.iter().partition(|name| name.as_path() == Path::new("-"));
         let (mut services, mut notes, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut pools: Vec<GpuPool> = Vec::new();
+        let mut jobs: Vec<TrainingJob> = Vec::new();
         if !stdin.is_empty() {
             let mut bytes = Vec::new();
             // One byte more than a manifest may have is enough to refuse it.
@@ -112,6 +113,7 @@ impl Render {
             read.into_diagnostic().wrap_err("cannot read standard input")?;
             let found = read_manifests("standard input", &bytes).map_err(problems::report)?;
             services.extend(found.services.into_iter().map(|located| located.value));
+            jobs.extend(found.jobs.into_iter().map(|located| located.value));
             pools.extend(found.gpu_pools.into_iter().map(|located| located.value));
             notes.extend(found.notes);
             secrets.extend(found.secrets.into_keys());
@@ -127,7 +129,12 @@ impl Render {
             eprintln!("note: the Secret `{secret}` is not printed; apply it beside what is");
         }
         services.extend(resolved.services.into_iter().map(|declared| declared.manifest));
+        jobs.extend(resolved.jobs.into_iter().map(|declared| declared.manifest));
         pools.extend(resolved.gpu_pools);
+        if let Some(job) = jobs.first() {
+            let name = job.metadata.name.clone().unwrap_or_default();
+            return Err(failure(JobError::NotInACluster { job: name }));
+        }
         if services.is_empty() && pools.is_empty() {
             return Err(miette!("there is no ModelService and no GpuPool to render"));
         }

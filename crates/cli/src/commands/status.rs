@@ -14,6 +14,7 @@ use trainyard_local::status::{ReplicaPhase, ReplicaStatus, ServiceStatus, Status
 use trainyard_operator::console::{Console, Replica, Selection, Summary};
 
 use super::fetching::words;
+use super::jobs;
 use super::output::{self, Format};
 use super::place::{AllNamespaces, Here, Intent, Place, PlaceArgs, PlaceError};
 use super::supervisor::{block_on, explain};
@@ -22,7 +23,7 @@ use crate::failure::failure;
 use crate::print::print_line;
 use crate::yaml;
 
-/// Show services and their replicas, and what is wrong with them
+/// Show services, their replicas and training jobs, and what is wrong with them
 #[derive(Args)]
 pub(crate) struct Status {
     /// How to print it
@@ -97,6 +98,9 @@ impl Status {
             Format::Name => {
                 let names =
                     status.services.iter().map(|it| format!("{}/{}", output::SINGULAR, it.name));
+                let of_jobs =
+                    status.jobs.iter().map(|it| format!("{}/{}", jobs::SINGULAR, it.name));
+                let names = names.chain(of_jobs);
                 Ok(names.collect::<Vec<_>>().join("\n"))
             }
         }
@@ -108,11 +112,14 @@ impl Status {
         let Some(history) = history else { return Ok(()) };
         let services = history.services().into_diagnostic()?;
         let replicas = history.replicas().into_diagnostic()?;
+        let jobs = history.jobs().into_diagnostic()?;
         if self.output.is_for_machines() {
-            let last = json!({"running": false, "services": services});
+            let last = json!({"running": false, "services": services, "jobs": jobs});
             return print_line(&serde_json::to_string_pretty(&last).into_diagnostic()?);
         }
-        show_last(&services, &replicas)
+        show_last(&services, &replicas)?;
+        let jobs = jobs::show_last(&jobs);
+        if jobs.is_empty() { Ok(()) } else { print_line(&jobs) }
     }
 
     async fn in_cluster(&self, console: &Console) -> miette::Result<ExitCode> {
@@ -275,6 +282,10 @@ fn table(header: &[&str]) -> Table {
 
 fn show(status: &Now) -> String {
     let mut text = format!("gateway at http://{}, supervisor {}\n", status.address, status.pid);
+    if status.services.is_empty() && !status.jobs.is_empty() {
+        text.push_str(&jobs::show(&status.jobs));
+        return text;
+    }
     // Only where clients use another name than the commands here.
     let is_renamed = |service: &ServiceStatus| service.models != [service.name.as_str()];
     let with_models = status.services.iter().any(is_renamed);
@@ -307,6 +318,10 @@ fn show(status: &Now) -> String {
         for remark in fetch.iter().chain(&service.last_error).chain(&service.notes) {
             text.push_str(&format!("\n\n{}: {remark}", service.name));
         }
+    }
+    if !status.jobs.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&jobs::show(&status.jobs));
     }
     text
 }

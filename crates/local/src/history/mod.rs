@@ -1,9 +1,10 @@
-//! What outlives a supervisor, in SQLite: services, their revisions, replicas, events.
+//! What outlives a supervisor, in SQLite: services, their revisions, replicas, jobs, events.
 //!
 //! One thread writes, in the order in which it is told; readers open the file by themselves. A
 //! supervisor that is killed loses at most what it had not handed over.
 
 mod events;
+mod jobs;
 mod records;
 mod schema;
 mod writer;
@@ -14,6 +15,8 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OpenFlags};
 
 pub use events::{Event, EventQuery, Severity};
+pub(crate) use jobs::KEPT_ATTEMPTS;
+pub use jobs::{AttemptRecord, JobRecord, WorkerRecord};
 pub(crate) use records::{Kept, Saved};
 pub use records::{Model, Override, ReplicaRecord, RevisionRecord, ServiceRecord};
 pub(crate) use writer::Writer;
@@ -50,7 +53,8 @@ impl History {
         // A file that is being made has no layout yet, and nothing to tell.
         match schema::version(&connection)? {
             0 => Ok(None),
-            schema::VERSION => Ok(Some(Self { connection })),
+            // What an older program wrote is brought up to date by the next supervisor.
+            1..=schema::VERSION => Ok(Some(Self { connection })),
             found => Err(HistoryError::Newer { path: path.to_owned(), found }),
         }
     }
@@ -68,6 +72,14 @@ impl History {
     /// The revisions of a service, newest first.
     pub fn revisions(&self, service: &str) -> Result<Vec<RevisionRecord>, HistoryError> {
         Ok(records::revisions(&self.connection, service)?)
+    }
+
+    /// Every run of every job that is kept: by name, the newest first.
+    pub fn jobs(&self) -> Result<Vec<JobRecord>, HistoryError> {
+        match schema::version(&self.connection)? {
+            1 => Ok(Vec::new()),
+            _ => Ok(jobs::jobs(&self.connection)?),
+        }
     }
 
     /// Events that match, oldest first.

@@ -14,6 +14,7 @@ use trainyard_api::ModelService;
 use trainyard_control::rollout;
 use trainyard_plan::RevisionName;
 
+use super::jobs::{self, JobRecord};
 use crate::replica::Run;
 use crate::target::{Members, Origin};
 
@@ -134,6 +135,8 @@ pub(crate) struct Saved {
     /// Their revisions, newest first.
     pub(crate) revisions: Vec<RevisionRecord>,
     pub(crate) replicas: Vec<ReplicaRecord>,
+    /// The newest run of each job.
+    pub(crate) jobs: Vec<JobRecord>,
     /// Folders whose content is watched, with what they had when that was acted upon.
     pub(crate) folders: BTreeMap<PathBuf, Members>,
 }
@@ -153,6 +156,10 @@ pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Kept> {
         let revision = revision?;
         kept.revisions.insert(revision.name.to_string());
         kept.models.insert(revision.model.path);
+    }
+    // A job's logs are called by its run, as a service's by their revision.
+    for job in jobs::jobs(connection)? {
+        kept.revisions.insert(format!("{}-{}", job.name, job.run));
     }
     Ok(kept)
 }
@@ -174,10 +181,13 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Saved> {
     }
     let existed = made == 0;
     let replicas = replicas(connection)?;
+    // By name, the newest first.
+    let mut jobs = jobs::jobs(connection)?;
+    jobs.dedup_by(|older, newer| older.name == newer.name);
     // They are looked at anew at the next `up` of them, should they not be understood.
     let folders = meta(connection, "folders")?.and_then(|text| serde_json::from_str(&text).ok());
     let folders = folders.unwrap_or_default();
-    Ok(Saved { existed, marker, runs, services, revisions, replicas, folders })
+    Ok(Saved { existed, marker, runs, services, revisions, replicas, jobs, folders })
 }
 
 fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
@@ -207,13 +217,13 @@ pub(super) fn replicas(connection: &Connection) -> rusqlite::Result<Vec<ReplicaR
 }
 
 /// The JSON document in the first column.
-fn record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
+pub(super) fn record<T: DeserializeOwned>(row: &Row<'_>) -> rusqlite::Result<T> {
     let text: String = row.get(0)?;
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-fn json(record: &impl Serialize) -> rusqlite::Result<String> {
+pub(super) fn json(record: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(record)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
@@ -256,12 +266,17 @@ pub(super) fn save_replica(
     connection
         .prepare_cached("INSERT OR REPLACE INTO replicas VALUES (?1, ?2, ?3)")?
         .execute(params![replica.id, replica.service, json(replica)?])?;
+    save_run_number(connection, replica.run.number)
+}
+
+/// Saves that a run's number was used.
+pub(super) fn save_run_number(connection: &Connection, number: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO meta VALUES ('runs', ?1) ON CONFLICT (key) DO UPDATE
              SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))",
         )?
-        .execute(params![replica.run.number.to_string()])?;
+        .execute(params![number.to_string()])?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::{BUSY, HistoryError};
 
 /// In `PRAGMA user_version`. A change of the layout is a step in [`open`].
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -42,6 +42,16 @@ CREATE TABLE events (
 CREATE INDEX events_by_object ON events (object, reason);
 ";
 
+/// What version 2 has beyond version 1.
+const JOBS: &str = "
+CREATE TABLE jobs (
+    name TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (name, run)
+) WITHOUT ROWID;
+";
+
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
@@ -56,9 +66,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, HistoryError> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     match version(&connection)? {
-        0 => {
+        before @ (0 | 1) => {
             let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
+            if before == 0 {
+                transaction.execute_batch(TABLES)?;
+            }
+            transaction.execute_batch(JOBS)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }

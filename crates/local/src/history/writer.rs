@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::{self, Event};
+use super::jobs::{self, JobRecord};
 use super::records::{self, Kept, ReplicaRecord, RevisionRecord, Saved, ServiceRecord};
 use super::{HistoryError, schema};
 use crate::target::Members;
@@ -27,6 +28,7 @@ enum Order {
     Revision(RevisionRecord),
     Replica(ReplicaRecord),
     ForgetReplica(String),
+    Job(Box<JobRecord>),
     Folders(BTreeMap<PathBuf, Members>),
     Event(Event),
     Revisions { service: String, answer: oneshot::Sender<rusqlite::Result<Vec<RevisionRecord>>> },
@@ -79,6 +81,10 @@ impl Writer {
 
     pub(crate) async fn forget_replica(&self, id: &str) {
         self.order(Order::ForgetReplica(id.to_owned())).await;
+    }
+
+    pub(crate) async fn job(&self, record: JobRecord) {
+        self.order(Order::Job(Box::new(record))).await;
     }
 
     /// Folders whose content is watched, with what they had when that was acted upon.
@@ -161,6 +167,7 @@ fn carry_out(
         Order::Revision(record) => records::save_revision(connection, &record)?,
         Order::Replica(record) => records::save_replica(connection, &record)?,
         Order::ForgetReplica(id) => records::forget_replica(connection, &id)?,
+        Order::Job(record) => jobs::save_job(connection, &record)?,
         Order::Folders(folders) => records::save_folders(connection, &folders)?,
         Order::Event(event) => events::add(connection, &event)?,
         Order::Revisions { service, answer } => {

@@ -112,14 +112,14 @@ pub(super) fn enter(group: &Path, pid: i32) -> io::Result<()> {
 }
 
 /// Whether the kernel has ended a process of the group for its memory.
-pub(super) fn out_of_memory(group: &Path) -> bool {
+pub(crate) fn out_of_memory(group: &Path) -> bool {
     let events = fs::read_to_string(group.join("memory.events")).unwrap_or_default();
     let killed = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
     killed.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
 }
 
 /// Removes a group whose processes have ended; ends those that are left first.
-pub(super) fn remove(group: &Path) {
+pub(crate) fn remove(group: &Path) {
     let _ = fs::write(group.join("cgroup.kill"), "1");
     let _ = fs::remove_dir(group);
 }

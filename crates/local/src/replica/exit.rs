@@ -54,6 +54,11 @@ pub(crate) fn describe(ending: Ending, exit: Option<Exit>) -> String {
     }
 }
 
+/// An exit by itself.
+pub(crate) fn describe_exit(exit: Exit) -> String {
+    describe(exit.ending(false), Some(exit))
+}
+
 /// Names of the signals that end programs in practice (`signal(7)`; these numbers are the same on
 /// x86 and ARM).
 fn name(signal: i32) -> &'static str {

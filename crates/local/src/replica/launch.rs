@@ -7,17 +7,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use trainyard_plan::{PortNumber, Program, Value, VolumeSource, Workload, expand};
+use trainyard_plan::{
+    EnvVar, Port, PortNumber, Program, Resources, Value, Volume, VolumeSource, expand,
+};
 
 use super::address::free_port;
 use super::process::Process;
 use super::task::Shared;
-use super::{Run, Slot, cgroup, logs};
+use super::{Run, cgroup, logs};
 use crate::secret::{SecretError, Secrets};
 
 /// Why a process could not be started.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LaunchError {
+pub(crate) enum LaunchError {
     #[error("{0}")]
     Secret(#[from] SecretError),
     #[error("{what} refers to the port `{port}`, whose number is not known before it starts")]
@@ -36,32 +38,52 @@ pub(super) enum LaunchError {
 /// What a replica starts inherits it.
 pub(super) const RUN: &str = "TRAINYARD_RUN";
 
+/// What is started, and for whom.
+pub(crate) struct Spec<'a> {
+    /// Names the log, the cgroup and the files of a run.
+    pub(crate) id: &'a str,
+    /// The service or the job.
+    pub(crate) owner: &'a str,
+    /// Where its command runs.
+    pub(crate) folder: &'a Path,
+    pub(crate) program: &'a Program,
+    pub(crate) args: &'a [Value],
+    pub(crate) env: &'a [EnvVar],
+    pub(crate) ports: &'a [Port],
+    pub(crate) volumes: &'a [Volume],
+    pub(crate) resources: &'a Resources,
+}
+
 /// A process that was started.
-pub(super) struct Launched {
-    pub(super) process: Process,
-    pub(super) run: Run,
+pub(crate) struct Launched {
+    pub(crate) process: Process,
+    pub(crate) run: Run,
     /// Where it will write its address, if it chooses its port.
     pub(super) address_file: Option<PathBuf>,
     /// What could not be done as asked.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// Starts one process. Blocks for as long as a start of a process takes.
-pub(super) fn launch(slot: &Slot, number: u64, shared: &Shared) -> Result<Launched, LaunchError> {
+pub(crate) fn launch(
+    slot: &Spec<'_>,
+    number: u64,
+    shared: &Shared,
+) -> Result<Launched, LaunchError> {
     let io = |action, object: &Path| {
         let object = object.display().to_string();
         move |source| LaunchError::Io { action, object, source }
     };
     let address_file = shared.state.run().join(format!("{}.{number}.address", slot.id));
     let _ = std::fs::remove_file(&address_file);
-    let workload = slot.workload.as_ref();
-    let ports = ports(workload).map_err(io("find a free port for", Path::new(&*slot.id)))?;
+    let ports = ports(slot.ports).map_err(io("find a free port for", Path::new(slot.id)))?;
     let secrets = shared.secrets();
-    let values = Values { workload, ports: &ports, address_file: &address_file, secrets: &secrets };
+    let values =
+        Values { spec: slot, ports: &ports, address_file: &address_file, secrets: &secrets };
     let env = values.env()?;
     let (program, args) = values.command_line(&shared.exe, &env)?;
 
-    let log = shared.state.logs(&slot.service).join(format!("{}.log", slot.id));
+    let log = shared.state.logs(slot.owner).join(format!("{}.log", slot.id));
     let (out, log_start) = logs::open(&log).map_err(io("open", &log))?;
     let error_out = out.try_clone().map_err(io("open", &log))?;
     let mut command = tokio::process::Command::new(&program);
@@ -70,7 +92,7 @@ pub(super) fn launch(slot: &Slot, number: u64, shared: &Shared) -> Result<Launch
         .envs(shared.env.iter().map(|(name, value)| (name, value)))
         .envs(env)
         .env(RUN, format!("{}/{number}", shared.marker))
-        .current_dir(&slot.folder)
+        .current_dir(slot.folder)
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(error_out)
@@ -82,7 +104,7 @@ pub(super) fn launch(slot: &Slot, number: u64, shared: &Shared) -> Result<Launch
     let process = Process::child(child).map_err(io("start", Path::new(&program)))?;
 
     let mut notes = Vec::new();
-    let group = shared.cgroups().make(&format!("{}.{number}", slot.id), &workload.resources);
+    let group = shared.cgroups().make(&format!("{}.{number}", slot.id), slot.resources);
     let cgroup = group.unwrap_or_else(|reason| {
         notes.push(format!("limits of CPU and memory are not enforced: {reason}"));
         None
@@ -92,7 +114,8 @@ pub(super) fn launch(slot: &Slot, number: u64, shared: &Shared) -> Result<Launch
     {
         notes.push(format!("limits of CPU and memory are not enforced: {error}"));
     }
-    let (address, address_file) = match workload.port("http").map(|port| port.number) {
+    let http = slot.ports.iter().find(|port| port.name == "http");
+    let (address, address_file) = match http.map(|port| port.number) {
         Some(PortNumber::Reported) => (None, Some(address_file)),
         _ => (ports.get("http").map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port))), None),
     };
@@ -101,9 +124,9 @@ pub(super) fn launch(slot: &Slot, number: u64, shared: &Shared) -> Result<Launch
 }
 
 /// Numbers of the ports that are known before the start.
-fn ports(workload: &Workload) -> io::Result<BTreeMap<String, u16>> {
+fn ports(declared: &[Port]) -> io::Result<BTreeMap<String, u16>> {
     let mut ports = BTreeMap::new();
-    for port in &workload.ports {
+    for port in declared {
         match port.number {
             PortNumber::Fixed(number) => ports.insert(port.name.clone(), number),
             PortNumber::Assigned => ports.insert(port.name.clone(), free_port()?),
@@ -115,7 +138,7 @@ fn ports(workload: &Workload) -> io::Result<BTreeMap<String, u16>> {
 
 /// Turns the values of one workload into text.
 struct Values<'a> {
-    workload: &'a Workload,
+    spec: &'a Spec<'a>,
     ports: &'a BTreeMap<String, u16>,
     address_file: &'a Path,
     secrets: &'a Secrets,
@@ -127,7 +150,7 @@ impl Values<'_> {
     /// The variables, each of which may use those before it.
     fn env(&self) -> Result<Env, LaunchError> {
         let mut env = Env::new();
-        for var in &self.workload.env {
+        for var in self.spec.env {
             let value = self.text(&format!("variable `{}`", var.name), &var.value, &env)?;
             env.push((var.name.clone(), value));
         }
@@ -140,7 +163,7 @@ impl Values<'_> {
         env: &Env,
     ) -> Result<(OsString, Vec<OsString>), LaunchError> {
         let text = |value| self.text("an argument", value, env);
-        let mut line: Vec<OsString> = match &self.workload.program {
+        let mut line: Vec<OsString> = match self.spec.program {
             Program::Trainyard { .. } => vec![exe.as_os_str().to_owned()],
             Program::Command { command, .. } => {
                 command.iter().map(text).collect::<Result<_, _>>()?
@@ -149,7 +172,7 @@ impl Values<'_> {
                 return Err(LaunchError::Image { image: image.clone() });
             }
         };
-        for value in &self.workload.args {
+        for value in self.spec.args {
             line.push(text(value)?);
         }
         if line.is_empty() {
@@ -176,7 +199,7 @@ impl Values<'_> {
             },
             Value::AddressFile => self.address_file.as_os_str().to_owned(),
             Value::Volume { name, path } => {
-                let volume = self.workload.volumes.iter().find(|volume| volume.name == *name);
+                let volume = self.spec.volumes.iter().find(|volume| volume.name == *name);
                 match volume.map(|volume| &volume.source) {
                     Some(VolumeSource::Host(root)) if path.is_empty() => root.into(),
                     Some(VolumeSource::Host(root)) => root.join(path).into(),
@@ -192,7 +215,9 @@ impl Values<'_> {
 mod tests {
     use std::time::Duration;
 
-    use trainyard_plan::{Check, Drain, EnvVar, Mount, Port, Probe, Probes, Resources, Volume};
+    use trainyard_plan::{Check, Drain, Mount, Probe, Probes, Workload};
+
+    use crate::replica::Slot;
 
     use super::*;
 
@@ -235,15 +260,24 @@ mod tests {
         }
     }
 
+    fn slot(workload: Workload) -> Slot {
+        Slot {
+            id: "iris-1-0".into(),
+            service: "iris".into(),
+            workload: workload.into(),
+            folder: Path::new("/").into(),
+        }
+    }
+
     #[test]
     fn references_become_text() {
         let mut secrets = Secrets::new("/nonexistent".into());
         let value = crate::secret::Secret::new("$(PORT)".to_owned());
         secrets.declare("keys".to_owned(), [("alice".to_owned(), value)].into());
-        let workload = workload();
+        let slot = slot(workload());
         let ports = BTreeMap::from([("http".to_owned(), 4000)]);
         let values = Values {
-            workload: &workload,
+            spec: &slot.spec(),
             ports: &ports,
             address_file: Path::new("/run/address"),
             secrets: &secrets,
@@ -267,7 +301,9 @@ mod tests {
         let ports = BTreeMap::new();
         let error = |workload: &Workload| {
             let address_file = Path::new("/run/address");
-            let values = Values { workload, ports: &ports, address_file, secrets: &secrets };
+            let slot = slot(workload.clone());
+            let values =
+                Values { spec: &slot.spec(), ports: &ports, address_file, secrets: &secrets };
             values.env().unwrap_err().to_string()
         };
         assert!(error(&workload).contains("variable `PORT` refers to the port `http`"));

@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
 /// The writer holds the file open and may be another supervisor's child, so the content is copied
 /// and the file emptied: the writer appends, and goes on at the new end. A line that is written
 /// between the two is lost, as with logrotate's `copytruncate`.
-pub(super) fn rotate(path: &Path) -> io::Result<bool> {
+pub(crate) fn rotate(path: &Path) -> io::Result<bool> {
     rotate_at(path, LIMIT)
 }
 

@@ -17,10 +17,14 @@ use std::sync::Arc;
 use trainyard_control::restart::{Ending, Restart};
 use trainyard_plan::Workload;
 
+pub(crate) use cgroup::{out_of_memory as cgroup_out_of_memory, remove as remove_cgroup};
+pub(crate) use exit::{Exit, describe_exit};
 pub(crate) use identity::{Identity, marked};
+pub(crate) use launch::{Spec, launch};
+pub(crate) use logs::{last_lines, rotate};
 pub(crate) use probe::get;
 pub(crate) use process::{Process, end, kill};
-pub(crate) use task::{Shared, Start, run};
+pub(crate) use task::{QUOTED_LINES, ROTATE_EVERY, Shared, Start, run};
 
 /// A place for one process at a time of one revision, such as `iris-7c9f0e12ab-0`.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +34,22 @@ pub(crate) struct Slot {
     pub(crate) workload: Arc<Workload>,
     /// Where its command runs: the folder of the manifest.
     pub(crate) folder: Arc<std::path::Path>,
+}
+
+impl Slot {
+    fn spec(&self) -> Spec<'_> {
+        Spec {
+            id: &self.id,
+            owner: &self.service,
+            folder: &self.folder,
+            program: &self.workload.program,
+            args: &self.workload.args,
+            env: &self.workload.env,
+            ports: &self.workload.ports,
+            volumes: &self.workload.volumes,
+            resources: &self.workload.resources,
+        }
+    }
 }
 
 /// One process that a slot had: what a later supervisor needs to take it over.

@@ -58,7 +58,7 @@ impl Process {
     }
 
     /// Waits for its end. Cancel-safe.
-    pub(super) async fn wait(&mut self) -> Exit {
+    pub(crate) async fn wait(&mut self) -> Exit {
         match &mut self.handle {
             Handle::Child(child) => child.wait().await.map_or(Exit::Unknown, Exit::from),
             Handle::Adopted(descriptor) => {
@@ -71,18 +71,23 @@ impl Process {
     }
 
     /// Asks the whole group to end: a wrapping shell passes no signal on.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
+    /// Asks the whole group to end at once, as a Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Ends the whole group.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
     /// Waits for the end of what was killed. Only a process that waits for a disk in the kernel
     /// outlasts that, and nobody can end it.
-    pub(super) async fn wait_killed(&mut self) {
+    pub(crate) async fn wait_killed(&mut self) {
         if tokio::time::timeout(KILLED, self.wait()).await.is_err() {
             tracing::warn!(pid = self.identity.pid, "a process was killed and does not end");
         }

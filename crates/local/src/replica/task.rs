@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trainyard_control::restart::{Ending, History, Policy};
 use trainyard_gateway::Gateway;
-use trainyard_plan::{Probe, Value};
+use trainyard_plan::{EnvVar, Probe, Value};
 
 use super::cgroup::{self, CgroupBase};
 use super::exit::{Exit, describe};
@@ -55,6 +55,20 @@ impl Shared {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A text in which no secret of these variables is shown.
+    pub(crate) fn hide(&self, env: &[EnvVar], mut text: String) -> String {
+        let secrets = self.secrets();
+        for var in env {
+            let Value::Secret { secret, key } = &var.value else { continue };
+            if let Ok(value) = secrets.value(secret, key)
+                && !value.expose().is_empty()
+            {
+                text = text.replace(value.expose(), "(secret)");
+            }
+        }
+        text
+    }
+
     /// Looked for when the first replica needs it: most ask for no limit.
     pub(super) fn cgroups(&self) -> &CgroupBase {
         self.cgroup_base.get_or_init(|| CgroupBase::find(&self.marker))
@@ -74,9 +88,9 @@ pub(crate) enum Start {
 
 /// A process that was adopted and had listened answers its probe within this time, or is replaced.
 const ADOPTION: Duration = Duration::from_secs(10);
-const ROTATE_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const ROTATE_EVERY: Duration = Duration::from_secs(10);
 /// Lines of its log that the end of a process is told with.
-const QUOTED_LINES: usize = 5;
+pub(crate) const QUOTED_LINES: usize = 5;
 
 /// Runs a slot until `stop` is cancelled and its process has ended; `hurry` ends it at once.
 pub(crate) async fn run(
@@ -96,7 +110,7 @@ pub(crate) async fn run(
         let ended = match next.take().unwrap_or(Start::Launch) {
             Start::Launch => {
                 let number = task.shared.runs.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-                match launch(&task.slot, number, &task.shared) {
+                match launch(&task.slot.spec(), number, &task.shared) {
                     Ok(launched) => {
                         let run = launched.run.clone();
                         task.tell(Event::Started { run, adopted: false, notes: launched.notes })
@@ -219,19 +233,11 @@ impl Task {
 
     /// The message with the end of the process's log, in which no secret of its is shown.
     fn with_log(&self, message: String, run: &Run) -> String {
-        let mut lines = logs::last_lines(&self.log, run.log_start, QUOTED_LINES).join(" | ");
+        let lines = logs::last_lines(&self.log, run.log_start, QUOTED_LINES).join(" | ");
         if lines.is_empty() {
             return message;
         }
-        let secrets = self.shared.secrets();
-        for var in &self.slot.workload.env {
-            let Value::Secret { secret, key } = &var.value else { continue };
-            if let Ok(value) = secrets.value(secret, key)
-                && !value.expose().is_empty()
-            {
-                lines = lines.replace(value.expose(), "(secret)");
-            }
-        }
+        let lines = self.shared.hide(&self.slot.workload.env, lines);
         format!("{message}; its last lines: {lines}")
     }
 

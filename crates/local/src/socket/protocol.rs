@@ -28,7 +28,15 @@ pub enum Request {
     /// Run these targets, beside what runs, or in place of what they were before.
     Apply { targets: Vec<PathBuf> },
     /// End these services; all of them, and the supervisor, for an empty list.
-    Down { services: Vec<String>, hurry: bool },
+    ///
+    /// Jobs that are over are taken off the list; with `forget` so are those that run, once they
+    /// have ended.
+    Down {
+        services: Vec<String>,
+        hurry: bool,
+        #[serde(default)]
+        forget: bool,
+    },
     /// Keep so many replicas.
     Scale { service: String, min: u32, max: u32 },
     /// Go back to the revision before, or to the one named.
@@ -65,6 +73,9 @@ pub enum Reply {
 pub struct Applied {
     /// Every service of the targets.
     pub services: Vec<String>,
+    /// Every job of the targets.
+    #[serde(default)]
+    pub jobs: Vec<String>,
     /// What was left aside, and why.
     pub notes: Vec<String>,
 }

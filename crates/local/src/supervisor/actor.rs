@@ -16,10 +16,12 @@ use trainyard_gateway::Table;
 use super::Ended;
 use super::folders::Folders;
 use super::handover::{Channel, Handing, hand_over};
+use super::job::Job;
 use super::prepare::{ModelSource, PrepareError, Prepared};
 use super::service::Service;
 use super::watch::Watch;
 use crate::history::{Event as Happened, Severity, Writer, unix_ms};
+use crate::job;
 use crate::replica::{self, Event, Shared};
 use crate::secret::Entries;
 use crate::socket::{self, Asked, Reply};
@@ -41,6 +43,10 @@ pub(super) struct Actor {
     pub(super) writer: Writer,
     pub(super) models: Arc<dyn ModelSource>,
     pub(super) services: BTreeMap<String, Service>,
+    /// The newest run of each job that a person has not taken off the list.
+    pub(super) jobs: BTreeMap<String, Job>,
+    /// The highest run of each job there was.
+    pub(super) run_numbers: BTreeMap<String, u32>,
     /// Secrets that stand among manifests.
     pub(super) declared_secrets: BTreeMap<String, Entries>,
     /// Counts attempts to prepare a service.
@@ -49,12 +55,14 @@ pub(super) struct Actor {
     pub(super) folders: Folders,
     /// The gateway's table; none before the first.
     pub(super) routed: Option<Table>,
-    /// One for each replica.
+    /// One for each replica and each worker of a job.
     pub(super) replicas: JoinSet<()>,
     /// Work in the background, whose result comes back here.
     pub(super) errands: JoinSet<Errand>,
     pub(super) tell: mpsc::Sender<(Arc<str>, Event)>,
     told: mpsc::Receiver<(Arc<str>, Event)>,
+    pub(super) tell_of_jobs: mpsc::Sender<(job::Key, job::Event)>,
+    told_of_jobs: mpsc::Receiver<(job::Key, job::Event)>,
     status: value::Sender<Status>,
     pub(super) stop: CancellationToken,
     pub(super) hurry: CancellationToken,
@@ -70,7 +78,9 @@ pub(super) enum Errand {
     Resolved {
         targets: Vec<PathBuf>,
         result: Result<Resolved, Vec<TargetError>>,
-        /// Who asked; none if it was a file that changed.
+        /// Whether a person named the targets just now; else it was a file that changed.
+        by_person: bool,
+        /// Who waits for the answer.
         reply: Option<oneshot::Sender<Reply>>,
     },
     Prepared {
@@ -127,11 +137,14 @@ impl Actor {
     ) -> Self {
         // A replica that has something to tell waits.
         let (tell, told) = mpsc::channel(256);
+        let (tell_of_jobs, told_of_jobs) = mpsc::channel(256);
         Self {
             shared,
             writer,
             models,
             services: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            run_numbers: BTreeMap::new(),
             declared_secrets: BTreeMap::new(),
             generation: 0,
             watch: Watch::default(),
@@ -141,6 +154,8 @@ impl Actor {
             errands: JoinSet::new(),
             tell,
             told,
+            tell_of_jobs,
+            told_of_jobs,
             status,
             stop,
             hurry,
@@ -194,6 +209,7 @@ impl Actor {
                     self.stopping = true;
                     self.note(Severity::Normal, None, "supervisor", "Stopping", "requests in flight are finished, then replicas end").await;
                     gateway_stop.cancel();
+                    self.stop_jobs().await;
                 }
                 () = hurry.cancelled(), if self.stopping && !aborted => {
                     // Once: a branch that is always ready would leave the others no turn.
@@ -212,10 +228,12 @@ impl Actor {
                         tracing::error!(problem, "the gateway ended");
                         self.stopping = true;
                         stop.cancel();
+                        self.stop_jobs().await;
                     }
                     self.leave_all().await;
                 }
                 Some((id, event)) = self.told.recv() => self.on_event(&id, event).await,
+                Some((key, event)) = self.told_of_jobs.recv() => self.on_job_event(key, event).await,
                 Some(asked) = asked.recv() => self.answer(asked).await,
                 Some(done) = self.errands.join_next() => match done {
                     Ok(Errand::Looked(looked)) => {
@@ -236,7 +254,10 @@ impl Actor {
                     }
                 }
                 _ = tick.tick() => self.on_tick().await,
-                () = tokio::time::sleep(look_again) => self.steer_all().await,
+                () = tokio::time::sleep(look_again) => {
+                    self.steer_all().await;
+                    self.steer_jobs().await;
+                }
                 _ = look.tick(), if !looking && !self.stopping => {
                     looking = true;
                     let (files, folders) = (self.watch.paths(), self.folders.paths());
@@ -259,7 +280,7 @@ impl Actor {
                     }
                 }
             }
-            if self.stopping && served && self.services.is_empty() {
+            if self.stopping && served && self.services.is_empty() && self.jobs_are_over() {
                 break Ended::Stopped;
             }
         };
@@ -303,13 +324,16 @@ impl Actor {
             Severity::Warning => tracing::warn!(object, reason, message),
         }
         let now = unix_ms(SystemTime::now());
+        let recent = Recent {
+            at_ms: now,
+            object: object.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
         if let Some(service) = service.and_then(|name| self.services.get_mut(name)) {
-            service.remember(Recent {
-                at_ms: now,
-                object: object.to_owned(),
-                reason: reason.to_owned(),
-                message: message.to_owned(),
-            });
+            service.remember(recent);
+        } else if let Some(job) = service.and_then(|name| self.jobs.get_mut(name)) {
+            job.remember(recent);
         }
         let event = Happened {
             id: 0,
@@ -328,12 +352,13 @@ impl Actor {
     /// Shows clients what is.
     pub(super) fn publish(&self) {
         let services = self.services.values().map(Service::status).collect();
+        let jobs = self.jobs.values().map(Job::status).collect();
         let stopping = self.stopping;
         self.status.send_if_modified(|status| {
-            if status.services == services && status.stopping == stopping {
+            if status.services == services && status.jobs == jobs && status.stopping == stopping {
                 return false;
             }
-            (status.services, status.stopping) = (services, stopping);
+            (status.services, status.jobs, status.stopping) = (services, jobs, stopping);
             true
         });
     }
@@ -348,8 +373,8 @@ impl Actor {
 
     async fn on_errand(&mut self, errand: Errand) {
         match errand {
-            Errand::Resolved { targets, result, reply } => {
-                self.on_resolved(targets, result, reply).await;
+            Errand::Resolved { targets, result, by_person, reply } => {
+                self.on_resolved(targets, result, by_person, reply).await;
             }
             Errand::Prepared { service, generation, result } => {
                 self.on_prepared(&service, generation, *result).await;
@@ -393,6 +418,9 @@ impl Actor {
         self.replicas.shutdown().await;
         while let Ok((id, event)) = self.told.try_recv() {
             self.on_event(&id, event).await;
+        }
+        while let Ok((key, event)) = self.told_of_jobs.try_recv() {
+            self.on_job_event(key, event).await;
         }
         self.writer.flush().await;
         let Shared { state, env, gateway, .. } = &*self.shared;

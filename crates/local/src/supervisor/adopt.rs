@@ -11,7 +11,7 @@ use super::prepare::{self, Prepared};
 use super::service::{Held, Revision, Running, Service, declared};
 use super::steer::since_epoch;
 use crate::fleet::Phase;
-use crate::history::{ReplicaRecord, RevisionRecord, Saved, ServiceRecord, Severity};
+use crate::history::{JobRecord, ReplicaRecord, RevisionRecord, Saved, ServiceRecord, Severity};
 use crate::replica::{self, Process, Start};
 use crate::target::{Declared, Origin, fingerprint, secrets_of};
 
@@ -31,7 +31,7 @@ impl Actor {
         // A run that was started and never written down has used its number too.
         let highest = marked.iter().map(|(run, _)| *run).max().unwrap_or(0);
         self.shared.runs.fetch_max(highest, Ordering::Relaxed);
-        self.read_secrets(&saved.services);
+        self.read_secrets(&saved.services, &saved.jobs);
 
         for (folder, members) in saved.folders {
             self.folders.acted(&folder, members);
@@ -54,6 +54,9 @@ impl Actor {
         for replica in replicas.into_values().flatten() {
             self.writer.forget_replica(&replica.id).await;
         }
+        for job in saved.jobs {
+            adopted.extend(self.adopt_job(job).await);
+        }
         for (run, identity) in marked {
             if !adopted.contains(&run) {
                 self.errands.spawn(async move {
@@ -66,11 +69,14 @@ impl Actor {
     }
 
     /// Secrets that stand among manifests are saved nowhere, so their files are read again.
-    fn read_secrets(&mut self, services: &[ServiceRecord]) {
+    fn read_secrets(&mut self, services: &[ServiceRecord], jobs: &[JobRecord]) {
+        let running = jobs.iter().filter(|job| !job.state.is_over());
         let folders: BTreeSet<&Path> = services
             .iter()
-            .filter(|service| matches!(service.origin, Origin::Manifest { .. }))
-            .filter_map(|service| service.origin.path().parent())
+            .map(|service| &service.origin)
+            .chain(running.map(|job| &job.origin))
+            .filter(|origin| matches!(origin, Origin::Manifest { .. }))
+            .filter_map(|origin| origin.path().parent())
             .collect();
         for folder in folders {
             self.declare_secrets(secrets_of(folder));
@@ -144,7 +150,7 @@ impl Actor {
         self.watch_files(&name);
         if is_changed {
             self.watch.acted(&manifest, fingerprint(&manifest).ok());
-            self.resolve(vec![manifest], None);
+            self.resolve(vec![manifest], false, None);
         } else if !saved.straight {
             self.declare(declared, false);
         }
@@ -232,6 +238,7 @@ impl Actor {
                 }
             }
         }
+        self.adopt_jobs_again().await;
         self.steer_all().await;
     }
 }

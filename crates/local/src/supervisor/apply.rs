@@ -22,14 +22,22 @@ use crate::target::{
 
 impl Actor {
     pub(super) fn apply_at_start(&mut self, targets: Vec<PathBuf>) {
-        self.resolve(targets, None);
+        self.resolve(targets, true, None);
     }
 
     /// Reads targets in the background; what they declare is installed when it is ready.
-    pub(super) fn resolve(&mut self, targets: Vec<PathBuf>, reply: Option<oneshot::Sender<Reply>>) {
+    pub(super) fn resolve(
+        &mut self,
+        targets: Vec<PathBuf>,
+        by_person: bool,
+        reply: Option<oneshot::Sender<Reply>>,
+    ) {
         self.errands.spawn_blocking(move || {
-            let result = resolve(&targets);
-            Errand::Resolved { targets, result, reply }
+            let result = resolve(&targets).and_then(|resolved| {
+                resolved.check_jobs()?;
+                Ok(resolved)
+            });
+            Errand::Resolved { targets, result, by_person, reply }
         });
     }
 
@@ -37,15 +45,16 @@ impl Actor {
         &mut self,
         targets: Vec<PathBuf>,
         result: Result<Resolved, Vec<TargetError>>,
+        by_person: bool,
         reply: Option<oneshot::Sender<Reply>>,
     ) {
         let problems = match result {
             Ok(resolved) => {
                 let vanishing = self.vanishing(&targets, &resolved);
-                match self.taken(&resolved, &vanishing) {
+                match self.taken(&resolved, &vanishing, by_person) {
                     problems if problems.is_empty() => {
                         let asked = reply.is_some();
-                        let applied = self.declare_all(resolved, vanishing, asked).await;
+                        let applied = self.declare_all(resolved, vanishing, asked, by_person).await;
                         // Whoever asked looks at the status next, which must not be that of before.
                         self.publish();
                         if let Some(reply) = reply {
@@ -77,9 +86,10 @@ impl Actor {
             Ok(mut resolved) => {
                 let vanishing = self.vanishing(&targets, &resolved);
                 resolved.services.retain(|service| change.added.contains(service.origin.path()));
-                match self.taken(&resolved, &vanishing) {
+                resolved.jobs.retain(|job| change.added.contains(job.origin.path()));
+                match self.taken(&resolved, &vanishing, false) {
                     problems if problems.is_empty() => {
-                        self.declare_all(resolved, vanishing, false).await;
+                        self.declare_all(resolved, vanishing, false, false).await;
                         return;
                     }
                     problems => problems,
@@ -129,7 +139,12 @@ impl Actor {
     }
 
     /// Names that a target would take from a service that another model has.
-    fn taken(&self, resolved: &Resolved, vanishing: &BTreeSet<String>) -> Vec<String> {
+    fn taken(
+        &self,
+        resolved: &Resolved,
+        vanishing: &BTreeSet<String>,
+        by_person: bool,
+    ) -> Vec<String> {
         let stays = |old: &&Service| !old.leaving && !vanishing.contains(&old.name);
         let same_name = resolved.services.iter().filter_map(|new| {
             let old = self.services.get(new.name()).filter(stays)?;
@@ -162,7 +177,9 @@ impl Actor {
                 old.name
             ))
         });
-        same_name.chain(same_model).collect()
+        let jobs = self.refused_jobs(&resolved.jobs, by_person);
+        let of_jobs = self.names_of_jobs(resolved.services.iter().map(Declared::name));
+        same_name.chain(same_model).chain(jobs).chain(of_jobs).collect()
     }
 
     async fn declare_all(
@@ -170,6 +187,7 @@ impl Actor {
         resolved: Resolved,
         vanishing: BTreeSet<String>,
         asked: bool,
+        by_person: bool,
     ) -> Applied {
         let notes = resolved.notes_here();
         for note in &notes {
@@ -195,6 +213,7 @@ impl Actor {
         }
         let services = resolved.services.iter().map(|declared| declared.name().to_owned());
         let services = services.collect::<BTreeSet<_>>().into_iter().collect();
+        let jobs = resolved.jobs.iter().map(|declared| declared.name().to_owned()).collect();
         for declared in resolved.services {
             // What was just read is no change of the file any more: a look at it a second later
             // would undo a rollback.
@@ -203,7 +222,10 @@ impl Actor {
             }
             self.declare(declared, asked);
         }
-        Applied { services, notes }
+        for declared in resolved.jobs {
+            self.declare_job(declared, by_person).await;
+        }
+        Applied { services, jobs, notes }
     }
 
     /// Makes secrets known that stand among manifests.
@@ -426,7 +448,7 @@ impl Actor {
                 })
                 .collect();
             if concerned.iter().any(|(by_manifest, _)| *by_manifest) {
-                self.resolve(vec![path], None);
+                self.resolve(vec![path], false, None);
                 continue;
             }
             for (_, declared) in concerned {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::StartError;
-use crate::history::{ServiceRecord, Writer};
+use crate::history::{JobRecord, ServiceRecord, Writer};
 use crate::replica;
 use crate::state_dir::StateDir;
 
@@ -32,6 +32,10 @@ pub async fn clean_up(state: &StateDir, hurry: bool) -> Result<usize, StartError
     while ending.join_next().await.is_some() {}
     for replica in saved.replicas {
         writer.forget_replica(&replica.id).await;
+    }
+    for job in saved.jobs.into_iter().filter(|job| !job.state.is_over()) {
+        // Its agents have written down how they ended; who was killed without one was interrupted.
+        writer.job(JobRecord { stop: true, ..job }).await;
     }
     for service in saved.services {
         writer.service(ServiceRecord { active: false, ..service }).await;

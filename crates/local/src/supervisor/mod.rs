@@ -13,6 +13,8 @@ mod evidence;
 mod fetching;
 mod folders;
 mod handover;
+mod job;
+mod jobs;
 mod metrics;
 mod prepare;
 mod requests;
@@ -140,6 +142,7 @@ impl Supervisor {
             pid: std::process::id(),
             address,
             services: Vec::new(),
+            jobs: Vec::new(),
             stopping: false,
         });
         let metrics = metrics::ServiceMetrics(watched.clone());

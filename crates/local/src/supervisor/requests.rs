@@ -23,8 +23,10 @@ impl Actor {
                 let _ = reply.send(Reply::Status(Box::new(self.status_now())));
                 return;
             }
-            Request::Apply { targets } => return self.resolve(targets, Some(reply)),
-            Request::Down { services, hurry } => return self.down(services, hurry, reply).await,
+            Request::Apply { targets } => return self.resolve(targets, true, Some(reply)),
+            Request::Down { services, hurry, forget } => {
+                return self.down(services, hurry, forget, reply).await;
+            }
             Request::Handover { exe } => {
                 self.handover = Some((exe, reply));
                 return;
@@ -39,7 +41,13 @@ impl Actor {
         });
     }
 
-    async fn down(&mut self, names: Vec<String>, hurry: bool, reply: oneshot::Sender<Reply>) {
+    async fn down(
+        &mut self,
+        names: Vec<String>,
+        hurry: bool,
+        forget: bool,
+        reply: oneshot::Sender<Reply>,
+    ) {
         if names.is_empty() {
             // The answer says that it has begun; who waits for the end waits for the socket's.
             if hurry {
@@ -51,7 +59,7 @@ impl Actor {
         }
         let unknown: Vec<String> = names
             .iter()
-            .filter(|name| !self.services.contains_key(*name))
+            .filter(|name| !self.services.contains_key(*name) && !self.jobs.contains_key(*name))
             .map(|name| self.no_service(name))
             .collect();
         if !unknown.is_empty() {
@@ -61,6 +69,7 @@ impl Actor {
         self.downs.push((names.clone(), reply));
         for name in names {
             self.leave(&name).await;
+            self.stop_job(&name, forget).await;
         }
         self.forget_folders().await;
     }
@@ -116,6 +125,9 @@ impl Actor {
     }
 
     fn no_service(&self, name: &str) -> String {
+        if self.jobs.contains_key(name) {
+            return format!("`{name}` is a training job: `trainyard down {name}` ends it");
+        }
         let known: Vec<String> = self.services.keys().map(|name| format!("`{name}`")).collect();
         match known.is_empty() {
             true => format!("`{name}` does not run; nothing does"),

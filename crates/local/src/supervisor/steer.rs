@@ -13,7 +13,7 @@ use trainyard_gateway::Table;
 use trainyard_plan::RevisionName;
 
 use super::actor::{Actor, Errand};
-use super::service::{Held, Running, Service};
+use super::service::{Held, Running};
 use crate::fleet::{Phase, Replica, changes, observe};
 use crate::history::Severity;
 use crate::replica::{self, Event, Slot, Start};
@@ -190,12 +190,19 @@ impl Actor {
             self.note(Severity::Normal, Some(name), name, "Down", "all of it has ended").await;
             self.route();
         }
-        let gone = |names: &[String], services: &BTreeMap<String, Service>| {
-            names.iter().all(|name| !services.contains_key(name))
+        self.answer_downs();
+    }
+
+    /// Tells those who wait for the end of what has ended by now.
+    pub(super) fn answer_downs(&mut self) {
+        let is_gone = |actor: &Self, name: &String| {
+            let job = actor.jobs.get(name);
+            !actor.services.contains_key(name)
+                && job.is_none_or(|job| job.state.is_over() && !job.forget)
         };
         let waiting = std::mem::take(&mut self.downs);
         for (names, reply) in waiting {
-            if gone(&names, &self.services) {
+            if names.iter().all(|name| is_gone(self, name)) {
                 let message = format!("{} ended", names.join(", "));
                 let _ = reply.send(crate::socket::Reply::Done { message });
             } else {
@@ -345,6 +352,7 @@ impl Actor {
             }
             self.steer(&name).await;
         }
+        self.steer_jobs().await;
     }
 
     async fn autoscale(&mut self, name: &str) {
@@ -401,7 +409,8 @@ impl Actor {
         let next = self
             .services
             .values()
-            .filter_map(|service| service.running.as_ref()?.decision.as_ref()?.look_again_at);
+            .filter_map(|service| service.running.as_ref()?.decision.as_ref()?.look_again_at)
+            .chain(self.next_job_at());
         let now = since_epoch();
         next.map(|at| at.saturating_sub(now)).min().unwrap_or(LATEST).clamp(SOONEST, LATEST)
     }

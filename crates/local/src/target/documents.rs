@@ -39,7 +39,8 @@ pub(super) fn sort(text: &str, must_be_ours: bool) -> Sorted {
                 false
             }
             (Some(version), Some(kind))
-                if !version.starts_with("trainyard.dev") && kind != "ModelService" =>
+                if !version.starts_with("trainyard.dev")
+                    && !matches!(kind, "ModelService" | "TrainingJob") =>
             {
                 sorted.foreign.push(format!("{version} {kind}"));
                 false

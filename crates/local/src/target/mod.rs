@@ -15,11 +15,13 @@ use serde::{Deserialize, Serialize};
 use trainyard_api::manifest::{self, Located, ManifestErrors};
 use trainyard_api::model_service::{MODEL_NAME, Model, wrong_model_name};
 use trainyard_api::scalar::ModelUri;
-use trainyard_api::{GpuPool, ModelService, ModelServiceSpec};
+use trainyard_api::{GpuPool, ModelService, ModelServiceSpec, TrainingJob};
+use trainyard_plan::{JobError, compile_job};
 
 pub(crate) use fingerprint::{files, fingerprint};
 pub(crate) use members::{Change, Members, difference, members};
 
+use crate::machine;
 use crate::secret::{self, Entries};
 
 /// Where a service comes from.
@@ -58,10 +60,27 @@ impl Declared {
     }
 }
 
+/// One job that should run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredJob {
+    /// With a name.
+    pub manifest: TrainingJob,
+    pub origin: Origin,
+    /// Where its command runs.
+    pub folder: PathBuf,
+}
+
+impl DeclaredJob {
+    pub fn name(&self) -> &str {
+        self.manifest.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
 /// What targets stand for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved {
     pub services: Vec<Declared>,
+    pub jobs: Vec<DeclaredJob>,
     /// Pools that stand among the manifests. This machine has no use for them.
     pub gpu_pools: Vec<GpuPool>,
     /// Secrets that stand among the manifests.
@@ -80,6 +99,15 @@ impl Resolved {
             format!("the GpuPool `{name}` acts in Kubernetes only; this machine ignores it")
         });
         self.notes.iter().cloned().chain(pools).collect()
+    }
+
+    /// Which of its jobs this machine cannot run, before anything of them is started. Blocks: it
+    /// looks at the machine.
+    pub fn check_jobs(&self) -> Result<(), Vec<TargetError>> {
+        let machine = machine::target();
+        let errors = self.jobs.iter().filter_map(|job| compile_job(&job.manifest, &machine).err());
+        let errors: Vec<TargetError> = errors.map(TargetError::from).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 }
 
@@ -107,10 +135,12 @@ pub enum TargetError {
     NoOnnxFlavor { path: PathBuf, flavors: String },
     #[error("`{path}` is no MLmodel file: {reason}")]
     MlModel { path: PathBuf, reason: String },
-    #[error("`{path}` holds no ModelService")]
+    #[error("`{path}` holds no ModelService and no TrainingJob")]
     NoManifest { path: PathBuf },
     #[error(transparent)]
     Manifest(#[from] ManifestErrors),
+    #[error(transparent)]
+    Job(#[from] JobError),
     #[error("{path}:{line}: {reason}")]
     Secret { path: PathBuf, line: usize, reason: String },
     #[error("`{first}` and `{second}` are both called `{name}`; rename one")]
@@ -133,6 +163,7 @@ pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
         match resolve_one(target) {
             Ok(found) => {
                 resolved.services.extend(found.services);
+                resolved.jobs.extend(found.jobs);
                 resolved.gpu_pools.extend(found.gpu_pools);
                 resolved.secrets.extend(found.secrets);
                 resolved.folders.extend(found.folders);
@@ -142,11 +173,13 @@ pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
         }
     }
     let mut first: BTreeMap<&str, &Path> = BTreeMap::new();
-    for service in &resolved.services {
-        let path = service.origin.path();
-        if let Some(first) = first.insert(service.name(), path) {
+    let services = resolved.services.iter().map(|it| (it.name(), it.origin.path()));
+    // Commands and logs go by the name alone.
+    let jobs = resolved.jobs.iter().map(|it| (it.name(), it.origin.path()));
+    for (name, path) in services.chain(jobs) {
+        if let Some(first) = first.insert(name, path) {
             errors.push(TargetError::SameName {
-                name: service.name().to_owned(),
+                name: name.to_owned(),
                 first: first.to_owned(),
                 second: path.to_owned(),
             });
@@ -261,6 +294,7 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
         match manifest_file(file, false) {
             Ok(found) => {
                 resolved.services.extend(found.services);
+                resolved.jobs.extend(found.jobs);
                 resolved.gpu_pools.extend(found.gpu_pools);
                 resolved.secrets.extend(found.secrets);
                 resolved.notes.extend(found.notes);
@@ -271,7 +305,8 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    if resolved.services.is_empty() && resolved.gpu_pools.is_empty() {
+    let is_empty = resolved.services.is_empty() && resolved.jobs.is_empty();
+    if is_empty && resolved.gpu_pools.is_empty() {
         let models = layout::models(path, &listing).map_err(|error| vec![error])?;
         resolved.services.extend(models.iter().map(|path| plain(path)));
         // What is not a manifest beside a model is nobody's mistake.
@@ -294,7 +329,13 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
         folder: parent.to_owned(),
         stamp: Some(stamp.clone()),
     });
+    let jobs = found.jobs.into_iter().map(|located| DeclaredJob {
+        manifest: located.value,
+        origin: Origin::Manifest { path: path.to_owned() },
+        folder: parent.to_owned(),
+    });
     Ok(Resolved {
+        jobs: jobs.collect(),
         services: services.collect(),
         gpu_pools: found.gpu_pools.into_iter().map(|located| located.value).collect(),
         secrets: found.secrets,
@@ -307,6 +348,7 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
 #[derive(Debug, Default)]
 pub struct Documents {
     pub services: Vec<Located<ModelService>>,
+    pub jobs: Vec<Located<TrainingJob>>,
     pub gpu_pools: Vec<Located<GpuPool>>,
     /// Secrets that stand among them.
     pub secrets: BTreeMap<String, Entries>,
@@ -345,7 +387,12 @@ fn documents_of(name: &str, bytes: &[u8], was_named: bool) -> Result<Documents, 
         }
     };
     let located = located.map_err(|errors| vec![errors.into()])?;
-    Ok(Documents { services: located.services, gpu_pools: located.gpu_pools, ..found })
+    Ok(Documents {
+        services: located.services,
+        jobs: located.jobs,
+        gpu_pools: located.gpu_pools,
+        ..found
+    })
 }
 
 /// The secrets among the YAML files of a folder; what cannot be read has none. Blocks.

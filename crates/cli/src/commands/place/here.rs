@@ -13,6 +13,7 @@ use trainyard_operator::console::{
 };
 
 use crate::commands::fetching::words;
+use crate::commands::jobs;
 use crate::commands::supervisor::{State, explain};
 
 /// The supervisor of a state folder, running or not.
@@ -45,6 +46,14 @@ impl Here {
         let known: Vec<&str> = status.services.iter().map(|it| it.name.as_str()).collect();
         for name in &selection.names {
             if !known.contains(&name.as_str()) {
+                if status.jobs.iter().any(|job| job.name == *name) {
+                    return Err(miette!(
+                        help = format!(
+                            "`trainyard status` shows it, `trainyard logs {name}` what it prints, `trainyard events {name}` what happened"
+                        ),
+                        "`{name}` is a training job, and this is for services"
+                    ));
+                }
                 return Err(not_found(name, &known));
             }
         }
@@ -55,10 +64,36 @@ impl Here {
         Ok(all.filter(is_meant).collect())
     }
 
-    /// That a service is known, running or not.
+    /// The jobs that are meant, with those that are over.
+    pub(super) async fn jobs(&self, selection: &Selection) -> miette::Result<Vec<Value>> {
+        let records = match self.history()? {
+            Some(history) => history.jobs().into_diagnostic()?,
+            None => Vec::new(),
+        };
+        let spec_of = |name: &str, run: u32| {
+            let record = records.iter().find(|it| it.name == name && it.run == run)?;
+            serde_json::to_value(&record.manifest.spec).ok()
+        };
+        let status = self.status().await?;
+        let is_meant = |name: &String| selection.names.is_empty() || selection.names.contains(name);
+        let jobs = status.jobs.iter().filter(|job| is_meant(&job.name));
+        Ok(jobs.map(|job| jobs::resource(job, spec_of(&job.name, job.run))).collect())
+    }
+
+    /// The newest run of a job, by which its logs are called; none for what is no job.
+    pub(crate) fn newest_run(&self, name: &str) -> miette::Result<Option<u32>> {
+        let Some(history) = self.history()? else { return Ok(None) };
+        let jobs = history.jobs().into_diagnostic()?;
+        Ok(jobs.iter().find(|job| job.name == name).map(|job| job.run))
+    }
+
+    /// That a service or a job is known, running or not.
     pub(crate) fn find(&self, name: &str) -> miette::Result<()> {
         let records = self.records()?;
-        if records.contains_key(name) || self.state.open()?.logs(name).exists() {
+        if self.newest_run(name)?.is_some()
+            || records.contains_key(name)
+            || self.state.open()?.logs(name).exists()
+        {
             return Ok(());
         }
         let known: Vec<&str> = records.keys().map(String::as_str).collect();

@@ -139,6 +139,14 @@ impl Place {
         }
     }
 
+    /// The training jobs that are meant; none in a cluster, which does not know them.
+    pub(crate) async fn jobs(&self, selection: &Selection) -> Result<Vec<Value>, PlaceError> {
+        match self {
+            Self::Here(here) => Ok(here.jobs(selection).await?),
+            Self::Cluster(_) => Ok(Vec::new()),
+        }
+    }
+
     pub(crate) async fn watch(&self, selection: &Selection) -> Result<Watching, PlaceError> {
         match self {
             Self::Here(here) => Ok(Watching::Here(here.watch(selection).await?)),

@@ -8,9 +8,11 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 
 use trainyard_api::model_service::path_segment;
 use trainyard_local::example::curl;
-use trainyard_local::status::{Fetch, ServiceStatus, Stage, Status, Transfer};
+use trainyard_local::status::{Fetch, JobStatus, ServiceStatus, Stage, Status, Transfer};
 
+use super::Names;
 use crate::commands::fetching::words;
+use crate::commands::jobs;
 use crate::size::size;
 
 pub(super) struct Live {
@@ -18,10 +20,16 @@ pub(super) struct Live {
     names: BTreeSet<String>,
     /// Latest status of each of them.
     latest: BTreeMap<String, ServiceStatus>,
+    /// Jobs that were asked for.
+    jobs: BTreeSet<String>,
+    /// Runs of them that were over before.
+    earlier: BTreeMap<String, u32>,
+    /// Latest status of each of them.
+    latest_jobs: BTreeMap<String, JobStatus>,
     shown_header: bool,
     /// Target of each service whose request was shown.
     introduced: BTreeMap<String, String>,
-    /// Last line about each service.
+    /// Last line about each service and job.
     lines: BTreeMap<String, String>,
     is_terminal: bool,
     /// What stands on the terminal.
@@ -31,10 +39,13 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(names: Vec<String>) -> Self {
+    pub(super) fn new(names: Names) -> Self {
         Self {
-            names: names.into_iter().collect(),
+            names: names.services.into_iter().collect(),
             latest: BTreeMap::new(),
+            jobs: names.jobs.into_iter().collect(),
+            earlier: names.earlier,
+            latest_jobs: BTreeMap::new(),
             shown_header: false,
             introduced: BTreeMap::new(),
             lines: BTreeMap::new(),
@@ -45,13 +56,14 @@ impl Live {
     }
 
     /// A display that draws nothing anew, for where log lines come between.
-    pub(super) fn plain(names: Vec<String>) -> Self {
+    pub(super) fn plain(names: Names) -> Self {
         Self { is_terminal: false, ..Self::new(names) }
     }
 
     pub(super) fn show(&mut self, status: &Status) {
         self.erase();
-        if !self.shown_header {
+        let has_gateway = !self.names.is_empty() || !status.services.is_empty();
+        if !self.shown_header && has_gateway {
             self.shown_header = true;
             self.print(&header(status));
         }
@@ -66,6 +78,19 @@ impl Live {
                 eprintln!("{line}");
             }
         }
+        let earlier = &self.earlier;
+        let is_new = |job: &&JobStatus| !job.is_over || earlier.get(&job.name) != Some(&job.run);
+        for job in status.jobs.iter().filter(is_new) {
+            let line = jobs::line(job, false);
+            if self.lines.insert(job.name.clone(), line.clone()).as_ref() != Some(&line)
+                && !self.is_terminal
+            {
+                eprintln!("{line}");
+            }
+        }
+        let is_asked = |job: &&JobStatus| self.jobs.contains(&job.name);
+        let asked = status.jobs.iter().filter(is_new).filter(is_asked);
+        self.latest_jobs = asked.map(|job| (job.name.clone(), job.clone())).collect();
         let names = &self.names;
         let services = status.services.iter().filter(|service| names.contains(&service.name));
         self.latest = services.map(|service| (service.name.clone(), service.clone())).collect();
@@ -75,7 +100,10 @@ impl Live {
             for service in &status.services {
                 eprintln!("{}", line(service, &words).chars().take(width).collect::<String>());
             }
-            self.drawn = status.services.len();
+            for job in &status.jobs {
+                eprintln!("{}", jobs::line(job, true).chars().take(width).collect::<String>());
+            }
+            self.drawn = status.services.len().saturating_add(status.jobs.len());
             self.status = Some(status.clone());
         }
     }
@@ -100,6 +128,11 @@ impl Live {
         eprintln!("{text}");
     }
 
+    /// Whether every job that was asked for has come to its end.
+    pub(super) fn jobs_are_over(&self) -> bool {
+        self.jobs.iter().all(|name| self.latest_jobs.get(name).is_some_and(|job| job.is_over))
+    }
+
     fn serves(&self, name: &str) -> bool {
         self.latest.get(name).is_some_and(|service| {
             service.is_settled() && (service.ready == 0 || self.introduced.contains_key(name))
@@ -121,12 +154,19 @@ impl Live {
                 return None;
             }
         }
-        Some(waiting)
+        // A job that runs is where it should be; what comes of it takes its time.
+        let is_under_way = |job: &JobStatus| {
+            job.is_over || job.phase == "Running" && job.running() == job.wanted as usize
+        };
+        let are_under_way =
+            self.jobs.iter().all(|name| self.latest_jobs.get(name).is_some_and(is_under_way));
+        are_under_way.then_some(waiting)
     }
 
     /// Whether one of them needs a person.
     pub(super) fn has_failed(&self) -> bool {
         self.latest.values().any(ServiceStatus::has_failed)
+            || self.latest_jobs.values().any(JobStatus::has_failed)
     }
 
     fn erase(&mut self) {

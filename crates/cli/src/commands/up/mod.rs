@@ -5,6 +5,7 @@ mod fetch;
 mod live;
 pub(super) mod problems;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -22,7 +23,10 @@ use self::engine::Engine;
 use self::live::Live;
 use super::supervisor::{State, explain};
 
-/// Serve models: one endpoint, and a process for each replica behind it
+/// Serve models and run training jobs on this machine
+///
+/// Models get one endpoint, with a process for each replica behind it. With jobs alone, it ends when
+/// they have: with 0 if all of them finished.
 #[derive(Args)]
 pub(crate) struct Up {
     /// Model files, folders of models, or manifests; without any, what ran before goes on
@@ -30,7 +34,7 @@ pub(crate) struct Up {
     /// Come back once everything is ready, and leave it running
     #[arg(short, long)]
     detach: bool,
-    /// Where the gateway listens; 0 takes any free port [default: 8080]
+    /// Where the gateway listens; 0 takes any free port [default: 8080, and any with jobs alone]
     #[arg(long, env = "TRAINYARD_PORT")]
     port: Option<u16>,
     /// On which address [default: 127.0.0.1]
@@ -52,6 +56,21 @@ pub(crate) struct Up {
     take_over: bool,
 }
 
+/// What was asked for.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    services: Vec<String>,
+    jobs: Vec<String>,
+    /// Runs of jobs that were over before: they are not what was asked for.
+    earlier: BTreeMap<String, u32>,
+}
+
+impl Names {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.jobs.is_empty()
+    }
+}
+
 const DEFAULT_PORT: u16 = 8080;
 /// Nobody else on the network may call until a person says so.
 const DEFAULT_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -62,25 +81,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 impl Up {
     /// Exit code 1 means that something did not become ready.
-    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+    pub(crate) fn run(mut self) -> miette::Result<ExitCode> {
         let state = self.state.open()?;
         if self.supervise || self.take_over {
             return self.be_supervisor(state);
         }
         let resolved = target::resolve(&self.targets).map_err(problems::report)?;
+        resolved.check_jobs().map_err(problems::report)?;
         for note in resolved.notes_here() {
             eprintln!("note: {note}");
         }
-        let names: Vec<String> =
-            resolved.services.iter().map(|service| service.name().to_owned()).collect();
+        let mut names = Names {
+            services: resolved.services.iter().map(|it| it.name().to_owned()).collect(),
+            jobs: resolved.jobs.iter().map(|it| it.name().to_owned()).collect(),
+            earlier: BTreeMap::new(),
+        };
         if state.is_locked() {
             return block_on(self.apply(&state));
         }
-        if names.is_empty() && !knows_services(&state)? {
+        let knows_others = knows_others(&state)?;
+        names.earlier = earlier_runs(&state)?;
+        if names.is_empty() && !knows_others {
             return Err(miette!(
-                help = "name a model: `trainyard up model.onnx`",
+                help = "name a model or a manifest: `trainyard up model.onnx`, `trainyard up job.yaml`",
                 "there is nothing to run"
             ));
+        }
+        if names.services.is_empty() && !names.jobs.is_empty() && !knows_others {
+            // Nobody calls a job: it needs no port that somebody else may have.
+            self.port = self.port.or(Some(0));
         }
         let engine = engine::prepare(&resolved.services, self.offline);
         if self.detach {
@@ -88,7 +117,8 @@ impl Up {
         }
         // What happens is on the display; the log adds only what goes wrong.
         let _telemetry = telemetry("warn,access=info")?;
-        block_on(self.foreground(state, engine, names))
+        let ends_with_jobs = names.services.is_empty() && !names.jobs.is_empty() && !knows_others;
+        block_on(self.foreground(state, engine, names, ends_with_jobs))
     }
 
     fn address(&self) -> SocketAddr {
@@ -156,7 +186,9 @@ impl Up {
         let targets = self.targets.iter().map(std::path::absolute).collect::<Result<_, _>>();
         let targets = targets.into_diagnostic()?;
         let applied = match ask(&Request::Apply { targets }).await.map_err(explain)? {
-            Reply::Applied(Applied { services, .. }) => services,
+            Reply::Applied(Applied { services, jobs, .. }) => {
+                Names { services, jobs, earlier: BTreeMap::new() }
+            }
             other => return Err(miette!("the supervisor answers something else: {other:?}")),
         };
         let code = wait_until_settled(state, applied).await?;
@@ -168,7 +200,7 @@ impl Up {
         &self,
         state: &StateDir,
         engine: &Engine,
-        names: Vec<String>,
+        names: Names,
     ) -> miette::Result<ExitCode> {
         state.create().into_diagnostic()?;
         let mut child = self.spawn_supervisor(state, engine)?;
@@ -235,7 +267,8 @@ impl Up {
         self,
         state: StateDir,
         engine: Engine,
-        names: Vec<String>,
+        names: Names,
+        ends_with_jobs: bool,
     ) -> miette::Result<ExitCode> {
         let options = self.options(state.clone(), engine)?;
         let mut supervisor = Supervisor::start(options).await.into_diagnostic()?;
@@ -253,7 +286,12 @@ impl Up {
                     end(&supervisor, again);
                 }
                 status = watch.next_status(), if watching => match status {
-                    Ok(Some(status)) => live.show(&status),
+                    Ok(Some(status)) => {
+                        live.show(&status);
+                        if ends_with_jobs && live.jobs_are_over() {
+                            supervisor.stop();
+                        }
+                    }
                     _ => watching = false,
                 },
                 _ = redraw.tick(), if live.counts_down() => live.redraw(),
@@ -261,7 +299,9 @@ impl Up {
         };
         match ended {
             Ended::Stopped => {
-                live.say("everything has ended");
+                if !ends_with_jobs {
+                    live.say("everything has ended");
+                }
                 Ok(if live.has_failed() { ExitCode::from(1) } else { ExitCode::SUCCESS })
             }
             Ended::HandedOver => follow(&state, live, signals).await,
@@ -280,7 +320,7 @@ async fn follow(
     loop {
         tokio::select! {
             again = signals.next() => {
-                let request = Request::Down { services: Vec::new(), hurry: again };
+                let request = Request::Down { services: Vec::new(), hurry: again, forget: false };
                 Client::ask(&state.socket(), &request).await.map_err(explain)?;
                 live.say(if again { "ending at once" } else { "ending; once more to hurry" });
             }
@@ -304,7 +344,7 @@ async fn follow(
 
 /// Shows what happens until all these services are settled or have failed, or only wait: a canary
 /// may wait for evidence for ever.
-async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Result<ExitCode> {
+async fn wait_until_settled(state: &StateDir, names: Names) -> miette::Result<ExitCode> {
     let mut live = Live::new(names);
     let mut watch = Client::send(&state.socket(), &Request::Watch).await.map_err(explain)?;
     while let Some(status) = watch.next_status().await.map_err(explain)? {
@@ -325,10 +365,23 @@ async fn wait_until_settled(state: &StateDir, names: Vec<String>) -> miette::Res
     ))
 }
 
-fn knows_services(state: &StateDir) -> miette::Result<bool> {
+/// The newest run of each job that is over.
+fn earlier_runs(state: &StateDir) -> miette::Result<BTreeMap<String, u32>> {
+    let history = trainyard_local::history::History::open(&state.database()).into_diagnostic()?;
+    let Some(history) = history else { return Ok(BTreeMap::new()) };
+    let mut jobs = history.jobs().into_diagnostic()?;
+    jobs.dedup_by(|older, newer| older.name == newer.name);
+    Ok(jobs.into_iter().filter(|job| job.state.is_over()).map(|job| (job.name, job.run)).collect())
+}
+
+/// Whether something else would go on beside the targets.
+fn knows_others(state: &StateDir) -> miette::Result<bool> {
     let history = trainyard_local::history::History::open(&state.database()).into_diagnostic()?;
     let Some(history) = history else { return Ok(false) };
-    Ok(history.services().into_diagnostic()?.iter().any(|service| service.active))
+    let mut jobs = history.jobs().into_diagnostic()?;
+    jobs.dedup_by(|older, newer| older.name == newer.name);
+    Ok(history.services().into_diagnostic()?.iter().any(|service| service.active)
+        || jobs.iter().any(|job| !job.state.is_over()))
 }
 
 fn end(supervisor: &Supervisor, again: bool) {

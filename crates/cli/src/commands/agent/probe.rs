@@ -1,4 +1,4 @@
-//! `trainyard agent`: what runs on a node.
+//! `trainyard agent --probe`: a look at a node.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,13 +13,11 @@ use trainyard_operator::console::time_text;
 use crate::failure::failure;
 use crate::print::print_line;
 
-/// Look at this node's GPUs, driver and kernel log, for `trainyard doctor`
-///
-/// Prints one line of JSON. Exit code 0: NVML answered, or there is no NVIDIA GPU. 1: there is one, and
-/// NVML does not answer.
+/// Looks at this node's GPUs, driver and kernel log, for `trainyard doctor`.
 #[derive(Args)]
-pub(crate) struct Agent {
-    /// Look once and print what was seen; changes nothing
+pub(super) struct Probe {
+    /// Look at GPUs, driver and kernel log once, and print a line of JSON; changes nothing. Exit code
+    /// 0: NVML answered, or there is no NVIDIA GPU. 1: there is one, and NVML does not answer
     #[arg(long, required = true)]
     probe: bool,
     /// Look again after each such time, until told to end
@@ -36,8 +34,8 @@ pub(crate) struct Agent {
     root: PathBuf,
 }
 
-impl Agent {
-    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+impl Probe {
+    pub(super) fn run(self) -> miette::Result<ExitCode> {
         loop {
             let settings = ProbeSettings {
                 node: self.node.clone(),

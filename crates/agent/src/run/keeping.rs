@@ -1,0 +1,125 @@
+//! The store of checkpoints, beside the program: what it goes on from, what becomes durable.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+
+use trainyard_checkpoint::{CheckpointError, Keeper, PruneOptions, Settings, Source, Start};
+
+use super::report::Saved;
+
+/// First pause after a store did not answer; it doubles up to [`LONGEST`].
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+/// Removing old checkpoints is no reason to wait for longer.
+const PRUNE: Duration = Duration::from_secs(60);
+/// The variables by which a program learns what it goes on from.
+const PATH: &str = "TRAINYARD_RESTORE_PATH";
+const STEP: &str = "TRAINYARD_RESTORE_STEP";
+
+/// A keeper that has restored, and what the program is told of that.
+pub(super) struct Keeping {
+    keeper: Keeper,
+    keep: usize,
+    pub(super) variables: Vec<(OsString, OsString)>,
+}
+
+impl Keeping {
+    /// Brings back the checkpoint that the program goes on from, and begins to look for new ones.
+    ///
+    /// A store that does not answer is asked again and again: a program that began anew, though a
+    /// checkpoint of it is somewhere, would be the worse mistake. Cancel-safe.
+    pub(super) async fn begin(settings: Settings) -> io::Result<Self> {
+        let keep = settings.keep;
+        let mut keeper = Keeper::open(settings).map_err(io::Error::other)?;
+        let mut pause = PAUSE;
+        let start = loop {
+            match keeper.restore().await {
+                Ok(start) => break start,
+                Err(error) if error.is_transient() => {
+                    let error = in_full(&error);
+                    eprintln!(
+                        "trainyard: the store of checkpoints does not answer, and is asked again in {} s: {error}",
+                        pause.as_secs()
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(LONGEST);
+                }
+                Err(error) => return Err(io::Error::other(in_full(&error))),
+            }
+        };
+        keeper.watch().map_err(io::Error::other)?;
+        let variables = start.as_ref().map(told).unwrap_or_default();
+        Ok(Self { keeper, keep, variables })
+    }
+
+    pub(super) fn saved(&self) -> Option<Saved> {
+        let counters = self.keeper.counters();
+        let is_known = counters.newest.is_some() || counters.last_error.is_some();
+        is_known.then(|| Saved {
+            name: counters.newest.unwrap_or_default(),
+            step: counters.newest_step,
+            count: counters.saved,
+            uploaded_bytes: counters.uploaded_bytes,
+            failures: counters.failures,
+            problem: counters.last_error,
+        })
+    }
+
+    /// Makes durable what is complete, within a time. The program has ended, or may at any moment.
+    pub(super) async fn flush(&self, within: Duration) {
+        let flushed = self.keeper.flush(within).await;
+        for name in &flushed.saved {
+            eprintln!("trainyard: the checkpoint {name} is durable");
+        }
+        for (name, why) in &flushed.left {
+            eprintln!("trainyard: the checkpoint {name} is not durable: {why}");
+        }
+        if flushed.ran_out {
+            eprintln!("trainyard: the time for checkpoints ran out after {} s", within.as_secs());
+        }
+    }
+
+    /// Leaves so many checkpoints in the store, once nothing more will come.
+    pub(super) async fn prune(&self) {
+        let options = PruneOptions::keep(self.keep);
+        let pruned = self.keeper.store().prune(&options);
+        // Others may use the store, and the next start does it too.
+        match tokio::time::timeout(PRUNE, pruned).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                eprintln!("trainyard: old checkpoints stay for now: {}", in_full(&error));
+            }
+            Err(_) => eprintln!("trainyard: old checkpoints stay for now: it takes too long"),
+        }
+    }
+
+    pub(super) async fn end(self) {
+        self.keeper.stop().await;
+    }
+}
+
+/// Says what the program goes on from, to people and to the program.
+fn told(start: &Start) -> Vec<(OsString, OsString)> {
+    let from = match start.source {
+        Source::Local => "this machine",
+        Source::Store => "the store",
+    };
+    eprintln!("trainyard: goes on from the checkpoint {} of {from}", start.name);
+    for skipped in &start.skipped {
+        eprintln!("trainyard: passed over {}: {}", skipped.name, skipped.reason);
+    }
+    let mut variables = vec![(PATH.into(), start.path.clone().into())];
+    variables.extend(start.step.map(|step| (STEP.into(), step.to_string().into())));
+    variables
+}
+
+fn in_full(error: &CheckpointError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

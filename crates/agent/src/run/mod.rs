@@ -1,0 +1,72 @@
+//! The first process of a training worker: starts the program's processes, watches them, asks for
+//! checkpoints, ends them, and says how it went.
+//!
+//! In: [`Settings`]. Out: [`Ended`], and on the way a [`Report`] for the back end and metrics. What to
+//! do when is decided by `course`, whether there is progress by `progress`; the rest carries it out.
+
+mod course;
+mod keeping;
+mod metrics;
+mod notice;
+mod output;
+mod processes;
+mod progress;
+mod report;
+mod shell;
+mod tree;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
+pub use notice::{Cloud, METADATA, Notice};
+pub use report::{Ended, Kept, Report, Saved, Seen};
+pub use rustix::process::Signal;
+pub use shell::run;
+
+/// What an agent is started with.
+pub struct Settings {
+    /// The job's name, for metrics.
+    pub job: String,
+    pub worker: u32,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// How often it is started, and with what each time; never empty.
+    pub processes: Vec<Process>,
+    pub checkpoint: Option<Checkpoint>,
+    /// The store of its checkpoints; none if they stay where they are.
+    pub store: Option<trainyard_checkpoint::Settings>,
+    /// A program without progress for so long is ended.
+    pub progress_timeout: Option<Duration>,
+    /// Lines that match are progress. Groups `step` and `loss` are numbers.
+    pub log_pattern: Option<regex::Regex>,
+    /// The file that the program writes to show progress.
+    pub heartbeat: PathBuf,
+    /// Where the [`Report`] is written, and that of an earlier attempt read.
+    pub report: Option<PathBuf>,
+    /// Where metrics are served; port 0 takes any free one.
+    pub metrics: Option<SocketAddr>,
+    /// Whose notices of interruption are looked for; none for no cloud.
+    pub cloud: Option<Cloud>,
+    /// The metadata service: [`METADATA`], but in tests.
+    pub metadata: SocketAddr,
+}
+
+/// One process of the program.
+pub struct Process {
+    pub rank: u32,
+    /// Variables beside the agent's own.
+    pub variables: Vec<(OsString, OsString)>,
+}
+
+/// How a program is asked for a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoint {
+    pub signal: Signal,
+    /// How long a program that is to end may take for it.
+    pub grace: Duration,
+}

@@ -1,0 +1,370 @@
+//! Carries out: signals, children, the clock and the files of one agent.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::course::{Cause, Course, Exit, Happened, Order};
+use super::keeping::Keeping;
+use super::output::lock;
+use super::processes::{Processes, now};
+use super::progress::{Beat, Progress};
+use super::report::{Ended, Report};
+use super::{Settings, metrics, notice};
+
+/// How often the heartbeat is looked at and the report written.
+const TICK: Duration = Duration::from_millis(500);
+/// A program that has finished waits so long for its last checkpoint to be durable.
+const LAST_FLUSH: Duration = Duration::from_secs(600);
+/// However little of the grace is left, a flush is tried.
+const LEAST_FLUSH: Duration = Duration::from_secs(5);
+/// After a failure the others wait to start again, so that it does not take longer than this.
+const FLUSH_AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// Bytes of a heartbeat file that are read.
+const HEARTBEAT: u64 = 4096;
+
+/// What is shown of an agent while it runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Now {
+    pub(super) report: Report,
+    /// Since progress was seen last, or since the start.
+    pub(super) silent_for: Duration,
+}
+
+/// Runs the program to its end, and gives what the agent should tell and leave with.
+///
+/// To be called from a runtime of this thread that has signals and time. An error means that the
+/// agent itself could not work, and no process is left.
+pub async fn run(settings: Settings) -> io::Result<Ended> {
+    // Before anything is started: a signal that comes in between is not lost.
+    let mut signals = Signals::new()?;
+    let mut child = signal(SignalKind::child())?;
+    let earlier = settings.report.as_deref().and_then(Report::read);
+    let kept = earlier.and_then(|report| report.kept);
+    let progress = Arc::new(Mutex::new(Progress::new(now(), kept)));
+    let (show, shown) = watch::channel(Now::default());
+    let mut report = Report { attempt: settings.attempt, kept, ..Report::default() };
+    let mut tasks = JoinSet::new();
+    if let Some(address) = settings.metrics {
+        let labels = metrics::Labels::of(&settings);
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        report.metrics = Some(listener.local_addr()?);
+        tasks.spawn(metrics::serve(listener, labels, shown));
+    }
+    let (tell, mut noticed) = watch::channel(None);
+    if let Some(cloud) = settings.cloud {
+        tasks.spawn(notice::look(cloud, settings.metadata, tell));
+    }
+    if let Some(folder) = settings.heartbeat.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let _ = std::fs::remove_file(&settings.heartbeat);
+    write(&settings, &report);
+
+    let keeping = match &settings.store {
+        Some(store) => tokio::select! {
+            begun = Keeping::begin(store.clone()) => Some(begun?),
+            () = signals.end() => {
+                let ended = Ended {
+                    cause: Cause::Interrupted,
+                    rank: None,
+                    message: "it was told to end before its program was started".to_owned(),
+                    last_lines: Vec::new(),
+                };
+                report.ended = Some(ended.clone());
+                write(&settings, &report);
+                return Ok(ended);
+            }
+        },
+        None => None,
+    };
+    // The time that the store has taken is not the program's.
+    *lock(&progress) = Progress::new(now(), kept);
+    let variables = keeping.as_ref().map(|it| it.variables.as_slice()).unwrap_or_default();
+    let processes = match Processes::start(&settings, variables, &progress) {
+        Ok(processes) => processes,
+        Err((exit, message)) => {
+            let ended =
+                Ended { cause: exit.cause, rank: Some(exit.rank), message, last_lines: Vec::new() };
+            report.ended = Some(ended.clone());
+            write(&settings, &report);
+            return Ok(ended);
+        }
+    };
+    let mut agent = Agent {
+        course: Course::new(settings.checkpoint.map(|checkpoint| checkpoint.grace)),
+        begun: Instant::now(),
+        beat_at: None,
+        settings: &settings,
+        keeping,
+        asked: None,
+        processes,
+        progress,
+        report,
+        show,
+    };
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while agent.processes.left() > 0 {
+        let next = agent.course.next_at().map(|at| agent.begun + at);
+        tokio::select! {
+            sent = signals.next() => agent.on_signal(sent),
+            _ = child.recv() => {}
+            _ = tick.tick() => agent.on_tick(),
+            Ok(()) = noticed.changed() => agent.on_notice(noticed.borrow_and_update().clone()),
+            () = at(next) => agent.decide(Happened::TimePassed),
+        }
+        agent.collect();
+    }
+    agent.processes.clear().await;
+    agent.flush().await;
+    let ended = agent.ended().await;
+    tasks.shutdown().await;
+    let _ = std::fs::remove_file(&settings.heartbeat);
+    Ok(ended)
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn write(settings: &Settings, report: &Report) {
+    let Some(path) = &settings.report else { return };
+    // A disk that is full must not end a training that could go on.
+    if let Err(error) = report.write(path) {
+        eprintln!("trainyard: cannot write the report `{}`: {error}", path.display());
+    }
+}
+
+struct Agent<'a> {
+    settings: &'a Settings,
+    keeping: Option<Keeping>,
+    /// How it was told to end.
+    asked: Option<Asked>,
+    course: Course,
+    begun: Instant,
+    /// When the heartbeat file was written last, as its file system says.
+    beat_at: Option<std::time::SystemTime>,
+    processes: Processes,
+    progress: Arc<Mutex<Progress>>,
+    report: Report,
+    show: watch::Sender<Now>,
+}
+
+impl Agent<'_> {
+    fn on_signal(&mut self, sent: Sent) {
+        match sent {
+            Sent::Terminate => {
+                self.asked.get_or_insert_with(|| Asked::WithCheckpoint(Instant::now()));
+                let catches = self
+                    .settings
+                    .checkpoint
+                    .is_some_and(|checkpoint| self.processes.handle(checkpoint.signal));
+                self.decide(Happened::AskedToEnd { catches });
+            }
+            Sent::Interrupt => {
+                self.asked = Some(Asked::AtOnce);
+                self.decide(Happened::AskedToEndNow);
+            }
+            // Whoever has no handler would be ended by it, which nobody asked for.
+            Sent::PassOn(signal) => self.processes.tell(signal),
+        }
+    }
+
+    fn on_notice(&mut self, notice: Option<notice::Notice>) {
+        let Some(notice) = notice else { return };
+        eprintln!("trainyard: {notice}");
+        self.report.notice = Some(notice);
+        // The machine may be gone before it says more; the program goes on until it is told to end.
+        if let Some(checkpoint) = self.settings.checkpoint.filter(|_| self.course.is_running()) {
+            self.processes.tell(checkpoint.signal);
+        }
+        write(self.settings, &self.report);
+    }
+
+    fn on_tick(&mut self) {
+        self.look_at_heartbeat();
+        let (seen, kept, silent_for) = {
+            let progress = lock(&self.progress);
+            (progress.seen(now()), progress.kept(), progress.silent_for(now()))
+        };
+        let hangs = self.settings.progress_timeout.is_some_and(|timeout| silent_for >= timeout);
+        if hangs && self.course.is_running() {
+            eprintln!("trainyard: no progress for {} s; asking for stacks", silent_for.as_secs());
+            self.decide(Happened::Hung);
+        }
+        let before = self.report.clone();
+        (self.report.seen, self.report.kept) = (seen, Some(kept));
+        self.report.saved = self.keeping.as_ref().and_then(Keeping::saved);
+        if self.report != before {
+            write(self.settings, &self.report);
+        }
+        self.show.send_replace(Now { report: self.report.clone(), silent_for });
+    }
+
+    fn look_at_heartbeat(&mut self) {
+        let Ok(metadata) = std::fs::metadata(&self.settings.heartbeat) else { return };
+        let written = metadata.modified().ok();
+        if written == self.beat_at {
+            return;
+        }
+        self.beat_at = written;
+        let text = read_start(&self.settings.heartbeat).unwrap_or_default();
+        lock(&self.progress).beat(now(), Beat::parse(&text));
+    }
+
+    fn decide(&mut self, happened: Happened) {
+        match self.course.decide(happened, self.begun.elapsed()) {
+            Order::Nothing => {}
+            Order::Save => {
+                if let Some(checkpoint) = self.settings.checkpoint {
+                    self.processes.tell(checkpoint.signal);
+                }
+            }
+            Order::Terminate => self.processes.terminate(),
+            Order::Abort => self.processes.abort(),
+            Order::Kill => self.processes.kill(),
+        }
+    }
+
+    fn collect(&mut self) {
+        let exits = self.processes.collect();
+        let count = exits.len();
+        for (at, exit) in exits.into_iter().enumerate() {
+            let left = self.processes.left().saturating_add(count.saturating_sub(at + 1));
+            self.decide(Happened::ProcessEnded { exit, left });
+        }
+    }
+
+    /// Makes durable what the program has left: in the rest of its grace, or in peace.
+    async fn flush(&self) {
+        let Some(keeping) = &self.keeping else { return };
+        let grace = self.settings.checkpoint.map_or(LEAST_FLUSH, |checkpoint| checkpoint.grace);
+        let within = match (self.asked, self.course.cause().0) {
+            (Some(Asked::WithCheckpoint(at)), _) => {
+                grace.saturating_sub(at.elapsed()).max(LEAST_FLUSH)
+            }
+            (Some(Asked::AtOnce), _) => LEAST_FLUSH,
+            (None, Cause::Finished) => LAST_FLUSH,
+            (None, _) => grace.min(FLUSH_AFTER_FAILURE),
+        };
+        keeping.flush(within).await;
+        let saves = self.settings.store.as_ref().is_some_and(|store| store.part.is_some());
+        if saves && self.course.cause().0 == Cause::Finished {
+            keeping.prune().await;
+        }
+    }
+
+    async fn ended(mut self) -> Ended {
+        if let Some(keeping) = self.keeping.take() {
+            self.report.saved = keeping.saved();
+            keeping.end().await;
+        }
+        self.look_at_heartbeat();
+        let (cause, rank) = self.course.cause();
+        let ended = Ended {
+            cause,
+            rank,
+            message: self.message(&Exit { rank: rank.unwrap_or_default(), cause }),
+            last_lines: self.processes.last_lines(rank),
+        };
+        let progress = lock(&self.progress);
+        (self.report.seen, self.report.kept) = (progress.seen(now()), Some(progress.kept()));
+        self.report.ended = Some(ended.clone());
+        write(self.settings, &self.report);
+        ended
+    }
+
+    fn message(&self, exit: &Exit) -> String {
+        let which = match self.settings.processes.len() {
+            1 => "the program".to_owned(),
+            _ => format!("the process of rank {}", exit.rank),
+        };
+        match exit.cause {
+            Cause::Finished => "it has finished".to_owned(),
+            Cause::Exited(code) => format!("{which} ended with exit code {code}"),
+            Cause::Signalled(signal) => format!("signal {signal} ended {which}"),
+            Cause::OutOfMemory => format!("the kernel ended {which} because memory ran out"),
+            Cause::Hung => {
+                let timeout = self.settings.progress_timeout.unwrap_or_default();
+                format!("there was no progress for {} s", timeout.as_secs())
+            }
+            Cause::Interrupted => "it was told to end".to_owned(),
+            Cause::NotStarted(_) => format!("{which} could not be started"),
+        }
+    }
+}
+
+fn read_start(path: &Path) -> io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(HEARTBEAT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// How an agent was told to end.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    WithCheckpoint(Instant),
+    AtOnce,
+}
+
+/// What the agent was told by a signal.
+enum Sent {
+    Terminate,
+    Interrupt,
+    PassOn(Signal),
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    user_1: tokio::signal::unix::Signal,
+    user_2: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for one that says that this is the end. Cancel-safe.
+    async fn end(&mut self) {
+        loop {
+            if let Sent::Terminate | Sent::Interrupt = self.next().await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next one. Cancel-safe.
+    async fn next(&mut self) -> Sent {
+        tokio::select! {
+            _ = self.terminate.recv() => Sent::Terminate,
+            _ = self.interrupt.recv() => Sent::Interrupt,
+            _ = self.hang_up.recv() => Sent::PassOn(Signal::HUP),
+            _ = self.quit.recv() => Sent::PassOn(Signal::QUIT),
+            _ = self.user_1.recv() => Sent::PassOn(Signal::USR1),
+            _ = self.user_2.recv() => Sent::PassOn(Signal::USR2),
+        }
+    }
+}

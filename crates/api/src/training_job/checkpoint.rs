@@ -1,0 +1,64 @@
+//! `spec.checkpoint`.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::scalar::Period;
+
+/// Where a program keeps its checkpoints, and how it is asked for one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.keep) || has(self.uri)").message("what lies in `path` is the program's to keep; remove it, or name a store with `uri`").field_path(".keep"),
+)]
+pub struct Checkpoint {
+    /// The folder that the program writes its checkpoints to, and reads the newest from when it
+    /// starts. It is made if it is not there, and the program finds it as `$TRAINYARD_CHECKPOINT_PATH`. One
+    /// that is not absolute is below the folder of the manifest.
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: String,
+    /// The store that whole checkpoints are brought to while the program trains, and the newest good
+    /// one from before it starts: `s3://bucket/jobs/digits`, `gs://`, `az://` or `file:///mnt/jobs`.
+    /// Each job needs one of its own. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = r"^(file:///|s3://|gs://|az://)[^\x00-\x1f]+$")
+    )]
+    pub uri: Option<String>,
+    /// Checkpoints that the store keeps. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep: Option<u32>,
+    /// The signal that asks for a checkpoint before the program is ended: `SIGUSR1`, `SIGUSR2` or
+    /// `SIGHUP`. A program that does not handle it does not get it. Default: SIGUSR1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<CheckpointSignal>,
+    /// How long a program that is to end may take to write its checkpoint. Default: 2m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Period>,
+}
+
+/// Signals that programs have to themselves.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CheckpointSignal {
+    #[default]
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+    #[serde(rename = "SIGUSR2")]
+    Usr2,
+    #[serde(rename = "SIGHUP")]
+    Hup,
+}
+
+impl CheckpointSignal {
+    /// The name as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+            Self::Hup => "SIGHUP",
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `TrainingJob`: a program that trains on one or more workers, until it has finished.
+//!
+//! The doc comment of each field is its text in `kubectl explain`. Rules between fields are CEL
+//! (`x-kubernetes-validations`), as for a [`ModelService`](crate::ModelService).
+
+#![expect(unreachable_pub, reason = "kube's derive repeats each struct inside a function")]
+
+mod checkpoint;
+mod framework;
+mod progress;
+mod status;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::model_service::{EnvVar, Resources};
+use crate::scalar::Period;
+
+pub use checkpoint::{Checkpoint, CheckpointSignal};
+pub use framework::{Framework, Launcher};
+pub use progress::{PATTERN_SIZE, Progress, wrong_log_pattern};
+pub use status::TrainingJobStatus;
+
+/// A program that trains on one or more workers until it has finished. All workers start together;
+/// when one of them fails, all of them start again, from the newest checkpoint that the program
+/// finds.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "trainyard.dev",
+    version = "v1alpha1",
+    kind = "TrainingJob",
+    plural = "trainingjobs",
+    shortname = "tj",
+    category = "all",
+    category = "trainyard",
+    namespaced,
+    status = "TrainingJobStatus",
+    derive = "PartialEq",
+    doc = "A program that trains on one or more workers until it has finished.",
+    cel,
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".status.activeWorkers", description = "Workers that run"),
+    printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", description = "Times that the workers were started"),
+    printcolumn(name = "Step", type_ = "integer", json_path = ".status.step", description = "The step that the program reported last"),
+    printcolumn(name = "Framework", type_ = "string", json_path = ".spec.framework", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 52").message("the name becomes a part of host names: it must start with a lower-case letter, hold only lower-case letters, digits and `-`, end with a letter or digit, and have at most 52 characters"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.framework == 'pytorch' || !has(self.launcher)").message("only `pytorch` has a choice of launchers; remove it").field_path(".launcher"),
+    validation = Rule::new("self.framework != 'tensorflow' || !has(self.processesPerWorker) || self.processesPerWorker == 1").message("TensorFlow uses all GPUs of a worker from one process; remove it, and set `workers.count` to the number of processes").field_path(".processesPerWorker"),
+    validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || !has(self.resources) || !has(self.resources.gpu) || !has(self.resources.gpu.count) || self.processesPerWorker <= self.resources.gpu.count").message("there are more processes than GPUs, and NCCL takes one process a GPU; lower it, or raise `resources.gpu.count`").field_path(".processesPerWorker"),
+    validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || self.processesPerWorker == 1 || !has(self.resources) || !has(self.resources.gpu) || has(self.resources.gpu.count)").message("the processes of one worker would have to share a part of one GPU, which NCCL cannot; ask for whole GPUs with `resources.gpu.count`, or set it to 1").field_path(".processesPerWorker"),
+)]
+pub struct TrainingJobSpec {
+    /// What the program is written with, which says how its processes find each other: `pytorch`,
+    /// `tensorflow`, `jax`, `mpi` or `generic`.
+    pub framework: Framework,
+    /// With `pytorch`: who starts the processes of a worker, `torchrun` or `agent` (Trainyard
+    /// itself). Default: torchrun where the command is torchrun, else agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<Launcher>,
+    /// The container image. Processes on a laptop ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+    /// The program. `$(NAME)` stands for a variable of `env`.
+    #[schemars(length(min = 1, max = 256))]
+    pub command: Vec<String>,
+    /// Arguments after the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub args: Option<Vec<String>>,
+    /// Environment variables. Those by which processes find each other are Trainyard's to set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub env: Option<Vec<EnvVar>>,
+    /// How many workers there are. Default: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
+    /// Processes of each worker. Default: with `pytorch` one for each GPU of
+    /// `resources.gpu.count`; one otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub processes_per_worker: Option<u32>,
+    /// What one worker may use. Default: 1 CPU and 2Gi of memory, no GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Where the program keeps its checkpoints, and how it is asked for one. Default: it is not
+    /// asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
+    /// How to see that the program gets on. Default: a program that hangs is not noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How long the job may take, with all its attempts, such as `12h`. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Period>,
+    /// Failures after which the workers start again. Interruptions do not count. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1000))]
+    pub retries: Option<u32>,
+}
+
+/// How many workers there are.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Workers {
+    /// Workers, all of which run at once or none.
+    #[schemars(range(min = 1, max = 1000))]
+    pub count: u32,
+}

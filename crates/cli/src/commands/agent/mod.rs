@@ -1,0 +1,32 @@
+//! `trainyard agent`: what runs on a node, and in a training worker.
+
+mod probe;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+/// Look at a node for the doctor (--probe), or be the first process of a training worker (run)
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Agent {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    probe: probe::Probe,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(Box<run::Run>),
+}
+
+impl Agent {
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        match self.command {
+            Some(Command::Run(run)) => run.run(),
+            None => self.probe.run(),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `trainyard agent run`: the first process of a training worker.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use miette::{Context, IntoDiagnostic, miette};
+use trainyard_agent::run::{self, Cloud, METADATA, Settings, Signal};
+use trainyard_api::scalar::Period;
+use trainyard_api::training_job::{PATTERN_SIZE, wrong_log_pattern};
+use trainyard_checkpoint::Part;
+use trainyard_plan::{GANG, Gang};
+
+use crate::failure::failure;
+
+/// Start a training program and stay with it: pass signals on, ask for checkpoints, see that it gets
+/// on, collect its children, and say how it ended
+///
+/// SIGTERM asks the program for a checkpoint and then ends it; SIGINT ends it without one. Leaves with
+/// the program's own exit code, with 98 if it showed no progress, with 143 if it was told to end.
+#[derive(Args)]
+pub(super) struct Run {
+    /// Which worker this is, from 0
+    #[arg(long, env = "JOB_COMPLETION_INDEX", default_value_t = 0, value_name = "N")]
+    index: u32,
+    /// All workers, as JSON [default: this one alone]
+    #[arg(long, env = GANG, hide_env_values = true, value_name = "JSON")]
+    gang: Option<String>,
+    /// The folder of the program's checkpoints; it is made
+    #[arg(long, value_name = "FOLDER")]
+    checkpoint_path: Option<PathBuf>,
+    /// The store that whole checkpoints are brought to, and the newest from at the start
+    #[arg(long, value_name = "URI", requires = "checkpoint_path")]
+    checkpoint_uri: Option<String>,
+    /// Checkpoints that the store keeps
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    checkpoint_keep: u32,
+    /// All workers see one folder of checkpoints, and the first of them brings them to the store
+    #[arg(long)]
+    checkpoint_shared: bool,
+    /// Names this start of all workers: the same for each of them, and never used again
+    #[arg(long, value_name = "TEXT")]
+    checkpoint_start: Option<String>,
+    /// The signal that asks for a checkpoint
+    #[arg(long, value_enum, value_name = "SIGNAL")]
+    checkpoint_signal: Option<SignalName>,
+    /// How long the program may take for a checkpoint and its end
+    #[arg(long, default_value = "2m", value_name = "TIME")]
+    grace: Period,
+    /// Without progress for so long, the program is ended, and its stacks are asked for
+    #[arg(long, value_name = "TIME")]
+    progress_timeout: Option<Period>,
+    /// Lines of output that are progress; groups `step` and `loss` are numbers
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    log_pattern: Option<String>,
+    /// The file that the program writes to show progress [default: one in the temporary folder]
+    #[arg(long, value_name = "FILE")]
+    heartbeat_file: Option<PathBuf>,
+    /// Where to report how far it is
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Where to serve metrics; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT", env = "TRAINYARD_AGENT_METRICS")]
+    metrics: Option<SocketAddr>,
+    /// Whose notices of interruption to look for
+    #[arg(long, value_enum, default_value_t, env = "TRAINYARD_CLOUD")]
+    cloud: CloudName,
+    /// The metadata service that gives the notices [default: the clouds' own, 169.254.169.254:80]
+    #[arg(long, value_name = "HOST:PORT")]
+    metadata: Option<String>,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SignalName {
+    #[value(name = "SIGUSR1")]
+    Usr1,
+    #[value(name = "SIGUSR2")]
+    Usr2,
+    #[value(name = "SIGHUP")]
+    Hup,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum CloudName {
+    #[default]
+    None,
+    /// Whichever answers
+    Auto,
+    Aws,
+    Gcp,
+    Azure,
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    wrong_log_pattern(text).map_or_else(|| Ok(text.to_owned()), Err)
+}
+
+impl Run {
+    pub(super) fn run(self) -> miette::Result<ExitCode> {
+        let settings = self.settings()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let ended = runtime.into_diagnostic()?.block_on(run::run(settings));
+        let ended = ended.into_diagnostic().wrap_err("the agent cannot work")?;
+        if ended.cause != run::Cause::Finished {
+            eprintln!("trainyard: {}", ended.message);
+        }
+        Ok(ExitCode::from(ended.cause.exit_code()))
+    }
+
+    fn settings(self) -> miette::Result<Settings> {
+        let gang = self.gang.as_deref().map(Gang::parse).transpose().map_err(failure)?;
+        let mut processes = match &gang {
+            Some(gang) => processes(gang, self.index)?,
+            None => vec![run::Process { rank: 0, variables: Vec::new() }],
+        };
+        if let Some(path) = &self.checkpoint_path {
+            let path = std::path::absolute(path).into_diagnostic()?;
+            let made = std::fs::create_dir_all(&path).into_diagnostic();
+            made.wrap_err_with(|| format!("cannot make `{}`", path.display()))?;
+            for process in &mut processes {
+                let name = OsString::from("TRAINYARD_CHECKPOINT_PATH");
+                process.variables.push((name, path.clone().into()));
+            }
+        }
+        let store = self.store(gang.as_ref())?;
+        let log_pattern = match &self.log_pattern {
+            Some(text) => Some(
+                regex::RegexBuilder::new(text)
+                    .size_limit(PATTERN_SIZE)
+                    .build()
+                    .into_diagnostic()?,
+            ),
+            None => None,
+        };
+        let temporary =
+            || std::env::temp_dir().join(format!("trainyard-heartbeat-{}", std::process::id()));
+        Ok(Settings {
+            job: gang.as_ref().map(|gang| gang.job.clone()).unwrap_or_default(),
+            worker: self.index,
+            attempt: gang.as_ref().map_or(1, |gang| gang.attempt),
+            command: self.command,
+            processes,
+            checkpoint: self.checkpoint_signal.map(|signal| run::Checkpoint {
+                signal: match signal {
+                    SignalName::Usr1 => Signal::USR1,
+                    SignalName::Usr2 => Signal::USR2,
+                    SignalName::Hup => Signal::HUP,
+                },
+                grace: self.grace.0,
+            }),
+            store,
+            progress_timeout: self.progress_timeout.map(|timeout| timeout.0),
+            log_pattern,
+            heartbeat: self.heartbeat_file.unwrap_or_else(temporary),
+            report: self.report,
+            metrics: self.metrics,
+            cloud: match self.cloud {
+                CloudName::None => None,
+                CloudName::Auto => Some(Cloud::Any),
+                CloudName::Aws => Some(Cloud::Aws),
+                CloudName::Gcp => Some(Cloud::Gcp),
+                CloudName::Azure => Some(Cloud::Azure),
+            },
+            metadata: self.metadata.as_deref().map_or(Ok(METADATA), address)?,
+        })
+    }
+}
+
+impl Run {
+    /// What is kept of checkpoints, and where.
+    fn store(&self, gang: Option<&Gang>) -> miette::Result<Option<trainyard_checkpoint::Settings>> {
+        let (Some(path), Some(uri)) = (&self.checkpoint_path, &self.checkpoint_uri) else {
+            return Ok(None);
+        };
+        let path = std::path::absolute(path).into_diagnostic()?;
+        let workers = gang.map_or(1, |gang| u32::try_from(gang.workers.len()).unwrap_or(u32::MAX));
+        let part = match (self.checkpoint_shared, self.index) {
+            (true, 0) => Some(Part::WHOLE),
+            (true, _) => None,
+            (false, index) => Some(Part { index, of: workers }),
+        };
+        let attempt = match (&self.checkpoint_start, gang) {
+            (Some(start), _) => start.clone(),
+            (None, Some(gang)) if workers > 1 && !self.checkpoint_shared => {
+                return Err(miette!(
+                    "--checkpoint-start is missing: several workers of `{}` need a name for this start, the same for each of them and never used again",
+                    gang.job
+                ));
+            }
+            (None, _) => "alone".to_owned(),
+        };
+        Ok(Some(trainyard_checkpoint::Settings {
+            keep: self.checkpoint_keep as usize,
+            workers,
+            part,
+            attempt,
+            path_is_shared: self.checkpoint_shared,
+            ..trainyard_checkpoint::Settings::new(path, uri.clone())
+        }))
+    }
+}
+
+/// The processes of one worker. What a manifest may set itself is left as it is set.
+fn processes(gang: &Gang, index: u32) -> miette::Result<Vec<run::Process>> {
+    let processes = gang.processes(index).map_err(failure)?.into_iter().map(|process| {
+        let defaults =
+            process.defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+        let all = defaults.chain(process.variables);
+        let variables = all.map(|(name, value)| (name.into(), value.into())).collect();
+        run::Process { rank: process.rank, variables }
+    });
+    Ok(processes.collect())
+}
+
+/// An address by number or name.
+fn address(text: &str) -> miette::Result<SocketAddr> {
+    let found = text.to_socket_addrs().into_diagnostic();
+    let mut found = found.wrap_err_with(|| format!("`{text}` is no HOST:PORT"))?;
+    found.next().ok_or_else(|| miette!("`{text}` has no address"))
+}
