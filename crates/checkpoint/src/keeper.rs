@@ -393,7 +393,7 @@ impl Shared {
                 Ok(ready) => ready,
                 Err(error) => {
                     self.failed(&error);
-                    flushed.left.push(("-".to_owned(), chain(&error)));
+                    flushed.left.push(("-".to_owned(), error.in_full()));
                     return;
                 }
             };
@@ -412,7 +412,7 @@ impl Shared {
                         self.failed(&error);
                         let left = flushed.left.iter_mut().find(|it| it.0 == candidate.name);
                         if let Some((_, reason)) = left {
-                            *reason = chain(&error);
+                            *reason = error.in_full();
                         }
                     }
                 }
@@ -495,7 +495,7 @@ impl Shared {
     }
 
     fn failed(&self, error: &CheckpointError) {
-        let text = chain(error);
+        let text = error.in_full();
         tracing::warn!(error = text, "checkpoints are not up to date");
         let mut told = self.told();
         told.failures = told.failures.saturating_add(1);
@@ -651,15 +651,4 @@ impl Shared {
             skipped: restored.skipped,
         }))
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &CheckpointError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

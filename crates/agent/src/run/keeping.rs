@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
-use trainyard_checkpoint::{CheckpointError, Keeper, PruneOptions, Settings, Source, Start};
+use trainyard_checkpoint::{Keeper, PruneOptions, Settings, Source, Start};
 
 use super::report::Saved;
 
@@ -37,7 +37,7 @@ impl Keeping {
             match keeper.restore().await {
                 Ok(start) => break start,
                 Err(error) if error.is_transient() => {
-                    let error = in_full(&error);
+                    let error = error.in_full();
                     eprintln!(
                         "trainyard: the store of checkpoints does not answer, and is asked again in {} s: {error}",
                         pause.as_secs()
@@ -45,7 +45,7 @@ impl Keeping {
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2).min(LONGEST);
                 }
-                Err(error) => return Err(io::Error::other(in_full(&error))),
+                Err(error) => return Err(io::Error::other(error.in_full())),
             }
         };
         keeper.watch().map_err(io::Error::other)?;
@@ -88,7 +88,7 @@ impl Keeping {
         match tokio::time::timeout(PRUNE, pruned).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                eprintln!("trainyard: old checkpoints stay for now: {}", in_full(&error));
+                eprintln!("trainyard: old checkpoints stay for now: {}", error.in_full());
             }
             Err(_) => eprintln!("trainyard: old checkpoints stay for now: it takes too long"),
         }
@@ -112,14 +112,4 @@ fn told(start: &Start) -> Vec<(OsString, OsString)> {
     let mut variables = vec![(PATH.into(), start.path.clone().into())];
     variables.extend(start.step.map(|step| (STEP.into(), step.to_string().into())));
     variables
-}
-
-fn in_full(error: &CheckpointError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
