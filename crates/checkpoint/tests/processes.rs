@@ -1,5 +1,7 @@
 //! Real processes: killed in the middle, several at once, a full disk, and S3 (moto's server).
 
+#[path = "../../storage/tests/moto/mod.rs"]
+mod moto;
 mod support;
 
 use std::fs;
@@ -7,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use moto::Moto;
 use support::{content, names, tree, write_step};
 use trainyard_checkpoint::{Keeper, PruneOptions, Settings, Store, Tuning};
 use trainyard_storage::Credentials;
@@ -141,44 +144,14 @@ async fn several_processes_share_a_store() {
     }
 }
 
-/// A child process that ends with the test.
-struct Moto(Child);
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts moto on a port that was free a moment ago; it cannot pick one and say which.
-fn start_moto(home: &Path) -> Option<(Moto, u16)> {
-    let python = std::env::var_os("TRAINYARD_TEST_PYTHON")?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new(python)
-        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-        .env("HOME", home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let moto = Moto(child);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "moto does not listen");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Some((moto, port))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn s3() {
     let home = tempfile::tempdir().unwrap();
-    let Some((_moto, port)) = start_moto(home.path()) else {
+    let Some(moto) = Moto::start(home.path()) else {
         println!("S3 is not tested: TRAINYARD_TEST_PYTHON is not set");
         return;
     };
+    let port = moto.port;
     // The client's signature is checked by nobody; a raw request makes the bucket.
     let request = format!(
         "PUT /bucket HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: 0\r\nauthorization: \

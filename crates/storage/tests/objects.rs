@@ -1,32 +1,23 @@
 //! Object stores: S3 against moto's server, Google's and Azure's protocols against a small fake of
 //! their list and get calls, because moto does not speak them.
 
+mod moto;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use moto::Moto;
 use support::{Reply, Request, Server, content, get, good, options};
 use trainyard_storage::{FetchOptions, Fetched, Source, StorageError};
-
-/// A child process that ends with the test.
-struct Moto(Child);
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// One test, because the stores are set up by this process's environment.
 #[test]
 fn stores() {
     let home = tempfile::tempdir().unwrap();
-    let moto = start_moto(home.path());
+    let moto = Moto::start(home.path());
+    let s3_address = moto.as_ref().map(|moto| format!("http://127.0.0.1:{}", moto.port));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let fake = runtime.block_on(Server::start(fake_store));
     let mut variables = vec![
@@ -39,7 +30,7 @@ fn stores() {
             format!("AccountName=dev;AccountKey=c2VjcmV0;BlobEndpoint=http://{}", fake.address),
         ),
     ];
-    if let Some((_, address)) = &moto {
+    if let Some(address) = &s3_address {
         variables.push(("AWS_ENDPOINT_URL", address.clone()));
     }
     for name in ["AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL_S3", "GOOGLE_SERVICE_ACCOUNT"] {
@@ -52,33 +43,12 @@ fn stores() {
         unsafe { std::env::set_var(name, value) };
     }
     runtime.block_on(async {
-        match &moto {
-            Some((_, address)) => s3(address).await,
+        match &s3_address {
+            Some(address) => s3(address).await,
             None => println!("S3 is not tested: TRAINYARD_TEST_PYTHON is not set"),
         }
         google_and_azure().await;
     });
-}
-
-/// Starts moto on a port that was free a moment ago; it cannot pick one and say which.
-fn start_moto(home: &Path) -> Option<(Moto, String)> {
-    let python = std::env::var_os("TRAINYARD_TEST_PYTHON")?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new(python)
-        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-        .env("HOME", home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let moto = Moto(child);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "moto does not listen");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Some((moto, format!("http://127.0.0.1:{port}")))
 }
 
 async fn s3(address: &str) {
