@@ -74,7 +74,7 @@ impl Checkpoint {
         timed(&mut rclone(&endpoint, &["mkdir", "s3:bucket"]))?;
 
         println!(
-            "| what ({} MiB) | ours (MB/s) | rclone | raw disk | of rclone | of the lower |",
+            "| what ({} MiB) | ours (MB/s) | rclone | raw disk | of rclone | of raw writing |",
             self.mebibytes
         );
         println!("|---|---|---|---|---|---|");
@@ -128,7 +128,7 @@ impl Checkpoint {
             println!(
                 "| {name} | {ours:.0} | {peer:.0} | {raw:.0} | {:.2} | {:.2} |",
                 ours / peer,
-                ours / peer.min(raw)
+                ours / raw
             );
         }
         println!("\nraw disk: writing {:.0}, reading {:.0} MB/s", raws[0], raws[1]);
