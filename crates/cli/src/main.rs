@@ -3,6 +3,7 @@
 mod commands;
 mod failure;
 mod print;
+mod relocations;
 mod size;
 mod table;
 mod yaml;
@@ -21,6 +22,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    relocations::forget();
     let is_plugin = plugin::is_plugin();
     // kubectl's commands know one code of failure.
     let failed = ExitCode::from(if is_plugin { 1 } else { 2 });
