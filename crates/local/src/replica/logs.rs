@@ -72,6 +72,17 @@ pub(crate) fn last_lines(path: &Path, start: u64, count: usize) -> Vec<String> {
     lines.into_iter().skip(skipped).map(str::to_owned).collect()
 }
 
+/// What a program says that it ended for, if it says so as most do: a line that begins with
+/// `error: `, and what follows it.
+pub(crate) fn error(lines: &[String]) -> Option<String> {
+    let at = lines.iter().rposition(|line| line.starts_with(ERROR))?;
+    let text = lines.get(at..)?.join(" | ");
+    text.strip_prefix(ERROR).map(str::to_owned)
+}
+
+/// How our own servers begin the line that tells why they end.
+const ERROR: &str = "error: ";
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -95,6 +106,20 @@ mod tests {
         assert_eq!(read(&numbered(&path, 1)), "turn 4\n");
         assert_eq!(read(&numbered(&path, 3)), "turn 2\n");
         assert!(!numbered(&path, 4).exists());
+    }
+
+    #[test]
+    fn of_an_error_no_more_is_quoted() {
+        let said = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
+            error(&lines)
+        };
+        assert_eq!(
+            said(&["{}", "error: no model", "try another"]).as_deref(),
+            Some("no model | try another")
+        );
+        assert_eq!(said(&["error: a", "error: b"]).as_deref(), Some("b"));
+        assert_eq!(said(&["an error: c", "Error"]), None);
     }
 
     #[test]

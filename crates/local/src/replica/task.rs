@@ -231,14 +231,17 @@ impl Task {
         outcome
     }
 
-    /// The message with the end of the process's log, in which no secret of its is shown.
+    /// The message with what the process has logged of its end, in which no secret of its is shown.
     fn with_log(&self, message: String, run: &Run) -> String {
-        let lines = logs::last_lines(&self.log, run.log_start, QUOTED_LINES).join(" | ");
+        let lines = logs::last_lines(&self.log, run.log_start, QUOTED_LINES);
         if lines.is_empty() {
             return message;
         }
-        let lines = self.shared.hide(&self.slot.workload.env, lines);
-        format!("{message}; its last lines: {lines}")
+        let hide = |text: String| self.shared.hide(&self.slot.workload.env, text);
+        match logs::error(&lines) {
+            Some(error) => format!("{message}: {}", hide(error)),
+            None => format!("{message}; its last lines: {}", hide(lines.join(" | "))),
+        }
     }
 
     /// Probes a process until it has to be ended, and says why.

@@ -109,6 +109,8 @@ impl From<crate::onnx::OnnxError> for EngineError {
         | E::TooLarge { path, .. }
         | E::NotOnnx { path, .. }
         | E::ExternalData { path, .. }) = error;
+        // The error of an engine names the file itself.
+        let reason = reason.replacen(&path, "it", 1);
         Self::Load { path, reason }
     }
 }
