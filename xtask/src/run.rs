@@ -21,8 +21,20 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// The cargo that runs this chore, in the repository's root.
+///
+/// What it has told this program about the program's own package is left out: build scripts that
+/// look at such variables (ring's) would run anew, and with them everything that needs them, each
+/// time when somebody builds with cargo and with a chore in turn.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let of_package = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if of_package {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(paths::root());
     command
 }

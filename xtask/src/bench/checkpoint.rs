@@ -18,7 +18,7 @@ use super::load::median;
 use super::server::{Server, free_address};
 use crate::cluster::build::Build;
 use crate::paths;
-use crate::run::run;
+use crate::run::{cargo, run};
 
 #[derive(Args)]
 pub(crate) struct Checkpoint {
@@ -42,9 +42,8 @@ const SECRET: &str = "minioadmin-secret";
 
 impl Checkpoint {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(paths::root()).args(["build", "--release", "--locked", "--quiet"]);
+        let mut build = cargo();
+        build.args(["build", "--release", "--locked", "--quiet"]);
         run(build.args(["--package", "trainyard-checkpoint", "--example", "transfer"]))?;
         let ours = paths::target().join("release/examples/transfer");
         let peer = Command::new("rclone").arg("version").stdout(Stdio::null()).status();

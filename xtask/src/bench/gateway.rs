@@ -16,7 +16,7 @@ use clap::Args;
 use super::load::{Outcome, Request, drive, median};
 use super::server::{Server, free_address};
 use crate::paths;
-use crate::run::run;
+use crate::run::{cargo, run};
 
 /// Connections of the throughput runs.
 const CONNECTIONS: usize = 64;
@@ -44,9 +44,8 @@ struct Way {
 
 impl Gateway {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(paths::root()).args(["build", "--release", "--locked", "--quiet"]);
+        let mut build = cargo();
+        build.args(["build", "--release", "--locked", "--quiet"]);
         run(build.args(["--package", "trainyard-gateway", "--example", "proxy"]))?;
         let scratch =
             std::env::temp_dir().join(format!("trainyard-bench-gateway-{}", std::process::id()));

@@ -21,7 +21,7 @@ use clap::Args;
 use crate::bundle::{self, Shape};
 use crate::cluster::build::Build;
 use crate::paths;
-use crate::run::run;
+use crate::run::{cargo, run};
 
 #[derive(Args)]
 pub(crate) struct Lint {
@@ -60,9 +60,8 @@ impl Measured {
 
 impl Lint {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(paths::root()).args(["build", "--release", "--locked", "--quiet"]);
+        let mut build = cargo();
+        build.args(["build", "--release", "--locked", "--quiet"]);
         run(build.args(["--package", "trainyard-rules", "--example", "lint"]))?;
         let ours = paths::target().join("release/examples/lint");
         let scratch = tempfile::tempdir()?;
