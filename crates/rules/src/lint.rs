@@ -53,8 +53,10 @@ pub const NO_REASON: &str = "LINT01";
 /// A suppression of a rule that does not exist.
 pub const UNKNOWN_RULE: &str = "LINT02";
 
-/// Pods that one thread checks without help.
+/// Pods that one thread checks without help, other objects, and findings that it writes.
 const FEW_PODS: usize = 64;
+const FEW_OBJECTS: usize = 512;
+const FEW_DRAFTS: usize = 512;
 
 /// Runs all rules that the settings choose. The order is that of files and places in them.
 #[must_use]
@@ -76,9 +78,11 @@ pub fn lint_bundle(
     let mut drafts = run(&context, &rules);
     drafts.extend(custom::run(&context, settings));
     let comments: Vec<Vec<Comment>> = documents.files.iter().map(ignore::comments).collect();
-    drafts.retain(|draft| !is_silenced(draft, documents, bundle, &comments));
-    let mut findings: Vec<Finding> =
-        drafts.into_iter().map(|draft| finish(draft, documents, bundle, settings)).collect();
+    let runs = map_runs(&drafts, FEW_DRAFTS, |drafts| {
+        let heard = drafts.iter().filter(|draft| !is_silenced(draft, documents, bundle, &comments));
+        heard.map(|draft| finish(draft, documents, bundle, settings)).collect::<Vec<_>>()
+    });
+    let mut findings: Vec<Finding> = runs.into_iter().flatten().collect();
     findings.extend(odd_comments(documents, bundle, &comments, settings));
     findings.extend(odd_annotations(bundle, settings));
     findings.sort_by(|a, b| {
@@ -96,7 +100,6 @@ pub fn lint_bundle(
 }
 
 fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
-    let mut reports: Vec<Report> = rules.iter().map(|rule| Report::new(rule)).collect();
     // By kind, so that an object costs only the rules that look at it.
     let mut by_kind: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, rule) in rules.iter().enumerate() {
@@ -106,31 +109,39 @@ fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
             }
         }
     }
-    let of_pods = map_runs(&context.bundle.pods, FEW_PODS, |pods| {
-        let mut reports: Vec<Report> = rules.iter().map(|rule| Report::new(rule)).collect();
+    let bundle = context.bundle;
+    let none = || -> Vec<Report> { rules.iter().map(|rule| Report::new(rule)).collect() };
+    let mut parts = map_runs(&bundle.pods, FEW_PODS, |pods| {
+        let mut reports = none();
         check_pods(context, pods, &mut reports);
         reports
     });
-    for run in of_pods {
-        for (report, part) in reports.iter_mut().zip(run) {
-            report.drafts.extend(part.drafts);
-        }
-    }
-    for object in &context.bundle.objects {
-        for &at in by_kind.get(object.kind).map(Vec::as_slice).unwrap_or_default() {
-            if let Some(report) = reports.get_mut(at)
-                && let Check::Objects(_, check) = &report.rule.check
-            {
-                check(context, object, report);
+    parts.extend(map_runs(&bundle.objects, FEW_OBJECTS, |objects| {
+        let mut reports = none();
+        for object in objects {
+            for &at in by_kind.get(object.kind).map(Vec::as_slice).unwrap_or_default() {
+                if let Some(report) = reports.get_mut(at)
+                    && let Check::Objects(_, check) = &report.rule.check
+                {
+                    check(context, object, report);
+                }
             }
         }
-    }
-    for report in &mut reports {
-        if let Check::Bundle(check) = &report.rule.check {
-            check(context, report);
-        }
-    }
-    reports.into_iter().flat_map(|report| report.drafts).collect()
+        reports
+    }));
+    let least = if bundle.objects.len() < FEW_OBJECTS { rules.len() } else { 1 };
+    parts.extend(map_runs(rules, least, |rules| {
+        rules
+            .iter()
+            .filter_map(|rule| {
+                let Check::Bundle(check) = &rule.check else { return None };
+                let mut report = Report::new(rule);
+                check(context, &mut report);
+                Some(report)
+            })
+            .collect()
+    }));
+    parts.into_iter().flatten().flat_map(|report| report.drafts).collect()
 }
 
 fn check_pods(context: &Context<'_>, pods: &[Pod<'_>], reports: &mut [Report]) {
@@ -181,7 +192,7 @@ fn is_silenced(
 }
 
 fn finish(
-    draft: Draft,
+    draft: &Draft,
     documents: &Documents,
     bundle: &Bundle<'_>,
     settings: &Settings,
@@ -194,12 +205,12 @@ fn finish(
     let reference = object.map(Object::reference).unwrap_or_default();
     let mut finding = at(documents, draft.file, draft.span);
     finding.level = settings.level(&draft.rule, draft.level.unwrap_or(own));
-    finding.rule = draft.rule.into_owned();
+    finding.rule = draft.rule.clone().into_owned();
     finding.object = reference;
-    finding.message = draft.message;
-    finding.fix = draft.fix;
-    finding.path = draft.path;
-    finding.edits = draft.edits;
+    finding.message.clone_from(&draft.message);
+    finding.fix.clone_from(&draft.fix);
+    finding.path.clone_from(&draft.path);
+    finding.edits.clone_from(&draft.edits);
     finding
 }
 
