@@ -11,7 +11,7 @@ def test_operator(cluster, image):
     cluster.kubectl("get", "nodes")
     done = cluster.exec(
         "env", f"TRAINYARD_BIN={os.environ['TRAINYARD_BIN']}", f"TRAINYARD_TEST_IMAGE={image}",
-        sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(SUITE),
+        sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "--durations", "12", str(SUITE),
         check=False, timeout=2400,
     )
     print(done.stdout)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conftest import AGNHOST, ROOT, XTASK
-from iris import BODY, HOME, INFER, gateway, trainyard
+from iris import BODY, HOME, INFER, gateway, rolled_out, trainyard
 
 SCRIPT = pathlib.Path(__file__).parent / "under_load.py"
 # Pins the version whose definitions are applied.
@@ -155,11 +155,13 @@ def load(cluster, namespace):
 
 
 def test_a_canary_takes_over_though_the_operator_is_killed(cluster, team):
-    apply(cluster, team, "a")
+    # Kubernetes' autoscaler has the replicas meanwhile, and these are busy.
+    scaling = {"min": 2, "max": 3, "cpu": "70%"}
+    apply(cluster, team, "a", replicas=None, scaling=scaling)
     cluster.until("the first revision", lambda: is_settled(cluster, team))
     with load(cluster, team) as clients:
         rollout = {"strategy": "canary", "steps": [25, 50], "pause": "5s", "abort": {"errorRate": "5%"}}
-        apply(cluster, team, "b", rollout=rollout)
+        apply(cluster, team, "b", rollout=rollout, replicas=None, scaling=scaling)
         cluster.until("a quarter", lambda: step(cluster, team, "CanaryStep", 25), 60)
         time.sleep(1)
         split = clients.over(2)
@@ -181,6 +183,8 @@ def test_a_canary_takes_over_though_the_operator_is_killed(cluster, team):
     assert clients.now["lost"] == 0, clients.now
     print(f"canary: {clients.now['answered']} answered, 0 lost, split {split}")
     assert list(shares(cluster, team)[1]) == ["stable"]
+    scaler = cluster.get("-n", team, "horizontalpodautoscaler", "iris")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "iris"
     deployments = [it["metadata"]["name"] for it in cluster.get("-n", team, "deployments")["items"]]
     assert deployments == ["iris"]
 
@@ -193,7 +197,7 @@ def test_a_canary_that_fails_is_given_up(cluster, team):
     with load(cluster, team) as clients:
         before = clients.now
         apply(cluster, team, "b", code=500, rollout=rollout)
-        stalled = cluster.until("the cause", lambda: given_up(cluster, team), 60)
+        stalled = cluster.until("the cause", lambda: given_up(cluster, team, "ErrorRateTooHigh"), 60)
         after = clients.now
         assert "of its" in stalled["message"] and "errorRate" in stalled["message"], stalled
         time.sleep(1)
@@ -213,24 +217,57 @@ def test_a_canary_that_fails_is_given_up(cluster, team):
     trainyard(cluster, "rollback", "iris", "-n", team)
     cluster.until("all is well", lambda: is_settled(cluster, team))
     assert status(cluster, team)["revision"] == first
+    # Nor may one be slow: no answer to 64 clients is as quick as this asks for.
+    rollout = {"strategy": "canary", "steps": [20], "pause": "10m", "abort": {"p99": "100us"}}
+    with load(cluster, team) as clients:
+        apply(cluster, team, "c", rollout=rollout)
+        stalled = cluster.until("the cause", lambda: given_up(cluster, team, "LatencyTooHigh"), 60)
+        assert "p99" in stalled["message"], stalled
+        time.sleep(1)
+        assert {who for who, count in clients.over(1).items() if count} == {"a"}
+    assert clients.now["lost"] == 0, clients.now
 
 
-def given_up(cluster, namespace):
+def given_up(cluster, namespace, reason):
     stalled = conditions(cluster, namespace).get("Stalled")
-    return stalled if stalled and stalled["reason"] == "ErrorRateTooHigh" else None
+    return stalled if stalled and stalled["reason"] == reason else None
 
 
-def test_blue_green_switches_at_once(cluster, team):
+def mirrored(cluster):
+    """How many copies of requests the gateway's replicas have made."""
+    total = 0
+    for pod in cluster.ready_pods(HOME, "app.kubernetes.io/name=trainyard-gateway"):
+        script = "import sys,urllib.request as r;print(r.urlopen(sys.argv[1],timeout=10).read().decode())"
+        port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+        address = f"http://{pod['status']['podIP']}:{port}/metrics"
+        for line in cluster.exec(sys.executable, "-c", script, address).stdout.splitlines():
+            if line.startswith("trainyard_gateway_mirrored_total{"):
+                total += float(line.rsplit(" ", 1)[1])
+    return total
+
+
+def test_blue_green_looks_first_and_switches_at_once_though_trainyard_is_upgraded(cluster, image, team):
     apply(cluster, team, "a")
     cluster.until("the first revision", lambda: is_settled(cluster, team))
     with load(cluster, team) as clients:
-        apply(cluster, team, "b", rollout={"strategy": "blueGreen", "pause": "5s"})
+        apply(cluster, team, "b", rollout={"strategy": "blueGreen", "pause": "8s", "mirror": "20%"})
+        cluster.until("copies", lambda: shares(cluster, team)[0] == "Mirroring", 60)
+        copies = mirrored(cluster)
+        assert {who for who, count in clients.over(2).items() if count} == {"a"}
+        assert mirrored(cluster) > copies
         cluster.until("the switch", lambda: step(cluster, team, "Switched", 100), 60)
         time.sleep(1)
         assert {who for who, count in clients.over(1).items() if count} == {"b"}
         # The old one is there to take over again.
         assert len(cluster.ready_pods(team, "trainyard.dev/service=iris")) == 4
-        cluster.until("the new revision alone", lambda: is_settled(cluster, team), 60)
+        # Another operator and other gateways go on where these are.
+        trainyard(
+            cluster, "install", "--image", image, "--image-pull-policy", "IfNotPresent", "--timeout", "3m",
+            *OPERATOR, "--operator-arg=--scale-down-after=4m",
+        )
+        cluster.kubectl("-n", HOME, "rollout", "restart", "deployment/trainyard-gateway")
+        rolled_out(cluster, HOME, "trainyard-gateway")
+        cluster.until("the new revision alone", lambda: is_settled(cluster, team), 90)
     assert clients.now["lost"] == 0, clients.now
     print(f"blue-green: {clients.now['answered']} answered, 0 lost")
 

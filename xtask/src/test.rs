@@ -116,6 +116,7 @@ impl Test {
     fn pytest(&self, python: &Path, library: &Path, folder: &str) -> anyhow::Result<()> {
         let mut command = Command::new(python);
         command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(folder);
+        command.args(["--durations", "12"]);
         if let Some(filter) = &self.filter {
             command.args(["-k", filter]);
         }
