@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trainyard_storage::{FetchOptions, Fetched, Progress, Source, StorageError};
 
+use crate::failure::in_full;
+
 /// Fetch models into a folder: what a pod does before its server starts
 ///
 /// Exit codes: 0 it is there; 3 there is nothing at the address; 4 access was refused; 5 the content
@@ -260,12 +262,7 @@ fn put(from: &Path, copy: bool, to: &Path) -> io::Result<()> {
 
 /// An error and its causes, in one line that a status can show.
 fn one_line(error: &StorageError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
+    let text = in_full(error);
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let end = (0..=LONGEST_MESSAGE.min(line.len())).rev().find(|end| line.is_char_boundary(*end));
     line.get(..end.unwrap_or_default()).unwrap_or_default().to_owned()
