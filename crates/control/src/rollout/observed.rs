@@ -15,6 +15,9 @@ pub struct Observed<'a> {
     pub target: &'a RevisionName,
     /// Replicas that the service should have: the autoscaler's decision, or the plan's `min`.
     pub wanted: u32,
+    /// Replicas of the stable revision stay until none of its are needed, since something else says
+    /// how many there are, as an autoscaler of Kubernetes does. New ones then come up beside them.
+    pub stable_stays: bool,
     /// Every revision that has a replica in any state, the target or not.
     pub revisions: &'a BTreeMap<RevisionName, Revision>,
     /// Time since any fixed start. A [`State`](super::State) that is stored and read again by

@@ -144,12 +144,15 @@ impl<'a> Room<'a> {
         let ready = lead.ready.min(wanted);
         let nobody_serves =
             self.stable.is_none() && self.sum_of_old(|replicas| replicas.ready) == 0;
-        let at_once = if nobody_serves {
+        // Beside replicas that stay, new ones cost no room and no request.
+        let stays = self.observed.stable_stays;
+        let at_once = if nobody_serves || stays {
             wanted
         } else {
             ready.saturating_add(slack.surge).saturating_add(slack.unavailable).min(wanted)
         };
         let taken = self.old_live().saturating_add(self.sum_of_old(|replicas| replicas.draining));
+        let taken = if stays { 0 } else { taken };
         let room = wanted.saturating_add(slack.surge).saturating_sub(taken);
         let of_lead = room.max(lead.live()).min(at_once).max(ready);
         let needed = wanted.saturating_sub(slack.unavailable).saturating_sub(ready);

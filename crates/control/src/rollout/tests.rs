@@ -38,6 +38,8 @@ struct World {
     rollout: Rollout,
     target: RevisionName,
     wanted: u32,
+    /// Something else counts the stable revision's replicas.
+    stable_stays: bool,
     now: u64,
     behaviour: BTreeMap<RevisionName, Behaviour>,
     replicas: BTreeMap<RevisionName, Vec<Replica>>,
@@ -89,6 +91,7 @@ impl World {
             rollout,
             target: name("a"),
             wanted,
+            stable_stays: false,
             now: 1000,
             behaviour: BTreeMap::new(),
             replicas: BTreeMap::new(),
@@ -123,6 +126,7 @@ impl World {
             rollout: &self.rollout,
             target: &self.target,
             wanted: self.wanted,
+            stable_stays: self.stable_stays,
             revisions: &revisions,
             now: Duration::from_secs(self.now),
         };
@@ -199,14 +203,20 @@ impl World {
     fn carry_out(&mut self, decision: &Decision) {
         let (now, drain) = (self.now, self.drain);
         for (revision, allotment) in &decision.revisions {
+            let stays = self.stable_stays && self.state.stable() == Some(revision);
+            let wanted = match allotment.replicas {
+                0 => 0,
+                few if stays => few.max(self.wanted),
+                count => count,
+            };
             let replicas = self.replicas.entry(revision.clone()).or_default();
             let live = |replicas: &Vec<Replica>| {
                 replicas.iter().filter(|r| !matches!(r, Replica::Draining(_))).count()
             };
-            while live(replicas) < allotment.replicas as usize {
+            while live(replicas) < wanted as usize {
                 replicas.push(Replica::Starting(now));
             }
-            while live(replicas) > allotment.replicas as usize {
+            while live(replicas) > wanted as usize {
                 let worst = |r: &&mut Replica| match r {
                     Replica::Failed(_) => 0,
                     Replica::Starting(_) => 1,
@@ -281,8 +291,8 @@ fn check_laws(before: &State, after: &State, observed: &Observed<'_>, decision: 
     // Room.
     let total: u32 = decision.revisions.values().map(|allotment| allotment.replicas).sum();
     let most = match observed.rollout.strategy {
-        Plan::Rolling { .. } => observed.wanted + slack.surge,
-        Plan::Canary { .. } | Plan::BlueGreen { .. } => 2 * observed.wanted,
+        Plan::Rolling { .. } if !observed.stable_stays => observed.wanted + slack.surge,
+        Plan::Rolling { .. } | Plan::Canary { .. } | Plan::BlueGreen { .. } => 2 * observed.wanted,
     };
     assert!(total <= most, "{total} replicas, {most} allowed: {observed:?} {decision:?}");
     if let Some(stable) = after.stable().filter(|stable| *stable != observed.target) {
@@ -308,6 +318,16 @@ fn check_laws(before: &State, after: &State, observed: &Observed<'_>, decision: 
     let once_more = again.decide(observed);
     if before.stable() == after.stable() {
         assert_eq!(once_more.revisions, decision.revisions, "not settled: {decision:?}");
+    }
+}
+
+#[test]
+fn a_canary_takes_over_beside_replicas_that_stay() {
+    // As those of an autoscaler of Kubernetes do, which alone says how many there are.
+    for (wanted, rollout) in [(2, canary(&[25, 50])), (3, canary(&[100])), (4, blue_green())] {
+        let mut world = World::new(rollout, wanted);
+        world.stable_stays = true;
+        world.roll_out("b", GOOD).run(70 * 4).check(&[("b", wanted, 100)]);
     }
 }
 
@@ -576,6 +596,7 @@ fn the_autoscaler_does_not_see_the_surplus() {
         rollout: &world.rollout,
         target: &world.target,
         wanted: world.wanted,
+        stable_stays: false,
         revisions: &revisions,
         now: Duration::from_secs(world.now),
     };
@@ -719,7 +740,7 @@ proptest! {
         for at in times {
             let now = Duration::from_secs(at);
             let observed =
-                Observed { rollout: &rollout, target: &target, wanted, revisions: &revisions, now };
+                Observed { rollout: &rollout, target: &target, wanted, stable_stays: false, revisions: &revisions, now };
             let before = state.clone();
             let decision = state.decide(&observed);
             check_laws(&before, &state, &observed, &decision);

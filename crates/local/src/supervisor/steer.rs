@@ -56,6 +56,7 @@ impl Actor {
                 rollout: &rollout,
                 target: &running.target,
                 wanted: running.wanted,
+                stable_stays: false,
                 revisions: &revisions,
                 now: since_epoch(),
             };
@@ -378,6 +379,7 @@ impl Actor {
             rollout: &rollout,
             target: &running.target,
             wanted: running.wanted,
+            stable_stays: false,
             revisions: &revisions,
             now: since_epoch(),
         });

@@ -147,6 +147,7 @@ pub(super) fn chart(mut memory: Memory, asked: &Asked<'_>) -> Charted {
         rollout: &asked.plan.rollout,
         target,
         wanted: asked.wanted,
+        stable_stays: asked.keeps_stable,
         revisions: asked.revisions,
         now: asked.now,
     });

@@ -138,10 +138,12 @@ pub(crate) async fn steer(
     let evidence = |name: &RevisionName| ctx.loads.evidence(key, name.as_str());
     let revisions = memory.revisions(&stable, &candidate, evidence);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let keeps_stable = is_scaled_by_kubernetes(plan);
     let observed = |wanted: u32| Observed {
         rollout: &plan.rollout,
         target: &plan.revision,
         wanted,
+        stable_stays: keeps_stable,
         revisions: &revisions,
         now,
     };
@@ -155,7 +157,6 @@ pub(crate) async fn steer(
         (wanted, scaled) = (followed.wanted, followed.news);
     }
     let floor = wanted;
-    let keeps_stable = is_scaled_by_kubernetes(plan);
     if keeps_stable && wanted > 0 {
         // What Kubernetes' autoscaler found is kept while the old revision's load falls.
         let kept = memory.state.wanted().filter(|_| memory.is_under_way()).unwrap_or(0);
