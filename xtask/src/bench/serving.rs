@@ -33,7 +33,7 @@ pub(crate) struct Serving {
     #[arg(long, default_value_t = 8)]
     seconds: u64,
     /// Runs of the ResNet-50-shaped net and of raw ONNX Runtime, in turns; the medians are shown
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// Measure only these
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -172,19 +172,28 @@ impl Bench {
         }
         let length = header.len().to_string();
         let (mut wide, mut many, mut ours) = (Vec::new(), Vec::new(), Vec::new());
-        // In turns, so that whatever else the machine does falls on all alike.
-        for _ in 0..rounds {
+        // In turns, and every other time backwards, so that whatever else the machine does falls on
+        // all alike: one that lends cores gives less after half a minute of full load.
+        for round in 0..rounds {
             let raw =
                 |clients, threads| self.raw("resnet50", "image", "1x3x224x224", clients, threads);
-            wide.push(raw(1, cores)?.rate);
-            many.push(raw(cores, 1)?.rate);
-            let server = self.ours(&[&path])?;
-            let request = Request {
-                url: server.url("/v2/models/resnet50/infer"),
-                headers: &[("Inference-Header-Content-Length", &length)],
-                body: &body,
+            let served = || -> anyhow::Result<f64> {
+                let server = self.ours(&[&path])?;
+                let request = Request {
+                    url: server.url("/v2/models/resnet50/infer"),
+                    headers: &[("Inference-Header-Content-Length", &length)],
+                    body: &body,
+                };
+                Ok(self.drive(&request, 8, 1)?.rate())
             };
-            ours.push(self.drive(&request, 8, 1)?.rate());
+            if round % 2 == 0 {
+                ours.push(served()?);
+            }
+            many.push(raw(cores, 1)?.rate);
+            wide.push(raw(1, cores)?.rate);
+            if round % 2 == 1 {
+                ours.push(served()?);
+            }
         }
         eprintln!(
             "raw, one run on all cores: {wide:.1?}; one run a core: {many:.1?}; ours: {ours:.1?}"
