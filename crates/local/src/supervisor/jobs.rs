@@ -201,7 +201,8 @@ impl Actor {
             // Workers of one machine write to one folder, from which the first of them saves.
             flags.push("--checkpoint-shared".to_owned());
         }
-        let (args, env): (Vec<Value>, Vec<EnvVar>) = plan.agent(gang, index, flags);
+        let (args, env): (Vec<Value>, Vec<EnvVar>) =
+            plan.agent(gang, Some(index), flags.iter().map(Value::literal).collect());
         Slot {
             id: id.into(),
             job: job.name.as_str().into(),
