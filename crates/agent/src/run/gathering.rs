@@ -46,7 +46,7 @@ impl Gathering {
 async fn has_name(host: &str) -> bool {
     // The port is no part of the question.
     let looked = timeout(LOOKUP, tokio::net::lookup_host((host, 1))).await;
-    matches!(looked, Ok(Ok(mut found)) if found.next().is_some())
+    looked.is_ok_and(|found| found.is_ok_and(|mut found| found.next().is_some()))
 }
 
 #[tokio::test]

@@ -443,6 +443,10 @@ fn told(job: &Job, state: &State, now: Duration) -> (Severity, String) {
             (Severity::Warning, "it has taken longer than its deadline".to_owned())
         }
         Reason::Stopped => (Severity::Normal, "it is ended, as asked".to_owned()),
+        // Of clusters: here a changed job is another run, and all workers fit the machine.
+        Reason::Resumed | Reason::WorkersMissing | Reason::SpecChanged => {
+            (Severity::Normal, "its workers start again".to_owned())
+        }
     }
 }
 
@@ -458,7 +462,8 @@ fn failure_name(failure: Failure) -> &'static str {
 fn because_name(because: Because) -> &'static str {
     match because {
         Because::Failure(failure) => failure_name(failure),
-        Because::Interruption => "Interrupted",
+        Because::Interruption | Because::Incomplete => "Interrupted",
+        Because::Changed => "SpecChanged",
         Because::Deadline => "DeadlineExceeded",
         Because::Asked => "Stopped",
     }
