@@ -26,6 +26,7 @@
 //! | `resources.cpu`, `.memory` | `1`, `2Gi` | as for services |
 //! | `checkpoint.signal` | `SIGUSR1` | what Slurm's users and PyTorch Lightning take for the same purpose |
 //! | `checkpoint.grace` | 2m | the notice that AWS gives before it takes a spot machine |
+//! | `checkpoint.writers` | `first` | what data parallel training does: all have the same state, and one saves it |
 //! | `checkpoint.keep` | 3 | one that is damaged and one before it leave a good one |
 //! | `placement.spot` | `never` | an interruption costs what was done since the last checkpoint; it has to be asked for |
 //! | `placement.spread` | `none` | workers talk to each other more than to anybody else, so near is better than apart |
@@ -44,7 +45,7 @@ use crate::model_service::{
 };
 use crate::scalar::{Bytes, Millicores, Percent};
 use crate::training_job::{
-    CheckpointSignal, Framework, Launcher, Progress, TrainingJobSpec, Workers,
+    CheckpointSignal, Framework, Launcher, Progress, TrainingJobSpec, Workers, Writers,
 };
 
 pub(crate) fn min_replicas() -> u32 {
@@ -254,6 +255,7 @@ pub struct CompleteCheckpoint {
     pub path: String,
     pub uri: Option<String>,
     pub credentials_secret: Option<String>,
+    pub writers: Writers,
     pub keep: u32,
     pub signal: CheckpointSignal,
     pub grace: Duration,
@@ -285,6 +287,7 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
             path: checkpoint.path.clone(),
             uri: checkpoint.uri.clone(),
             credentials_secret: checkpoint.credentials_secret.clone(),
+            writers: checkpoint.writers.unwrap_or_default(),
             keep: checkpoint.keep.unwrap_or(KEPT_CHECKPOINTS),
             signal: checkpoint.signal.unwrap_or_default(),
             grace: checkpoint.grace.map_or(CHECKPOINT_GRACE, |grace| grace.0),

@@ -9,15 +9,15 @@ use trainyard_api::{ModelService, TrainingJob};
 
 use crate::names::{JOB_LABEL, SERVICE_LABEL};
 
-/// The kinds of resources that are reconciled one by one.
+/// The kinds of resources that are looked after one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Declared {
+pub enum Declared {
     ModelService,
     TrainingJob,
 }
 
 impl Declared {
-    pub(crate) const ALL: [Self; 2] = [Self::ModelService, Self::TrainingJob];
+    pub const ALL: [Self; 2] = [Self::ModelService, Self::TrainingJob];
 
     pub(crate) fn resource(self) -> ApiResource {
         match self {
@@ -26,7 +26,8 @@ impl Declared {
         }
     }
 
-    pub(crate) fn kind(self) -> &'static str {
+    /// As a manifest has it.
+    pub fn kind(self) -> &'static str {
         match self {
             Self::ModelService => "ModelService",
             Self::TrainingJob => "TrainingJob",
@@ -42,6 +43,14 @@ impl Declared {
 
     pub(crate) fn api_version(self) -> String {
         ModelService::api_version(&()).into_owned()
+    }
+
+    /// The resource's full name, as Kubernetes prints it.
+    pub fn full_name(self) -> &'static str {
+        match self {
+            Self::ModelService => "modelservices.trainyard.dev",
+            Self::TrainingJob => "trainingjobs.trainyard.dev",
+        }
     }
 
     /// The label by which an object says which resource of this kind it belongs to.

@@ -36,6 +36,11 @@ pub struct Checkpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub credentials_secret: Option<String>,
+    /// Which workers write checkpoints that are brought to the store: `first`, which saves for all, or
+    /// `all`, each a part of every checkpoint (sharded ones). On one machine all write to one folder,
+    /// and it does not matter. Default: first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writers: Option<Writers>,
     /// Checkpoints that the store keeps. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
@@ -47,6 +52,15 @@ pub struct Checkpoint {
     /// How long a program that is to end may take to write its checkpoint. Default: 2m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<Period>,
+}
+
+/// Which workers write checkpoints.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub enum Writers {
+    #[default]
+    First,
+    All,
 }
 
 /// Signals that programs have to themselves.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::model_service::{EnvVar, Placement, Resources};
 use crate::scalar::Period;
 
-pub use checkpoint::{Checkpoint, CheckpointSignal};
+pub use checkpoint::{Checkpoint, CheckpointSignal, Writers};
 pub use framework::{Framework, Launcher};
 pub use progress::{PATTERN_SIZE, Progress, wrong_log_pattern};
 pub use status::TrainingJobStatus;

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube_client::api::ListParams;
 
 use super::failure::ask;
-use super::{Console, ConsoleError, selector};
+use super::{Console, ConsoleError};
 use crate::key::Declared;
 use crate::names::{ATTEMPT_LABEL, REVISION_LABEL};
 use crate::pods::PodFacts;
@@ -71,7 +71,7 @@ impl Console {
 
     /// The pods of one service, or of all.
     pub(super) async fn pods(&self, service: Option<&str>) -> Result<Vec<Pod>, ConsoleError> {
-        let params = ListParams::default().labels(&selector(service));
+        let params = ListParams::default().labels(&self.selector(service));
         Ok(ask("list the replicas' pods", self.api::<Pod>().list(&params)).await?.items)
     }
 }

@@ -7,7 +7,9 @@ use trainyard_api::TrainingJob;
 use trainyard_api::defaults::{CompleteCheckpoint, CompleteJob, complete_job};
 use trainyard_api::model_service::EnvVar as Declared;
 use trainyard_api::scalar::{Bytes, Millicores};
-use trainyard_api::training_job::{CheckpointSignal, Framework, Launcher, wrong_log_pattern};
+use trainyard_api::training_job::{
+    CheckpointSignal, Framework, Launcher, Writers, wrong_log_pattern,
+};
 
 use super::gang::{self, Address, GANG, Gang};
 use super::{devices, mpi, storage};
@@ -59,6 +61,8 @@ pub struct Checkpoint {
     pub path: String,
     /// The store of whole checkpoints, as the agent sees it; none if they stay where they are.
     pub uri: Option<String>,
+    /// Which workers bring theirs to the store, where each has a folder of its own.
+    pub writers: Writers,
     /// Its variables are the store's credentials.
     pub credentials_secret: Option<String>,
     /// That it keeps.
@@ -202,6 +206,7 @@ fn kept(job: &str, spec: &CompleteCheckpoint) -> Result<Checkpoint, JobError> {
     Ok(Checkpoint {
         path: spec.path.clone(),
         uri: spec.uri.clone(),
+        writers: spec.writers,
         credentials_secret: spec.credentials_secret.clone(),
         keep: spec.keep,
         signal: spec.signal,

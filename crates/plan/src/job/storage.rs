@@ -67,6 +67,7 @@ pub(super) fn of(
     let kept = Checkpoint {
         path,
         uri,
+        writers: checkpoint.writers,
         credentials_secret: checkpoint.credentials_secret.clone(),
         keep: checkpoint.keep,
         signal: checkpoint.signal,

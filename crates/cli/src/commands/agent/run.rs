@@ -41,6 +41,9 @@ pub(super) struct Run {
     /// All workers see one folder of checkpoints, and the first of them brings them to the store
     #[arg(long)]
     checkpoint_shared: bool,
+    /// Which workers bring their checkpoints to the store, where each has a folder of its own
+    #[arg(long, value_enum, default_value_t, conflicts_with = "checkpoint_shared")]
+    checkpoint_writers: WritersName,
     /// Names this start of all workers: the same for each of them, and never used again
     #[arg(long, value_name = "TEXT")]
     checkpoint_start: Option<String>,
@@ -96,6 +99,15 @@ enum SignalName {
     Usr2,
     #[value(name = "SIGHUP")]
     Hup,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum WritersName {
+    /// Each saves a part of every checkpoint
+    #[default]
+    All,
+    /// The first one saves for all
+    First,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -219,7 +231,8 @@ impl Run {
         };
         let path = std::path::absolute(path).into_diagnostic()?;
         let workers = gang.map_or(1, |gang| u32::try_from(gang.workers.len()).unwrap_or(u32::MAX));
-        let part = match (self.checkpoint_shared, self.index) {
+        let saves_alone = self.checkpoint_shared || self.checkpoint_writers == WritersName::First;
+        let part = match (saves_alone, self.index) {
             (true, 0) => Some(Part::WHOLE),
             (true, _) => None,
             (false, index) => Some(Part { index, of: workers }),

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use trainyard_api::model_service::Spot;
 use trainyard_api::scalar::Bytes;
+use trainyard_api::training_job::Writers;
 
 use super::{Context, JobRun, METRICS, METRICS_NAME, job_name};
 use crate::kubernetes::autoscaler::count;
@@ -200,7 +201,10 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
     if plan.workers > 1 {
         flags.extend(["--await-workers", AWAIT_WORKERS].map(Value::literal));
     }
-    if plan.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.uri.is_some()) {
+    if let Some(checkpoint) = plan.checkpoint.as_ref().filter(|it| it.uri.is_some()) {
+        if plan.workers > 1 && checkpoint.writers == Writers::First {
+            flags.extend(["--checkpoint-writers", "first"].map(Value::literal));
+        }
         flags.push(Value::literal("--checkpoint-start"));
         flags.push(Value::Text(format!("$({START})")));
     }
