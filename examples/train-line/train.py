@@ -75,7 +75,7 @@ def newest():
         return json.load(file)
 
 
-def save(state):
+def write_checkpoint(state):
     """Writes a checkpoint under another name first: what has its own is whole."""
     name = f"step-{state['step']:08}"
     staged, final = os.path.join(FOLDER, f"tmp-{name}"), os.path.join(FOLDER, name)
@@ -133,7 +133,7 @@ def main():
         state["step"] += 1
         time.sleep(options.pause)
         if RANK == 0 and (save or state["step"] % 20 == 0):
-            save(state)
+            write_checkpoint(state)
         if RANK == 0:
             write(HEARTBEAT, {"step": state["step"], "loss": loss / WORLD_SIZE})
             if state["step"] % 20 == 0:

@@ -100,7 +100,7 @@ fn a_store_in_a_volume() {
     let args = pod["containers"][0]["args"].to_string();
     assert!(
         args.contains(
-            r#""--checkpoint-path","/out","--checkpoint-uri","file:///trainyard/store/team/digits""#
+            r#""--checkpoint-path","/out","--checkpoint-uri","file:///opt/trainyard/store/team/digits""#
         ),
         "{args}"
     );

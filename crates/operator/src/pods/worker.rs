@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
 use trainyard_control::job::{Failure, Worker};
-use trainyard_plan::kubernetes::WORKER_CONTAINER;
+use trainyard_plan::kubernetes::{AGENT_CONTAINER, WORKER_CONTAINER};
 
 use crate::names::{ATTEMPT_LABEL, JOB_LABEL};
 
@@ -60,6 +60,16 @@ fn container(status: &PodStatus) -> Option<&k8s_openapi::api::core::v1::Containe
     all.filter(|it| it.name == WORKER_CONTAINER).find_map(|it| it.state.as_ref())
 }
 
+/// How the init container that brings the agent failed, if it did.
+fn agent(status: &PodStatus) -> Option<(i32, String)> {
+    let all = status.init_container_statuses.iter().flatten();
+    let state = all.filter(|it| it.name == AGENT_CONTAINER).find_map(|it| it.state.as_ref())?;
+    let ended = state.terminated.as_ref().filter(|it| it.exit_code != 0)?;
+    let said = [ended.reason.as_deref(), ended.message.as_deref()];
+    let words = said.into_iter().flatten().flat_map(str::split_whitespace);
+    Some((ended.exit_code, words.collect::<Vec<_>>().join(" ")))
+}
+
 /// The outcome, in words, and when.
 fn end(status: &PodStatus) -> Option<(Worker, String, i64)> {
     let ended = container(status).and_then(|state| state.terminated.as_ref());
@@ -91,6 +101,12 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
         return (Worker::Interrupted, why);
     }
     let Some(ended) = ended else {
+        if let Some((code, text)) = agent(status) {
+            let told = format!(
+                "the agent could not be brought in, which is Trainyard's affair: code {code}: {text}"
+            );
+            return (Worker::Failed(Failure::Crashed), told);
+        }
         // Its node refused it, or is gone; or our own agent could not be brought in.
         let why = [reason.to_owned(), said(&status.message)];
         let why: Vec<String> = why.into_iter().filter(|text| !text.is_empty()).collect();
@@ -230,6 +246,11 @@ mod tests {
             crashed,
             "scratch",
         );
+        let agent = json!({"phase": "Failed", "initContainerStatuses": [{
+            "name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 2, "message": "cannot copy"}},
+        }]});
+        check(agent, crashed, "code 2: cannot copy");
         let running = worker(json!({"phase": "Running"}));
         assert_eq!((running.index, running.attempt, running.end), (1, 2, None));
     }

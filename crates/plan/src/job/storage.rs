@@ -9,11 +9,11 @@ use crate::runtime::scratch;
 use crate::workload::{Mount, Volume, VolumeSource};
 
 /// Of what Trainyard puts into a pod.
-const OURS: &str = "/trainyard";
+const OURS: &str = "/opt/trainyard";
 /// Where the folder of checkpoints is whose path is not absolute.
-const CHECKPOINTS: &str = "/trainyard/checkpoints";
+const CHECKPOINTS: &str = "/opt/trainyard/checkpoints";
 /// Where a store is that is a volume.
-const STORE: &str = "/trainyard/store";
+const STORE: &str = "/opt/trainyard/store";
 /// Paths that a pod has for other things; a volume over one of them breaks it, or hides a program.
 const TAKEN: [&str; 16] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root",
@@ -110,13 +110,13 @@ fn folder(job: &str, written: &str) -> Result<(String, String), JobError> {
 fn folders() {
     let of = |path: &str| folder("digits", path).map_err(|error| error.to_string());
     let both = |path: &str, mount: &str| Ok((path.to_owned(), mount.to_owned()));
-    assert_eq!(of("checkpoints"), both("/trainyard/checkpoints/checkpoints", CHECKPOINTS));
-    assert_eq!(of("./a//b/"), both("/trainyard/checkpoints/a/b", CHECKPOINTS));
+    assert_eq!(of("checkpoints"), both("/opt/trainyard/checkpoints/checkpoints", CHECKPOINTS));
+    assert_eq!(of("./a//b/"), both("/opt/trainyard/checkpoints/a/b", CHECKPOINTS));
     assert_eq!(of("."), both(CHECKPOINTS, CHECKPOINTS));
     assert_eq!(of("/out/run"), both("/out/run", "/out/run"));
     assert_eq!(of("/tmp/out"), both("/tmp/out", "/tmp/out"));
     for wrong in
-        ["/", "/usr/", "/dev/shm", "/proc/1", "/trainyard/bin", "a/../../b", "/a:b", "/tmp"]
+        ["/", "/usr/", "/dev/shm", "/proc/1", "/opt/trainyard/bin", "a/../../b", "/a:b", "/tmp"]
     {
         assert!(of(wrong).is_err(), "{wrong}");
     }

@@ -36,7 +36,7 @@ pub const AGENT_CONTAINER: &str = "agent";
 
 /// Where the agent is in a worker's container, with the loader and the libraries that it was linked
 /// with: it runs in every image, whatever C library that has, or none.
-const AGENT: &str = "/trainyard/bin";
+const AGENT: &str = "/opt/trainyard/bin";
 /// The agent with its libraries; a development build is the larger one.
 const AGENT_SIZE: Bytes = Bytes(1 << 30);
 /// What the kubelet shows of a container's end.
