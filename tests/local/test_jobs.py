@@ -140,7 +140,7 @@ def test_what_commands_show(jobs):
     jobs.step(20)
     table = jobs.run("status")
     assert re.search(r"line +Running +2/2 +1 +0/4 +step \d+, loss", table), table
-    assert re.search(r"line +Running +2 +1 +\d+", jobs.run("get"))
+    assert re.search(r"line +Running +Started +2 +1 +\d+", jobs.run("get"))
     resource = json.loads(jobs.run("get", "tj/line", "-o", "json"))
     assert resource["kind"] == "TrainingJob" and resource["status"]["activeWorkers"] == 2
     assert jobs.run("get", "-o", "name").strip().endswith("trainingjob.trainyard.dev/line")

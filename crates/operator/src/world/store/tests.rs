@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use trainyard_api::ModelService;
+
 use super::*;
 use crate::compare::digest;
 use crate::kinds;
