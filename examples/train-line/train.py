@@ -1,14 +1,15 @@
 """Fits y = 3x - 1 to points by gradient descent, on all workers of a TrainingJob.
 
 Each worker has points of its own; gradients are summed over a socket of the first worker. It needs
-nothing but Python. A checkpoint is written every 20 steps and when Trainyard asks for one; a
-training that was interrupted goes on from the newest.
+nothing but Python. A checkpoint is written every 20 steps and when Trainyard asks for one, by the first worker;
+a training that was interrupted goes on from the newest.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import time
@@ -60,6 +61,34 @@ class Peers:
         return json.loads(line)
 
 
+def checkpoints():
+    """Folders of checkpoints, the oldest first."""
+    return sorted(name for name in os.listdir(FOLDER) if name.startswith("step-"))
+
+
+def newest():
+    """The state to go on from; none at the start."""
+    # On one machine all workers see one folder; elsewhere each has its own, with what was restored.
+    if not checkpoints():
+        return None
+    with open(os.path.join(FOLDER, checkpoints()[-1], "state.json")) as file:
+        return json.load(file)
+
+
+def write_checkpoint(state):
+    """Writes a checkpoint under another name first: what has its own is whole."""
+    name = f"step-{state['step']:08}"
+    staged, final = os.path.join(FOLDER, f"tmp-{name}"), os.path.join(FOLDER, name)
+    shutil.rmtree(staged, ignore_errors=True)
+    os.mkdir(staged)
+    write(os.path.join(staged, "state.json"), state)
+    write(os.path.join(staged, "_SUCCESS"), {})
+    if not os.path.exists(final):
+        os.rename(staged, final)
+    for old in checkpoints()[:-3]:
+        shutil.rmtree(os.path.join(FOLDER, old))
+
+
 def write(path, content):
     """Replaces a file as a whole: who reads it sees the old content or the new one."""
     with open(path + ".new", "w") as file:
@@ -82,12 +111,11 @@ def main():
         asked = True
 
     signal.signal(signal.SIGUSR1, ask)
-    path = os.path.join(FOLDER, "line.json")
-    state = {"step": 0, "slope": 0.0, "offset": 0.0}
-    if os.path.exists(path):
-        with open(path) as file:
-            state = json.load(file)
+    # Before workers meet: the first writes new ones as soon as they have.
+    state = newest()
+    if state:
         print(f"goes on from step {state['step']}", flush=True)
+    state = state or {"step": 0, "slope": 0.0, "offset": 0.0}
 
     peers = Peers()
     while state["step"] < options.steps:
@@ -105,7 +133,7 @@ def main():
         state["step"] += 1
         time.sleep(options.pause)
         if RANK == 0 and (save or state["step"] % 20 == 0):
-            write(path, state)
+            write_checkpoint(state)
         if RANK == 0:
             write(HEARTBEAT, {"step": state["step"], "loss": loss / WORLD_SIZE})
             if state["step"] % 20 == 0:

@@ -41,15 +41,30 @@ SPECS = {
 }
 
 
+JOBS = {
+    "train-alone": {"framework": "generic", "deadline": "1h", "ttlAfterFinished": "1h"},
+    "train-gang": {
+        "framework": "pytorch", "workers": {"count": 2}, "resources": GPU, "priorityClass": "batch",
+        "checkpoint": {"path": "out", "uri": "s3://bucket/gang", "credentialsSecret": "store"},
+        "progress": {"timeout": "10m"}, "placement": {"spot": "only", "spread": "zones"},
+    },
+    "train-shared": {
+        "framework": "jax", "resources": SHARED, "checkpoint": {"path": "/out", "uri": "pvc://jobs/shared"},
+        "env": [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}],
+    },
+    "train-tensorflow": {"framework": "tensorflow", "workers": {"count": 3}, "suspend": True},
+    "train-mpi": {"framework": "mpi", "processesPerWorker": 4},
+}
+
+
 def manifests():
-    services = [
-        {
-            "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService", "metadata": {"name": name},
-            "spec": {"model": MODEL, **spec},
-        }
-        for name, spec in SPECS.items()
-    ]
-    return "".join(f"---\n{json.dumps(service)}\n" for service in services)
+    def declared(kind, name, spec):
+        return {"apiVersion": "trainyard.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+    program = {"image": "example.com/train:1", "command": ["python3", "train.py"]}
+    all = [declared("ModelService", name, {"model": MODEL, **spec}) for name, spec in SPECS.items()]
+    all += [declared("TrainingJob", name, {**program, **spec}) for name, spec in JOBS.items()]
+    return "".join(f"---\n{json.dumps(one)}\n" for one in all)
 
 
 def examples():

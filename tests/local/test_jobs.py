@@ -140,7 +140,7 @@ def test_what_commands_show(jobs):
     jobs.step(20)
     table = jobs.run("status")
     assert re.search(r"line +Running +2/2 +1 +0/4 +step \d+, loss", table), table
-    assert re.search(r"line +Running +2 +1 +\d+", jobs.run("get"))
+    assert re.search(r"line +Running +Started +2 +1 +\d+", jobs.run("get"))
     resource = json.loads(jobs.run("get", "tj/line", "-o", "json"))
     assert resource["kind"] == "TrainingJob" and resource["status"]["activeWorkers"] == 2
     assert jobs.run("get", "-o", "name").strip().endswith("trainingjob.trainyard.dev/line")
@@ -304,7 +304,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(jobs):
     refused("`WORLD_SIZE`", more="  env: [{name: WORLD_SIZE, value: '8'}]", framework="pytorch")
     refused("no regular expression", more="  progress: {timeout: 1m, logPattern: 'step ('}")
     refused("unknown field `spec.spot`", more="  spot: only")
-    assert "runs on this machine only" in jobs.run("render", "-f", jobs.write(), code=2)
+    assert "`spec.image` of `line` is missing" in jobs.run("render", "-f", jobs.write(), code=2)
     model = "apiVersion: trainyard.dev/v1alpha1\nkind: ModelService\nmetadata: {name: line}\nspec: {model: {uri: 'file://./m.onnx'}}\n"
     (jobs.root / "service.yaml").write_text(model)
     assert "both called `line`" in jobs.run("up", "line.yaml", "service.yaml", code=2)

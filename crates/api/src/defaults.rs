@@ -26,7 +26,10 @@
 //! | `resources.cpu`, `.memory` | `1`, `2Gi` | as for services |
 //! | `checkpoint.signal` | `SIGUSR1` | what Slurm's users and PyTorch Lightning take for the same purpose |
 //! | `checkpoint.grace` | 2m | the notice that AWS gives before it takes a spot machine |
+//! | `checkpoint.writers` | `first` | what data parallel training does: all have the same state, and one saves it |
 //! | `checkpoint.keep` | 3 | one that is damaged and one before it leave a good one |
+//! | `placement.spot` | `never` | an interruption costs what was done since the last checkpoint; it has to be asked for |
+//! | `placement.spread` | `none` | workers talk to each other more than to anybody else, so near is better than apart |
 //! | `retries` | 3 | between a Job's 6, each of one pod, and none: the whole gang is started again |
 //!
 //! Only `scaling.min` is also written into the object by the API server; the others may change with
@@ -37,12 +40,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model_service::{
-    Abort, Batching, EnvVar, Model, ModelServiceSpec, Resources, RolloutStrategy, RuntimeName,
-    Scaling, Spot, Spread, Toleration,
+    Abort, Batching, EnvVar, Model, ModelServiceSpec, Placement, Resources, RolloutStrategy,
+    RuntimeName, Scaling, Spot, Spread, Toleration,
 };
 use crate::scalar::{Bytes, Millicores, Percent};
 use crate::training_job::{
-    CheckpointSignal, Framework, Launcher, Progress, TrainingJobSpec, Workers,
+    CheckpointSignal, Framework, Launcher, Progress, TrainingJobSpec, Workers, Writers,
 };
 
 pub(crate) fn min_replicas() -> u32 {
@@ -138,7 +141,7 @@ pub fn complete(spec: &ModelServiceSpec) -> Complete {
         scaling: spec.replicas.map_or_else(|| scaling(&spec.scaling), |n| pinned(n, &spec.scaling)),
         rollout: rollout(spec),
         access: access(spec),
-        placement: placement(spec),
+        placement: placement(spec.placement.clone().unwrap_or_default(), Spread::default()),
     }
 }
 
@@ -211,13 +214,12 @@ fn access(spec: &ModelServiceSpec) -> CompleteAccess {
     }
 }
 
-fn placement(spec: &ModelServiceSpec) -> CompletePlacement {
-    let placement = spec.placement.clone().unwrap_or_default();
+fn placement(placement: Placement, spread: Spread) -> CompletePlacement {
     CompletePlacement {
         spot: placement.spot.unwrap_or_default(),
         node_selector: placement.node_selector.unwrap_or_default(),
         tolerations: placement.tolerations.unwrap_or_default(),
-        spread: placement.spread.unwrap_or_default(),
+        spread: placement.spread.unwrap_or(spread),
     }
 }
 
@@ -242,12 +244,18 @@ pub struct CompleteJob {
     pub progress: Option<Progress>,
     pub deadline: Option<Duration>,
     pub retries: u32,
+    pub is_suspended: bool,
+    pub ttl_after_finished: Option<Duration>,
+    pub priority_class: Option<String>,
+    pub placement: CompletePlacement,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompleteCheckpoint {
     pub path: String,
     pub uri: Option<String>,
+    pub credentials_secret: Option<String>,
+    pub writers: Writers,
     pub keep: u32,
     pub signal: CheckpointSignal,
     pub grace: Duration,
@@ -278,6 +286,8 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         checkpoint: spec.checkpoint.as_ref().map(|checkpoint| CompleteCheckpoint {
             path: checkpoint.path.clone(),
             uri: checkpoint.uri.clone(),
+            credentials_secret: checkpoint.credentials_secret.clone(),
+            writers: checkpoint.writers.unwrap_or_default(),
             keep: checkpoint.keep.unwrap_or(KEPT_CHECKPOINTS),
             signal: checkpoint.signal.unwrap_or_default(),
             grace: checkpoint.grace.map_or(CHECKPOINT_GRACE, |grace| grace.0),
@@ -285,6 +295,10 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         progress: spec.progress.clone(),
         deadline: spec.deadline.map(|deadline| deadline.0),
         retries: spec.retries.unwrap_or(RETRIES),
+        is_suspended: spec.suspend.unwrap_or(false),
+        ttl_after_finished: spec.ttl_after_finished.map(|ttl| ttl.0),
+        priority_class: spec.priority_class.clone(),
+        placement: placement(spec.placement.clone().unwrap_or_default(), Spread::None),
     }
 }
 

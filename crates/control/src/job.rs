@@ -71,6 +71,10 @@ pub enum Phase {
 pub enum Because {
     Failure(Failure),
     Interruption,
+    /// Some workers run and others cannot start: they would wait for each other for ever.
+    Incomplete,
+    /// What is asked for is another program now.
+    Changed,
     Deadline,
     Asked,
 }
@@ -89,6 +93,9 @@ pub enum Reason {
     CannotStart,
     DeadlineExceeded,
     Stopped,
+    Resumed,
+    WorkersMissing,
+    SpecChanged,
 }
 
 impl Reason {
@@ -105,6 +112,9 @@ impl Reason {
             Self::CannotStart => "CannotStart",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Stopped => "Stopped",
+            Self::Resumed => "Resumed",
+            Self::WorkersMissing => "WorkersMissing",
+            Self::SpecChanged => "SpecChanged",
         }
     }
 }
@@ -197,6 +207,46 @@ impl State {
 
     fn ending(self, because: Because, reason: Reason) -> Self {
         Self { phase: Phase::Ending(because), reason, ..self }
+    }
+
+    /// Goes on after a person had ended it; any other stays as it is.
+    pub fn resumed(self, now: Duration) -> Self {
+        match self.phase {
+            Phase::Interrupted => Self {
+                phase: Phase::Waiting { until: now },
+                reason: Reason::Resumed,
+                ended: None,
+                row: 0,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// Another program is asked for: workers that run end, and the failures of the one before do not
+    /// count any more. A job that has failed begins anew; one that has finished stays so.
+    pub fn replaced(self, now: Duration) -> Self {
+        let fresh = Self { failures: 0, row: 0, ..self };
+        match self.phase {
+            Phase::Running => fresh.ending(Because::Changed, Reason::SpecChanged),
+            Phase::Failed => Self {
+                phase: Phase::Waiting { until: now },
+                reason: Reason::SpecChanged,
+                began: None,
+                ended: None,
+                ..fresh
+            },
+            Phase::Waiting { .. } | Phase::Ending(_) | Phase::Interrupted => fresh,
+            Phase::Succeeded => self,
+        }
+    }
+
+    /// Gives up workers that run and wait for others that cannot start.
+    pub fn given_up(self) -> Self {
+        match self.phase {
+            Phase::Running => self.ending(Because::Incomplete, Reason::WorkersMissing),
+            _ => self,
+        }
     }
 
     /// Waits until the next attempt, after `row` failures in a row.
@@ -325,6 +375,12 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
                 true => failed.over(Phase::Failed, Reason::RetriesExhausted, now),
                 false => failed.waiting(now),
             }
+        }
+        Because::Changed => State { row: 0, ..*state }.waiting(now),
+        // Each time a little longer: nodes that are not there now may be there later.
+        Because::Incomplete => {
+            let interruptions = state.interruptions.saturating_add(1);
+            State { interruptions, row: row.saturating_add(1), ..*state }.waiting(now)
         }
         Because::Interruption => {
             let interruptions = state.interruptions.saturating_add(1);
@@ -475,6 +531,52 @@ mod tests {
         job.step(150, &[RUNNING], false, ("Ending", SAVE));
         job.step(151, &[Worker::Interrupted], false, ("Failed", NOTHING));
         assert_eq!(job.state.reason, Reason::DeadlineExceeded);
+    }
+
+    #[test]
+    fn what_a_person_stopped_can_go_on() {
+        let mut job = Job::new(POLICY);
+        job.step(0, &[], false, ("Running", Order::Start));
+        job.step(5, &[RUNNING], true, ("Ending", SAVE));
+        job.step(6, &[Worker::Interrupted], true, ("Interrupted", NOTHING));
+        job.state = job.state.resumed(at(60));
+        assert_eq!((job.state.reason, job.state.ended), (Reason::Resumed, None));
+        job.step(60, &[], false, ("Running", Order::Start));
+        assert_eq!((job.state.attempts, job.state.failures, job.state.interruptions), (2, 0, 0));
+        assert_eq!(job.state.resumed(at(61)), job.state);
+    }
+
+    #[test]
+    fn another_program_starts_anew() {
+        let mut job = Job::new(Policy { retries: 0, ..POLICY });
+        job.step(0, &[], false, ("Running", Order::Start));
+        job.step(5, &[CRASHED], false, ("Ending", END));
+        job.step(5, &[CRASHED], false, ("Failed", NOTHING));
+        job.state = job.state.replaced(at(9));
+        job.step(9, &[], false, ("Running", Order::Start));
+        assert_eq!((job.state.attempts, job.state.failures, job.state.began), (2, 0, Some(at(9))));
+        job.state = job.state.replaced(at(10));
+        job.step(10, &[RUNNING], false, ("Ending", NOTHING));
+        job.step(11, &[Worker::Interrupted], false, ("Waiting", NOTHING));
+        assert_eq!((job.state.failures, job.state.interruptions), (0, 0));
+        job.step(12, &[], false, ("Running", Order::Start));
+        job.step(13, &[FINISHED], false, ("Succeeded", NOTHING));
+        assert_eq!(job.state.replaced(at(14)), job.state);
+    }
+
+    #[test]
+    fn half_a_gang_is_given_up_and_tried_again_later_each_time() {
+        let mut job = Job::new(POLICY);
+        let mut now = 0;
+        for pause in [1, 2, 4] {
+            job.step(now, &[], false, ("Running", Order::Start));
+            job.state = job.state.given_up();
+            job.step(now, &[RUNNING, RUNNING], false, ("Ending", NOTHING));
+            job.step(now, &[Worker::Interrupted; 2], false, ("Waiting", NOTHING));
+            assert_eq!(job.state.look_again_at(&job.policy), Some(at(now + pause)));
+            now += pause;
+        }
+        assert_eq!((job.state.failures, job.state.interruptions), (0, 3));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Events about services, published beside the reconciles that have them.
+//! Events about services and jobs, published beside the reconciles that have them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,13 +8,11 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube_client::Resource as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use trainyard_api::ModelService;
 
 use crate::cluster::{Calls, Chain};
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 use crate::status::News;
@@ -36,7 +34,7 @@ pub(crate) struct Announcer {
 }
 
 struct Announcement {
-    key: ServiceKey,
+    key: ResourceKey,
     uid: String,
     news: News,
 }
@@ -54,7 +52,7 @@ impl Announcer {
         (Self { tx, metrics }, publish(calls, instance, rx))
     }
 
-    pub(crate) fn announce(&self, key: &ServiceKey, uid: &str, news: News) {
+    pub(crate) fn announce(&self, key: &ResourceKey, uid: &str, news: News) {
         let announcement = Announcement { key: key.clone(), uid: uid.to_owned(), news };
         if self.tx.try_send(announcement).is_err() {
             self.metrics.dropped_event();
@@ -85,7 +83,7 @@ async fn publish(calls: Calls, instance: String, mut rx: mpsc::Receiver<Announce
     }
 }
 
-fn first(key: &ServiceKey, uid: String, news: News, instance: &str) -> Event {
+fn first(key: &ResourceKey, uid: String, news: News, instance: &str) -> Event {
     let now = Timestamp::now();
     let mut note = news.note;
     if note.len() > LONGEST_NOTE {
@@ -103,8 +101,8 @@ fn first(key: &ServiceKey, uid: String, news: News, instance: &str) -> Event {
         note: Some(note),
         reason: Some(news.reason),
         regarding: Some(ObjectReference {
-            api_version: Some(ModelService::api_version(&()).into_owned()),
-            kind: Some(ModelService::kind(&()).into_owned()),
+            api_version: Some(key.kind.api_version()),
+            kind: Some(key.kind.kind().to_owned()),
             name: Some(key.name.to_string()),
             namespace: Some(key.namespace.to_string()),
             uid: Some(uid),
@@ -127,7 +125,7 @@ fn again(mut event: Event) -> Event {
 #[test]
 fn the_same_news_counts_one_up() {
     let news = News { is_warning: true, reason: "CrashLoop".into(), note: "ä".repeat(1000) };
-    let event = first(&ServiceKey::new("default", "iris"), "u".into(), news, "pod");
+    let event = first(&ResourceKey::service("default", "iris"), "u".into(), news, "pod");
     assert!(event.note.as_ref().is_some_and(|note| note.len() <= LONGEST_NOTE));
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let third = again(again(event));

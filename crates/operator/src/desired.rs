@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube_client::Resource as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 use trainyard_api::model_service::MODEL_NAME;
@@ -12,9 +11,9 @@ use trainyard_plan::kubernetes::Peer;
 use trainyard_plan::{Facts, Plan, PlanError, Strategy, Target, compile};
 
 use crate::compare::{Leaves, digest};
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 use crate::kinds::{self, KindIndex};
-use crate::names::{APPLIED_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
+use crate::names::{APPLIED_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::pods::Reason;
 use crate::rollout::Course;
 use crate::settings::Cluster;
@@ -47,7 +46,7 @@ pub(crate) struct Wanted {
 /// The API server has checked the spec by the schema that it had at the time; it is checked again
 /// by today's, since a stored object may be older.
 pub(crate) fn plan(
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     cluster: &Cluster,
 ) -> Result<Plan, Problem> {
@@ -68,14 +67,14 @@ pub(crate) fn compiled(service: &ModelService, cluster: &Cluster) -> Result<Plan
 /// Renders what a service should be made of: the plan that its spec asks for, of which the sides may
 /// be others.
 pub(crate) fn desire(
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     cluster: &Cluster,
     plan: &Plan,
     course: &Course,
 ) -> Result<Desired, Problem> {
     let not_supported = |message| Problem { reason: Reason::NotSupported, message };
-    let owner = owner(service);
+    let owner = owner(key, service.metadata.uid.as_deref());
     let mut objects: Vec<Wanted> = Vec::new();
     for side in &course.sides {
         let rendered =
@@ -134,7 +133,7 @@ pub(crate) fn is_stopped(service: &ModelService) -> bool {
     service.spec.replicas == Some(0)
 }
 
-fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
+fn check(key: &ResourceKey, service: &ModelService) -> Result<(), Problem> {
     match problems(key, service.metadata.annotations.as_ref(), &service.spec) {
         None => Ok(()),
         Some(message) => Err(Problem { reason: Reason::InvalidSpec, message }),
@@ -143,7 +142,7 @@ fn check(key: &ServiceKey, service: &ModelService) -> Result<(), Problem> {
 
 /// What is wrong with a resource, each problem with the path of the field.
 pub(crate) fn problems(
-    key: &ServiceKey,
+    key: &ResourceKey,
     annotations: Option<&BTreeMap<String, String>>,
     spec: &impl Serialize,
 ) -> Option<String> {
@@ -153,8 +152,8 @@ pub(crate) fn problems(
         metadata["annotations"] = json!({MODEL_NAME: name});
     }
     let document = json!({
-        "apiVersion": ModelService::api_version(&()),
-        "kind": ModelService::kind(&()),
+        "apiVersion": key.kind.api_version(),
+        "kind": key.kind.kind(),
         "metadata": metadata,
         "spec": spec,
     });
@@ -169,20 +168,24 @@ pub(crate) fn problems(
     Some(told.collect::<Vec<_>>().join("; "))
 }
 
-/// The service as the controller of its objects: they go when it goes.
-pub(crate) fn owner(service: &ModelService) -> OwnerReference {
+/// A resource as the controller of its objects: they go when it goes.
+pub(crate) fn owner(key: &ResourceKey, uid: Option<&str>) -> OwnerReference {
     OwnerReference {
-        api_version: ModelService::api_version(&()).into_owned(),
-        kind: ModelService::kind(&()).into_owned(),
-        name: service.metadata.name.clone().unwrap_or_default(),
-        uid: service.metadata.uid.clone().unwrap_or_default(),
+        api_version: key.kind.api_version(),
+        kind: key.kind.kind().to_owned(),
+        name: key.name.to_string(),
+        uid: uid.unwrap_or_default().to_owned(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
 }
 
-/// Makes a rendered object the service's own.
-fn wanted(key: &ServiceKey, owner: &OwnerReference, mut object: Value) -> Result<Wanted, String> {
+/// Makes a rendered object the resource's own.
+pub(crate) fn wanted(
+    key: &ResourceKey,
+    owner: &OwnerReference,
+    mut object: Value,
+) -> Result<Wanted, String> {
     let text = |object: &Value, pointer: &str| {
         object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
@@ -197,7 +200,7 @@ fn wanted(key: &ServiceKey, owner: &OwnerReference, mut object: Value) -> Result
     let metadata = &mut object["metadata"];
     metadata["namespace"] = json!(&*key.namespace);
     metadata["labels"][MANAGED_BY_LABEL] = json!(MANAGED_BY);
-    metadata["labels"][SERVICE_LABEL] = json!(&*key.name);
+    metadata["labels"][key.kind.label()] = json!(&*key.name);
     metadata["ownerReferences"] = json!([owner]);
     remove_nulls(&mut object);
     let digest = digest(&object);
@@ -228,7 +231,7 @@ fn find<'a>(objects: &'a [Wanted], kind: &str) -> Option<&'a Wanted> {
 
 /// The service's address inside the cluster: its own, or that of the gateway, which alone may call
 /// its replicas then.
-fn url(key: &ServiceKey, objects: &[Wanted], gateway: Option<&Peer>) -> Option<String> {
+fn url(key: &ResourceKey, objects: &[Wanted], gateway: Option<&Peer>) -> Option<String> {
     if let Some(gateway) = gateway {
         return Some(format!("http://{}.{}.svc", crate::names::GATEWAY, gateway.namespace));
     }
@@ -252,6 +255,7 @@ fn selector(objects: &[Wanted]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::SERVICE_LABEL;
 
     fn service(spec: Value) -> ModelService {
         let service = json!({
@@ -271,7 +275,7 @@ mod tests {
             },
             manage_gpu_nodes: false,
         };
-        let (key, service) = (ServiceKey::new("default", "iris"), service(spec));
+        let (key, service) = (ResourceKey::service("default", "iris"), service(spec));
         let plan = plan(&key, &service, &cluster)?;
         let track = trainyard_plan::kubernetes::Track::Stable { replicas: None };
         let course = Course {
@@ -338,7 +342,7 @@ mod tests {
             "spec": {"model": {"uri": "s3://m/iris"}},
         }))
         .expect("valid");
-        let key = ServiceKey::new("default", "iris");
+        let key = ResourceKey::service("default", "iris");
         let problem = check(&key, &service).expect_err("invalid");
         assert_eq!(problem.reason, Reason::InvalidSpec);
         assert!(problem.message.contains("begins with `-`"), "{}", problem.message);

@@ -9,17 +9,18 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod;
-use kube_client::core::{ApiResource, DeserializeGuard};
+use kube_client::core::{ApiResource, DeserializeGuard, NamespaceResourceScope};
 use kube_client::{Api, Client, Resource};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{Config, Event, watcher};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use trainyard_api::ModelService;
+use trainyard_api::{ModelService, TrainingJob};
 
 use crate::cluster::Chain;
-use crate::key::ServiceKey;
+use crate::key::{Declared, ResourceKey};
 use crate::kinds::{KindIndex, OWNED, owned};
 use crate::metrics::Metrics;
 use crate::names::managed_by_selector;
@@ -27,7 +28,7 @@ use crate::pods::PodFacts;
 use crate::queue::Queue;
 use crate::settings::Scope;
 use crate::world::{
-    Child, Keep, Observed, Release, Source, World, resource_version, service_of, strip,
+    Child, Keep, Observed, Release, Source, World, belongs_to, resource_version, strip,
 };
 
 /// What happens to a service's parts comes in bursts: a pod that starts changes five times within
@@ -99,18 +100,33 @@ impl Sync {
 impl Feed {
     /// Starts every watch. They run until their tasks are aborted.
     ///
-    /// `apis` are the groups and versions that the cluster has beyond Kubernetes' own.
-    pub(crate) fn start(&self, scope: &Scope, apis: &BTreeSet<String>, tasks: &mut JoinSet<()>) {
+    /// `apis` are the groups and versions that the cluster has beyond Kubernetes' own; a cluster whose
+    /// definitions are older than this operator may not have jobs.
+    pub(crate) fn start(
+        &self,
+        scope: &Scope,
+        apis: &BTreeSet<String>,
+        has_jobs: bool,
+        tasks: &mut JoinSet<()>,
+    ) {
         let mut follows: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
         for namespace in scope.watched() {
             let ours = || Config::default().page_size(PAGE).labels(&managed_by_selector());
-            let all = Config::default().page_size(PAGE);
+            let all = || Config::default().page_size(PAGE);
             follows.push(Box::pin(self.clone().follow(
-                services(&self.client, namespace),
-                all,
-                Services,
+                declared::<ModelService>(&self.client, namespace),
+                all(),
+                Declarations(Declared::ModelService),
                 namespace.map(str::to_owned),
             )));
+            if has_jobs {
+                follows.push(Box::pin(self.clone().follow(
+                    declared::<TrainingJob>(&self.client, namespace),
+                    all(),
+                    Declarations(Declared::TrainingJob),
+                    namespace.map(str::to_owned),
+                )));
+            }
             let pods = observed(&self.client, &ApiResource::erase::<Pod>(&()), namespace);
             follows.push(Box::pin(self.clone().follow(
                 pods,
@@ -206,8 +222,8 @@ impl Feed {
         }
     }
 
-    fn wake<K>(&self, key: ServiceKey, shelf: &impl Shelf<K>) {
-        if shelf.source() == Source::Services {
+    fn wake<K>(&self, key: ResourceKey, shelf: &impl Shelf<K>) {
+        if matches!(shelf.source(), Source::Declared(_)) {
             self.queue.add(key);
         } else {
             self.queue.add_after(key, GATHER);
@@ -215,7 +231,10 @@ impl Feed {
     }
 }
 
-fn services(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<ModelService>> {
+fn declared<T>(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<T>>
+where
+    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -239,38 +258,42 @@ trait Shelf<K>: Send + std::marker::Sync + 'static {
 
     fn name(&self) -> &'static str;
 
-    /// The service that the object belongs to.
-    fn key(&self, object: &K) -> Option<ServiceKey>;
+    /// The service or job that the object belongs to.
+    fn key(&self, object: &K) -> Option<ResourceKey>;
 
     /// Takes the object in; the service to wake if it is news.
-    fn put(&self, world: &World, object: K, epoch: u32) -> Option<ServiceKey>;
+    fn put(&self, world: &World, object: K, epoch: u32) -> Option<ResourceKey>;
 }
 
-struct Services;
+struct Declarations(Declared);
 
-impl Shelf<DeserializeGuard<ModelService>> for Services {
+impl<T> Shelf<DeserializeGuard<T>> for Declarations
+where
+    T: Resource<DynamicType = ()> + Serialize,
+{
     fn source(&self) -> Source {
-        Source::Services
+        Source::Declared(self.0)
     }
 
     fn name(&self) -> &'static str {
-        "modelservices"
+        self.0.plural()
     }
 
-    fn key(&self, object: &DeserializeGuard<ModelService>) -> Option<ServiceKey> {
+    fn key(&self, object: &DeserializeGuard<T>) -> Option<ResourceKey> {
         let metadata = object.meta();
-        Some(ServiceKey::new(metadata.namespace.as_deref()?, metadata.name.as_deref()?))
+        let (namespace, name) = (metadata.namespace.as_deref()?, metadata.name.as_deref()?);
+        Some(ResourceKey::new(self.0, namespace, name))
     }
 
     fn put(
         &self,
         world: &World,
-        mut object: DeserializeGuard<ModelService>,
+        mut object: DeserializeGuard<T>,
         epoch: u32,
-    ) -> Option<ServiceKey> {
+    ) -> Option<ResourceKey> {
         let key = self.key(&object)?;
         strip(object.meta_mut());
-        world.put_service(key.clone(), object, epoch).then_some(key)
+        world.put_resource(key.clone(), object, epoch).then_some(key)
     }
 }
 
@@ -285,11 +308,11 @@ impl Shelf<Observed<PodFacts>> for Pods {
         "pods"
     }
 
-    fn key(&self, object: &Observed<PodFacts>) -> Option<ServiceKey> {
-        service_of(object.meta())
+    fn key(&self, object: &Observed<PodFacts>) -> Option<ResourceKey> {
+        belongs_to(object.meta())
     }
 
-    fn put(&self, world: &World, object: Observed<PodFacts>, epoch: u32) -> Option<ServiceKey> {
+    fn put(&self, world: &World, object: Observed<PodFacts>, epoch: u32) -> Option<ResourceKey> {
         let key = self.key(&object)?;
         world.put_pod(key.clone(), object.kept, epoch).then_some(key)
     }
@@ -306,8 +329,8 @@ impl Shelf<Observed<Option<Release>>> for Releases {
         "controllerrevisions"
     }
 
-    fn key(&self, object: &Observed<Option<Release>>) -> Option<ServiceKey> {
-        service_of(object.meta())
+    fn key(&self, object: &Observed<Option<Release>>) -> Option<ResourceKey> {
+        belongs_to(object.meta())
     }
 
     fn put(
@@ -315,7 +338,7 @@ impl Shelf<Observed<Option<Release>>> for Releases {
         world: &World,
         object: Observed<Option<Release>>,
         epoch: u32,
-    ) -> Option<ServiceKey> {
+    ) -> Option<ResourceKey> {
         let key = self.key(&object)?;
         world.put_release(key.clone(), object.kept?, epoch).then_some(key)
     }
@@ -332,8 +355,8 @@ impl Shelf<Observed<Option<Child>>> for Children {
         owned(self.0).plural
     }
 
-    fn key(&self, object: &Observed<Option<Child>>) -> Option<ServiceKey> {
-        service_of(object.meta())
+    fn key(&self, object: &Observed<Option<Child>>) -> Option<ResourceKey> {
+        belongs_to(object.meta())
     }
 
     fn put(
@@ -341,7 +364,7 @@ impl Shelf<Observed<Option<Child>>> for Children {
         world: &World,
         object: Observed<Option<Child>>,
         epoch: u32,
-    ) -> Option<ServiceKey> {
+    ) -> Option<ResourceKey> {
         let key = self.key(&object)?;
         world.put_child(key.clone(), object.kept?.with_kind(self.0), epoch).then_some(key)
     }

@@ -16,7 +16,7 @@ use trainyard_api::ModelService;
 
 use crate::cluster::{CallError, Calls};
 use crate::desired::owner;
-use crate::key::ServiceKey;
+use crate::key::{Declared, ResourceKey};
 use crate::metrics::Metrics;
 use crate::names::{
     MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, ROLLBACK_MANAGER, SERVICE_LABEL,
@@ -39,7 +39,7 @@ pub(crate) async fn keep(
     calls: &Calls,
     world: &World,
     metrics: &Metrics,
-    key: &ServiceKey,
+    key: &ResourceKey,
     (service, entry): (&ModelService, &Entry),
     revision: &str,
     in_use: &[String],
@@ -74,7 +74,7 @@ pub(crate) async fn keep(
 }
 
 fn release(
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     revision: &str,
     number: i64,
@@ -86,7 +86,7 @@ fn release(
             name: Some(revision.to_owned()),
             namespace: Some(key.namespace.to_string()),
             labels: Some(labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()),
-            owner_references: Some(vec![owner(service)]),
+            owner_references: Some(vec![owner(key, service.metadata.uid.as_deref())]),
             ..ObjectMeta::default()
         },
         data: Some(RawExtension(content(&spec))),
@@ -185,7 +185,8 @@ pub async fn rollback(
             .items
             .into_iter()
             .filter(|release| {
-                owner_uid(&release.metadata, service).as_deref() == Some(uid.as_str())
+                let of = (Declared::ModelService, service);
+                owner_uid(&release.metadata, of).as_deref() == Some(uid.as_str())
             })
             .collect();
         let (name, content) = choose(service, &content(&found.data["spec"]), ours, to)?;

@@ -1,4 +1,4 @@
-//! The kinds of objects that a service is made of: one line each.
+//! The kinds of objects that services and jobs are made of: one line each.
 //!
 //! What is watched, what may be applied and deleted, and what RBAC allows follow from this table.
 
@@ -25,6 +25,7 @@ pub(crate) const OWNED: &[OwnedKind] = &[
     built_in("", "v1", "Service", "services"),
     built_in("apps", "v1", "Deployment", "deployments"),
     built_in("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    built_in("batch", "v1", "Job", "jobs"),
     built_in("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     built_in("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     custom("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),

@@ -6,10 +6,11 @@
 //! function in [`status`].
 //!
 //! Watches ([`feed`]) put what they see into the [`world`] and wake services in the [`queue`]; while
-//! this operator holds the Lease ([`election`]), workers ([`run`]) take services from the queue and
+//! this operator holds the Lease ([`election`]), workers ([`run`]) take services and jobs from the queue and
 //! [`reconcile`] them: [`desired`] says what should be, [`compare`] what differs, [`cluster`] makes
 //! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
 //! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
+//! `jobs` brings `TrainingJob`s about: `control` decides, Kubernetes' own Jobs run the workers.
 //! [`pools`] brings `GpuPool`s about and says what they mean to services.
 //! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is declared in one, and
 //! [`collect`] what the doctor looks at.
@@ -27,6 +28,7 @@ mod figures;
 mod history;
 pub mod ingress;
 pub mod install;
+mod jobs;
 mod key;
 mod kinds;
 mod lint;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::cluster::RequestCounts;
+use crate::key::Declared;
 use crate::queue::Queue;
 use crate::world::World;
 
@@ -196,8 +197,11 @@ impl Collector for Observed {
         gauge(active, "Services that are being reconciled", &of_controller, figures.running)?;
         let most = "controller_runtime_max_concurrent_reconciles";
         gauge(most, "Services that may be reconciled at once", &of_controller, self.workers)?;
-        let (services, objects, pods) = self.world.sizes();
+        let services = self.world.count(Declared::ModelService);
+        let jobs = self.world.count(Declared::TrainingJob);
+        let (objects, pods) = self.world.sizes();
         gauge("trainyard_operator_services", "Services that are known", &[], services)?;
+        gauge("trainyard_operator_jobs", "Training jobs that are known", &[], jobs)?;
         gauge("trainyard_operator_objects", "Objects of theirs that are known", &[], objects)?;
         gauge("trainyard_operator_pods", "Pods of theirs that are known", &[], pods)?;
         for (name, help, value) in [

@@ -24,6 +24,9 @@ pub(crate) const MANAGED_BY: &str = "trainyard";
 /// The service that an object belongs to.
 pub(crate) use trainyard_plan::kubernetes::SERVICE as SERVICE_LABEL;
 
+/// The training job that an object belongs to, and which start of its workers.
+pub(crate) use trainyard_plan::kubernetes::{ATTEMPT as ATTEMPT_LABEL, JOB as JOB_LABEL};
+
 /// Which of a service's Deployments a pod is of.
 pub(crate) const TRACK_LABEL: &str = trainyard_plan::kubernetes::TRACK;
 pub(crate) const CANDIDATE: &str = "candidate";

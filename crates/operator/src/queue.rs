@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff;
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 
 /// When a service comes back that has failed and changed in the meantime.
 const SOON: Duration = Duration::from_secs(1);
@@ -24,14 +24,14 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: VecDeque<ServiceKey>,
-    in_ready: HashSet<ServiceKey>,
-    due: BTreeSet<(Instant, ServiceKey)>,
-    due_at: HashMap<ServiceKey, Instant>,
-    running: HashSet<ServiceKey>,
+    ready: VecDeque<ResourceKey>,
+    in_ready: HashSet<ResourceKey>,
+    due: BTreeSet<(Instant, ResourceKey)>,
+    due_at: HashMap<ResourceKey, Instant>,
+    running: HashSet<ResourceKey>,
     /// Running, and changed since.
-    again: HashSet<ServiceKey>,
-    failures: HashMap<ServiceKey, u32>,
+    again: HashSet<ResourceKey>,
+    failures: HashMap<ResourceKey, u32>,
     adds: u64,
     retries: u64,
 }
@@ -58,20 +58,20 @@ pub(crate) struct Figures {
 
 impl Queue {
     /// To be reconciled as soon as a worker is free.
-    pub(crate) fn add(&self, key: ServiceKey) {
+    pub(crate) fn add(&self, key: ResourceKey) {
         self.lock().add(key);
         self.changed.notify_one();
     }
 
     /// To be reconciled after a delay, unless it is sooner for another reason.
-    pub(crate) fn add_after(&self, key: ServiceKey, delay: Duration) {
+    pub(crate) fn add_after(&self, key: ResourceKey, delay: Duration) {
         self.lock().add_at(key, Instant::now() + delay);
         self.changed.notify_one();
     }
 
     /// The next service; it is being reconciled from now on, until [`done`](Self::done). For one
     /// caller at a time. Cancel-safe.
-    pub(crate) async fn next(&self) -> ServiceKey {
+    pub(crate) async fn next(&self) -> ResourceKey {
         loop {
             let next_due = {
                 let mut state = self.lock();
@@ -93,7 +93,7 @@ impl Queue {
     }
 
     /// A service's reconcile is over.
-    pub(crate) fn done(&self, key: &ServiceKey, ended: Ended) {
+    pub(crate) fn done(&self, key: &ResourceKey, ended: Ended) {
         let mut state = self.lock();
         state.running.remove(key);
         let changed_meanwhile = state.again.remove(key);
@@ -145,7 +145,7 @@ impl Queue {
 }
 
 impl State {
-    fn add(&mut self, key: ServiceKey) {
+    fn add(&mut self, key: ResourceKey) {
         self.adds += 1;
         if self.running.contains(&key) {
             self.again.insert(key);
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    fn add_at(&mut self, key: ServiceKey, at: Instant) {
+    fn add_at(&mut self, key: ResourceKey, at: Instant) {
         if self.in_ready.contains(&key) || self.due_at.get(&key).is_some_and(|due| *due <= at) {
             return;
         }
@@ -164,7 +164,7 @@ impl State {
         self.due.insert((at, key));
     }
 
-    fn forget_due(&mut self, key: &ServiceKey) {
+    fn forget_due(&mut self, key: &ResourceKey) {
         if let Some(at) = self.due_at.remove(key) {
             self.due.remove(&(at, key.clone()));
         }
@@ -180,7 +180,7 @@ impl State {
         }
     }
 
-    fn take(&mut self) -> Option<ServiceKey> {
+    fn take(&mut self) -> Option<ResourceKey> {
         let key = self.ready.pop_front()?;
         self.in_ready.remove(&key);
         self.running.insert(key.clone());
@@ -194,8 +194,8 @@ mod tests {
 
     use super::*;
 
-    fn key(name: &str) -> ServiceKey {
-        ServiceKey::new("default", name)
+    fn key(name: &str) -> ResourceKey {
+        ResourceKey::service("default", name)
     }
 
     /// The next service, if there is one without waiting.

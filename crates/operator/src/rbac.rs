@@ -37,6 +37,19 @@ pub fn rules() -> Vec<Rule> {
             &["update"],
             "owner references that block a deletion in the foreground",
         ),
+        rule(
+            ours,
+            "trainingjobs",
+            &["get", "list", "watch", "delete"],
+            "what is asked for, and the end of what is over (`ttlAfterFinished`)",
+        ),
+        rule(ours, "trainingjobs/status", &["patch"], "what came of it"),
+        rule(
+            ours,
+            "trainingjobs/finalizers",
+            &["update"],
+            "owner references that block a deletion in the foreground",
+        ),
         rule("", "pods", &["list", "watch"], "why a replica does not serve"),
         rule(
             "apps",
@@ -52,7 +65,9 @@ pub fn rules() -> Vec<Rule> {
         ),
     ];
     rules.extend(
-        OWNED.iter().map(|kind| rule(kind.group, kind.plural, OWN, "what a service is made of")),
+        OWNED
+            .iter()
+            .map(|kind| rule(kind.group, kind.plural, OWN, "what services and jobs are made of")),
     );
     rules
 }

@@ -14,7 +14,7 @@ use crate::cluster::{CallError, Calls, Chain};
 use crate::desired::{self, Desired, Wanted, desire, problems};
 use crate::figures::Loads;
 use crate::history;
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 use crate::kinds;
 use crate::metrics::Metrics;
 use crate::names::MANAGED_BY_LABEL;
@@ -34,7 +34,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 const LONGEST_LOOK: Duration = Duration::from_secs(300);
 
 /// Between two looks at an object that has a name of ours and is somebody else's.
-const NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What every reconcile works with.
 pub(crate) struct Ctx {
@@ -51,7 +51,7 @@ pub(crate) struct Ctx {
 
 impl Ctx {
     /// A service is gone, or going.
-    fn forget(&self, key: &ServiceKey) {
+    fn forget(&self, key: &ResourceKey) {
         self.looks.forget(key);
         self.scalers.forget(key);
         self.contents.forget(key);
@@ -60,7 +60,7 @@ impl Ctx {
 
 /// What warnings said about pods that are not ready, and when to read them again.
 #[derive(Debug, Default)]
-pub(crate) struct Looks(Mutex<HashMap<ServiceKey, Look>>);
+pub(crate) struct Looks(Mutex<HashMap<ResourceKey, Look>>);
 
 #[derive(Debug, Clone)]
 struct Look {
@@ -74,7 +74,7 @@ struct Look {
 ///
 /// Safe to stop at any await and to run again: each write is a whole object or guarded by a version
 /// or uid, and nothing is remembered that cannot be seen again.
-pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, CallError> {
+pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, CallError> {
     let _visit = ctx.world.visit(key);
     let Some(entry) = ctx.world.entry(key) else {
         ctx.forget(key);
@@ -85,7 +85,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, Call
         ctx.forget(key);
         return Ok(Ended::Settled);
     };
-    let service = match content {
+    let service: Result<ModelService, String> = match content {
         Ok(packed) => packed.unpack().map_err(|error| error.to_string()),
         Err(invalid) => Err(invalid.error.clone()),
     };
@@ -101,7 +101,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ServiceKey) -> Result<Ended, Call
 
 async fn bring_about(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     entry: &Entry,
 ) -> Result<Ended, CallError> {
@@ -151,7 +151,7 @@ async fn bring_about(
 /// What should be; or why that cannot be said.
 async fn chart(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     entry: &Entry,
 ) -> Result<Result<(Course, Desired), Problem>, CallError> {
@@ -171,7 +171,7 @@ async fn chart(
 /// gateways go by it.
 async fn write_down(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     course: &Course,
 ) -> Result<(), CallError> {
@@ -193,7 +193,7 @@ fn status(
     (course, desired): (Option<&Course>, Option<&Desired>),
     problem: Option<Problem>,
     look: &Looked,
-    key: &ServiceKey,
+    key: &ResourceKey,
 ) -> ModelServiceStatus {
     let deployment = kinds::index_of("apps/v1", "Deployment")
         .and_then(|kind| entry.child(kind, &key.name))
@@ -223,7 +223,7 @@ fn status(
 /// to mend although all requests went well.
 async fn apply_all(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     (service, entry): (&ModelService, &Entry),
     desired: &Desired,
     in_use: &[String],
@@ -254,9 +254,9 @@ async fn apply_all(
 }
 
 /// Applies an object if it is not as wanted. A problem means that it is somebody else's.
-async fn ensure(
+pub(crate) async fn ensure(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     uid: &str,
     wanted: &Wanted,
 ) -> Result<Option<Problem>, CallError> {
@@ -265,7 +265,7 @@ async fn ensure(
     let known = ctx.world.compare(key, (wanted.kind, &wanted.name), content);
     match &known {
         Some((_, child)) if !may_be_ours(child.owner.as_deref()) => {
-            return Ok(Some(name_conflict(wanted)));
+            return Ok(Some(name_conflict(key, wanted)));
         }
         // It is on its way out, such as by a deletion in the foreground: its end wakes us.
         Some((_, child)) if child.is_ending => return Ok(None),
@@ -294,10 +294,10 @@ async fn ensure(
             if let Some(there) = ctx.calls.look_up(key, wanted.kind, &wanted.name).await? {
                 let is_labelled =
                     there.labels.as_ref().is_some_and(|l| l.contains_key(MANAGED_BY_LABEL));
-                let owner = owner_uid(&there, &key.name);
+                let owner = owner_uid(&there, (key.kind, &key.name));
                 let is_ours = may_be_ours(owner.as_deref()) && (owner.is_some() || is_labelled);
                 if !is_ours {
-                    return Ok(Some(name_conflict(wanted)));
+                    return Ok(Some(name_conflict(key, wanted)));
                 }
             }
         }
@@ -309,7 +309,7 @@ async fn ensure(
     };
     ctx.metrics.wrote(owned.kind, "apply");
     tracing::debug!(kind = owned.kind, name = wanted.name, "applied");
-    let Some(child) = Child::of(wanted.kind, &key.name, &object) else {
+    let Some(child) = Child::of(wanted.kind, key, &object) else {
         return Ok(None);
     };
     let odd = ctx.world.settle(key, child, content);
@@ -319,10 +319,11 @@ async fn ensure(
     Ok(None)
 }
 
-fn name_conflict(wanted: &Wanted) -> Problem {
+fn name_conflict(key: &ResourceKey, wanted: &Wanted) -> Problem {
     let (kind, name) = (kinds::owned(wanted.kind).kind, &wanted.name);
     let message = format!(
-        "a {kind} `{name}` exists that is not of this service; delete or rename it, or give the service another name"
+        "a {kind} `{name}` exists that is not of this {of}; delete or rename it, or give the {of} another name",
+        of = key.kind.kind()
     );
     Problem { reason: Reason::NameConflict, message }
 }
@@ -343,7 +344,7 @@ fn api_is_gone(wanted: &Wanted) -> Problem {
 /// server resets them to one.
 async fn hand_over_replicas(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     wanted: &Wanted,
     known: Option<&Child>,
 ) -> Result<(), CallError> {
@@ -362,7 +363,7 @@ async fn hand_over_replicas(
 /// Writes the status if it says something new, and announces what is news.
 async fn tell(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     status: ModelServiceStatus,
 ) -> Result<(), CallError> {
@@ -382,13 +383,13 @@ async fn tell(
     }
     match ctx.calls.apply_status(key, uid, &status).await {
         Ok(written) => {
-            ctx.metrics.wrote("ModelService", "status");
+            ctx.metrics.wrote(key.kind.kind(), "status");
             for news in news(before, &status) {
                 ctx.announcer.announce(key, uid, news);
             }
-            let mut written = written;
+            let mut written: ModelService = written;
             strip(&mut written.metadata);
-            ctx.world.settle_service(key, written);
+            ctx.world.settle_resource(key, written);
             Ok(())
         }
         Err(CallError::Gone { .. }) => Ok(()),
@@ -397,8 +398,12 @@ async fn tell(
 }
 
 /// Says of a resource that cannot be read that it cannot be read.
-async fn tell_unreadable(ctx: &Ctx, key: &ServiceKey, error: &str) -> Result<Ended, CallError> {
-    let raw = match ctx.calls.raw_service(key).await {
+pub(crate) async fn tell_unreadable(
+    ctx: &Ctx,
+    key: &ResourceKey,
+    error: &str,
+) -> Result<Ended, CallError> {
+    let raw = match ctx.calls.raw(key).await {
         Ok(raw) => raw,
         Err(CallError::Gone { .. }) => return Ok(Ended::Settled),
         Err(error) => return Err(error),
@@ -421,7 +426,7 @@ async fn tell_unreadable(ctx: &Ctx, key: &ServiceKey, error: &str) -> Result<End
     let conditions = serde_json::to_value(&conditions).unwrap_or_default();
     let (version, generation) = (raw.metadata.resource_version, raw.metadata.generation);
     ctx.calls.set_raw_conditions(key, version, &conditions, generation).await?;
-    ctx.metrics.wrote("ModelService", "status");
+    ctx.metrics.wrote(key.kind.kind(), "status");
     let news =
         News { is_warning: true, reason: problem.reason.as_str().into(), note: problem.message };
     ctx.announcer.announce(key, raw.metadata.uid.as_deref().unwrap_or_default(), news);
@@ -436,7 +441,7 @@ struct Looked {
 }
 
 impl Looks {
-    fn forget(&self, key: &ServiceKey) {
+    fn forget(&self, key: &ResourceKey) {
         self.lock().remove(key);
     }
 
@@ -445,7 +450,7 @@ impl Looks {
     async fn look(
         &self,
         ctx: &Ctx,
-        key: &ServiceKey,
+        key: &ResourceKey,
         entry: &Entry,
         desired: Option<&Desired>,
     ) -> Looked {
@@ -471,7 +476,7 @@ impl Looks {
         });
         if age >= look.next_at {
             // The status must not wait for what only adds to it.
-            let warnings = ctx.calls.warnings(key, &pod.name).await.unwrap_or_else(|error| {
+            let warnings = ctx.calls.warnings(key, ("Pod", &pod.name)).await.unwrap_or_else(|error| {
                 tracing::debug!(error = %Chain(&error), "no warnings about a pod that does not serve");
                 Vec::new()
             });
@@ -487,7 +492,7 @@ impl Looks {
         looked
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceKey, Look>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ResourceKey, Look>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

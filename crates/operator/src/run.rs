@@ -18,7 +18,8 @@ use crate::election::Candidate;
 use crate::endpoints;
 use crate::feed::{Feed, Sync};
 use crate::figures::{Loads, collect};
-use crate::key::ServiceKey;
+use crate::jobs;
+use crate::key::{Declared, ResourceKey};
 use crate::lint;
 use crate::metrics::Metrics;
 use crate::pools;
@@ -79,7 +80,15 @@ pub async fn run(
         () = stop.cancelled() => return Ok(()),
     };
     settings.cluster.objects.apis.extend(apis);
-    feed.start(&settings.scope, &settings.cluster.objects.apis, &mut tasks);
+    let known = tokio::select! {
+        known = pools::known_resources(&client) => known,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let has_jobs = known.iter().any(|name| name == Declared::TrainingJob.plural());
+    if !has_jobs {
+        tracing::warn!("the cluster does not know TrainingJobs; `trainyard install` defines them");
+    }
+    feed.start(&settings.scope, &settings.cluster.objects.apis, has_jobs, &mut tasks);
     // Pools are of the whole cluster: an operator of some namespaces may not read them.
     if settings.scope == Scope::Cluster {
         let known = settings.cluster.gpu_pools.clone();
@@ -230,7 +239,7 @@ impl Acting {
         self.sync.reached().await;
         self.queue.clear();
         self.ctx.scalers.clear();
-        for key in self.ctx.world.services() {
+        for key in self.ctx.world.declared() {
             self.queue.add(key);
         }
         let workers = Arc::new(Semaphore::new(self.workers.max(1)));
@@ -251,10 +260,17 @@ impl Acting {
 }
 
 /// One reconcile, in a span of its own, with its figures.
-async fn reconcile_once(ctx: &Ctx, key: &ServiceKey) -> Ended {
-    let span = tracing::info_span!("reconcile", namespace = &*key.namespace, name = &*key.name);
+async fn reconcile_once(ctx: &Ctx, key: &ResourceKey) -> Ended {
+    let (kind, namespace, name) = (key.kind.kind(), &*key.namespace, &*key.name);
+    let span = tracing::info_span!("reconcile", kind, namespace, name);
     let started = Instant::now();
-    let result = reconcile(ctx, key).instrument(span.clone()).await;
+    let result = async {
+        match key.kind {
+            Declared::ModelService => reconcile(ctx, key).await,
+            Declared::TrainingJob => jobs::reconcile(ctx, key).await,
+        }
+    };
+    let result = result.instrument(span.clone()).await;
     let (label, ended) = match result {
         Ok(Ended::LookAgain(delay)) => ("requeue_after", Ended::LookAgain(delay)),
         Ok(ended) => ("success", ended),

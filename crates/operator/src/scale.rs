@@ -9,7 +9,7 @@ use trainyard_control::autoscale::{Autoscaler, Replicas, Windows};
 use trainyard_plan::Scaling;
 
 use crate::figures::{Health, Loads};
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 use crate::queue::Queue;
 use crate::status::News;
 use crate::world::World;
@@ -25,7 +25,7 @@ const FORGET_EVERY: u32 = 60;
 /// take anything away.
 #[derive(Debug)]
 pub(crate) struct Scalers {
-    known: Mutex<HashMap<ServiceKey, Scaled>>,
+    known: Mutex<HashMap<ResourceKey, Scaled>>,
     loads: Arc<Loads>,
     windows: Windows,
 }
@@ -60,7 +60,7 @@ impl Scalers {
     /// model that cannot load.
     pub(crate) fn follow(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         scaling: &Scaling,
         ready: u32,
         current: Option<u32>,
@@ -81,7 +81,7 @@ impl Scalers {
         Followed { wanted: scaled.wanted, news: scaled.news.take() }
     }
 
-    pub(crate) fn forget(&self, key: &ServiceKey) {
+    pub(crate) fn forget(&self, key: &ResourceKey) {
         self.lock().remove(key);
     }
 
@@ -91,7 +91,7 @@ impl Scalers {
     }
 
     /// Decides anew, of all services or of those at zero only. Returns those whose count changed.
-    fn look(&self, only_at_zero: bool) -> Vec<ServiceKey> {
+    fn look(&self, only_at_zero: bool) -> Vec<ResourceKey> {
         let (health, now) = (self.loads.health(), self.loads.now());
         let mut changed = Vec::new();
         for (key, scaled) in self.lock().iter_mut() {
@@ -124,11 +124,11 @@ impl Scalers {
         changed
     }
 
-    fn followed(&self) -> Vec<ServiceKey> {
+    fn followed(&self) -> Vec<ResourceKey> {
         self.lock().keys().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceKey, Scaled>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ResourceKey, Scaled>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,7 +164,7 @@ pub(crate) async fn watch_demand(
         }
         if count % FORGET_EVERY == FORGET_EVERY - 1 {
             let known: HashSet<String> =
-                world.services().iter().map(ServiceKey::to_string).collect();
+                world.declared().iter().map(ResourceKey::to_string).collect();
             loads.keep(|name| known.contains(name));
         }
     }
@@ -186,8 +186,8 @@ mod tests {
         scale_to_zero_after: Duration::from_secs(300),
     };
 
-    fn key() -> ServiceKey {
-        ServiceKey::new("default", "iris")
+    fn key() -> ResourceKey {
+        ResourceKey::service("default", "iris")
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use trainyard_api::defaults::Complete;
 use trainyard_api::gpu_pool::Capacity;
-use trainyard_api::model_service::{self, RuntimeName, Spot};
+use trainyard_api::model_service::{self, Spot};
 use trainyard_api::scalar::Bytes;
 
 use crate::compile::PlanError;
-use crate::facts::{Facts, Target};
+use crate::facts::Target;
 use crate::pool::{DEFAULT_POOL, PoolFacts, SHARED, ShareKind, Units, WHOLE};
 use crate::workload::{Device, DeviceRequest, Gpu, GpuAmount};
 
@@ -81,28 +80,30 @@ impl Part {
     }
 
     /// That nothing says how large the GPU is of which this is a part.
-    pub(crate) fn unknown_memory(&self, service: &str, runtime: RuntimeName) -> PlanError {
+    pub(crate) fn unknown_memory(&self, service: &str, runtime: &'static str) -> PlanError {
         PlanError::UnknownGpuMemory {
             service: service.to_owned(),
-            runtime: runtime.as_str(),
+            runtime,
             asked: self.said.clone(),
         }
     }
 }
 
-/// The GPU of a service, and the part of it; no part where it has devices to itself.
+/// The GPU of a service or of a job's worker, and the part of it; no part where it has devices to
+/// itself.
 ///
 /// On a machine nothing is asked for: its one GPU is there, and its user's.
 pub(crate) fn gpu(
     service: &str,
-    spec: &Complete,
-    facts: &Facts,
+    asked: Option<&model_service::Gpu>,
+    spot: Spot,
+    target: &Target,
 ) -> Result<(Option<Gpu>, Option<Part>), PlanError> {
-    let Some(asked) = &spec.asked.gpu else { return Ok((None, None)) };
+    let Some(asked) = asked else { return Ok((None, None)) };
     let Some(amount) = amount(asked) else { return Ok((None, None)) };
     let gpu =
         |device| Gpu { amount, pool: asked.pool.clone(), product: asked.product.clone(), device };
-    let Target::Kubernetes { gpu_pools, .. } = &facts.target else {
+    let Target::Kubernetes { gpu_pools, .. } = target else {
         return Ok((Some(gpu(None)), None));
     };
     let name = asked.pool.as_deref().unwrap_or(DEFAULT_POOL);
@@ -127,7 +128,7 @@ pub(crate) fn gpu(
         }
     };
     if let Some(pool) = pool {
-        request.goes_with(pool, spec.placement.spot)?;
+        request.goes_with(pool, spot)?;
     }
     let device = Device {
         request: device,

@@ -67,7 +67,11 @@ fn the_agent_of_a_worker() {
         workers: {count: 2}, resources: {cpu: 2, memory: 1Gi, gpu: {count: 1}}, image: i,
         checkpoint: {path: out, uri: 's3://b/digits', grace: 90s}, progress: {timeout: 5m, logPattern: 'step [0-9]+$'}}"
     );
-    let agent = plan.agent(&gang(&plan), 1, vec!["--report".to_owned(), "a$b".to_owned()]);
+    let agent = plan.agent(
+        &gang(&plan),
+        Some(1),
+        ["--report", "a$b"].map(trainyard_plan::Value::literal).to_vec(),
+    );
     insta::assert_debug_snapshot!((agent, &plan.notes, &plan.resources));
 }
 
@@ -79,13 +83,10 @@ fn mpi_is_one_host_here() {
 
 #[test]
 fn what_cannot_be_had_is_refused_with_a_cure() {
-    let refused = |spec: &str, target: &Target| match compile_job(&job(spec), target) {
+    let here = |spec: &str| match compile_job(&job(spec), &HERE) {
         Ok(plan) => panic!("accepted: {plan:?}"),
         Err(error) => format!("{error}\n"),
     };
-    let here = |spec: &str| refused(spec, &HERE);
-    let cluster =
-        Target::Kubernetes { image: "trainyard".to_owned(), gpu_pools: Default::default() };
     let all = [
         here("{framework: generic, command: [t], workers: {count: 5}, resources: {cpu: 2}}"),
         here("{framework: generic, command: [t], workers: {count: 3}, resources: {memory: 6Gi}}"),
@@ -93,7 +94,7 @@ fn what_cannot_be_had_is_refused_with_a_cure() {
         here("{framework: tensorflow, command: [t], env: [{name: TF_CONFIG}]}"),
         here("{framework: jax, command: [t], env: [{name: TRAINYARD_GANG}]}"),
         here("{framework: generic, command: [t], progress: {timeout: 1m, logPattern: 'step ('}}"),
-        refused("{framework: generic, command: [t]}", &cluster),
+        here("{framework: generic, command: [t], checkpoint: {path: a, uri: 'pvc://jobs/a'}}"),
     ];
     insta::assert_snapshot!(all.concat());
 }

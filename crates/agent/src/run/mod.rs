@@ -5,6 +5,7 @@
 //! do when is decided by `course`, whether there is progress by `progress`; the rest carries it out.
 
 mod course;
+mod gathering;
 mod keeping;
 mod metrics;
 mod notice;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
+pub use gathering::Gathering;
 pub use notice::{Cloud, METADATA, Notice};
 pub use report::{Ended, Kept, Report, Saved, Seen};
 pub use rustix::process::Signal;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub log_pattern: Option<regex::Regex>,
     /// The file that the program writes to show progress.
     pub heartbeat: PathBuf,
+    /// Workers that must have a name before the program starts; none where each is known to be there.
+    pub gathering: Option<Gathering>,
     /// Where the [`Report`] is written, and that of an earlier attempt read.
     pub report: Option<PathBuf>,
     /// Where metrics are served; port 0 takes any free one.

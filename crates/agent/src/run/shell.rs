@@ -27,6 +27,8 @@ const LAST_FLUSH: Duration = Duration::from_secs(600);
 const LEAST_FLUSH: Duration = Duration::from_secs(5);
 /// After a failure the others wait to start again, so that it does not take longer than this.
 const FLUSH_AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// Why there is nothing to tell of a program.
+const TOO_EARLY: &str = "it was told to end before its program was started";
 /// Bytes of a heartbeat file that are read.
 const HEARTBEAT: u64 = 4096;
 
@@ -75,7 +77,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
                 let ended = Ended {
                     cause: Cause::Interrupted,
                     rank: None,
-                    message: "it was told to end before its program was started".to_owned(),
+                    message: TOO_EARLY.to_owned(),
                     last_lines: Vec::new(),
                 };
                 report.ended = Some(ended.clone());
@@ -85,7 +87,22 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         },
         None => None,
     };
-    // The time that the store has taken is not the program's.
+    if let Some(gathering) = &settings.gathering {
+        let gathered = tokio::select! {
+            gathered = gathering.complete() => gathered.map_err(|message| (Cause::Exited(1), message)),
+            () = signals.end() => Err((Cause::Interrupted, TOO_EARLY.to_owned())),
+        };
+        if let Err((cause, message)) = gathered {
+            if let Some(keeping) = keeping {
+                keeping.end().await;
+            }
+            let ended = Ended { cause, rank: None, message, last_lines: Vec::new() };
+            report.ended = Some(ended.clone());
+            write(&settings, &report);
+            return Ok(ended);
+        }
+    }
+    // The time that store and others have taken is not the program's.
     *lock(&progress) = Progress::new(now(), kept);
     let variables = keeping.as_ref().map(|it| it.variables.as_slice()).unwrap_or_default();
     let processes = match Processes::start(&settings, variables, &progress) {

@@ -57,7 +57,11 @@ pub(super) fn value(
             values.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
         }
         (
-            Shape::Scalar(_) | Shape::Enum(_) | Shape::Text { .. } | Shape::Integer { .. },
+            Shape::Scalar(_)
+            | Shape::Enum(_)
+            | Shape::Text { .. }
+            | Shape::Integer { .. }
+            | Shape::Boolean,
             Content::Scalar { text, plain },
         ) => {
             let meaning = if *plain { Meaning::of(text) } else { Meaning::Text };
@@ -277,6 +281,14 @@ fn scalar(
             }
             number.map(|number| Value::Number(Number::from(number)))
         }
+        Shape::Boolean => match meaning {
+            // `yes` and `on` are booleans to some readers of YAML and texts to others.
+            Meaning::Boolean(value) if text == value.to_string() => Some(Value::Bool(value)),
+            _ => {
+                wrong_type(report, node, spot, shape);
+                None
+            }
+        },
         Shape::List { .. } | Shape::Map { .. } | Shape::Object(_) => None,
     }
 }

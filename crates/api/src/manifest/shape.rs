@@ -20,6 +20,7 @@ pub(super) enum Shape {
     Enum(Vec<String>),
     Text { min: u64, max: u64, pattern: Option<Regex> },
     Integer { min: i128, max: i128 },
+    Boolean,
     List { item: Box<Shape>, min: u64, max: u64 },
     Map { value: Box<Shape> },
     Object(Box<Object>),
@@ -127,6 +128,7 @@ impl Shape {
                     max: bound("maximum").unwrap_or(most).min(most),
                 })
             }
+            "boolean" => Some(Self::Boolean),
             "array" => Some(Self::List {
                 item: Box::new(Self::read(schema.get("items")?)?),
                 min: count("minItems", 0),
@@ -152,6 +154,7 @@ impl Shape {
             Self::Enum(names) => format!("one of {}", listed(names.iter().map(String::as_str))),
             Self::Text { .. } => "text".to_owned(),
             Self::Integer { .. } => "a whole number".to_owned(),
+            Self::Boolean => "`true` or `false`".to_owned(),
             Self::List { .. } => "a list".to_owned(),
             Self::Map { .. } => "a mapping of names to texts".to_owned(),
             Self::Object(object) => {
@@ -177,6 +180,7 @@ impl Shape {
             | Self::Enum(_)
             | Self::Text { .. }
             | Self::Integer { .. }
+            | Self::Boolean
             | Self::Map { .. } => {}
         }
         owners

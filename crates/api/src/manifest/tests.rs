@@ -564,6 +564,17 @@ fn mistakes_in_a_job() {
         check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: bucket/a}\n"),
         check("  framework: generic\n  command: [a]\n  progress: {timeout: 10ms}\n"),
         check("  framework: generic\n  command: [a]\n  queue: research\n  spot: only\n"),
+        check(
+            "  framework: generic\n  command: [a]\n  checkpoint: {path: a}\n  placement: {spot: only}\n",
+        ),
+        check(
+            "  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: 'pvc://a/../b'}\n",
+        ),
+        check(
+            "  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: 'pvc://a/b', credentialsSecret: c}\n",
+        ),
+        check("  framework: generic\n  command: [a]\n  suspend: yes\n"),
+        check("  framework: generic\n  command: [a]\n  suspend: 'true'\n"),
     ];
     insta::assert_snapshot!(all.join(""));
 }

@@ -20,8 +20,8 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Keep replicas apart: over `nodes`, over `zones`, or `none`. Default: nodes, where it can be
-    /// had.
+    /// Keep replicas, or workers, apart where it can be had: over `nodes`, over `zones`, or `none`.
+    /// Default: nodes for services, none for jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
 }

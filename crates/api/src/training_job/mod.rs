@@ -13,10 +13,10 @@ mod status;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::model_service::{EnvVar, Resources};
+use crate::model_service::{EnvVar, Placement, Resources};
 use crate::scalar::Period;
 
-pub use checkpoint::{Checkpoint, CheckpointSignal};
+pub use checkpoint::{Checkpoint, CheckpointSignal, Writers};
 pub use framework::{Framework, Launcher};
 pub use progress::{PATTERN_SIZE, Progress, wrong_log_pattern};
 pub use status::TrainingJobStatus;
@@ -39,9 +39,10 @@ pub use status::TrainingJobStatus;
     doc = "A program that trains on one or more workers until it has finished.",
     cel,
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", description = "Why the phase is what it is"),
     printcolumn(name = "Workers", type_ = "integer", json_path = ".status.activeWorkers", description = "Workers that run"),
     printcolumn(name = "Attempts", type_ = "integer", json_path = ".status.attempts", description = "Times that the workers were started"),
-    printcolumn(name = "Step", type_ = "integer", json_path = ".status.step", description = "The step that the program reported last"),
+    printcolumn(name = "Failures", type_ = "integer", json_path = ".status.failures", description = "Attempts that failed", priority = 1),
     printcolumn(name = "Framework", type_ = "string", json_path = ".spec.framework", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 52").message("the name becomes a part of host names: it must start with a lower-case letter, hold only lower-case letters, digits and `-`, end with a letter or digit, and have at most 52 characters"),
@@ -52,6 +53,7 @@ pub use status::TrainingJobStatus;
     validation = Rule::new("self.framework != 'tensorflow' || !has(self.processesPerWorker) || self.processesPerWorker == 1").message("TensorFlow uses all GPUs of a worker from one process; remove it, and set `workers.count` to the number of processes").field_path(".processesPerWorker"),
     validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || !has(self.resources) || !has(self.resources.gpu) || !has(self.resources.gpu.count) || self.processesPerWorker <= self.resources.gpu.count").message("there are more processes than GPUs, and NCCL takes one process a GPU; lower it, or raise `resources.gpu.count`").field_path(".processesPerWorker"),
     validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || self.processesPerWorker == 1 || !has(self.resources) || !has(self.resources.gpu) || has(self.resources.gpu.count)").message("the processes of one worker would have to share a part of one GPU, which NCCL cannot; ask for whole GPUs with `resources.gpu.count`, or set it to 1").field_path(".processesPerWorker"),
+    validation = Rule::new("!has(self.placement) || !has(self.placement.spot) || self.placement.spot != 'only' || !has(self.checkpoint) || has(self.checkpoint.uri)").message("the disk of a spot node goes with the node, and `path` is on it; name a store with `checkpoint.uri`, or remove `checkpoint` if the job may begin anew each time").field_path(".checkpoint"),
 )]
 pub struct TrainingJobSpec {
     /// What the program is written with, which says how its processes find each other: `pytorch`,
@@ -101,6 +103,21 @@ pub struct TrainingJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1000))]
     pub retries: Option<u32>,
+    /// True stops the job: the program is asked for a checkpoint, and all workers end. False, or
+    /// leaving it out, lets it go on. Acted on in Kubernetes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// How long a job that is over stays before it is deleted, with its pods and their logs, such
+    /// as `24h`. Acted on in Kubernetes only. Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_after_finished: Option<Period>,
+    /// The PriorityClass of the workers' pods. Acted on in Kubernetes only. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class: Option<String>,
+    /// Where workers may run. Acted on in Kubernetes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// How many workers there are.

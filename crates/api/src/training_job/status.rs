@@ -16,15 +16,25 @@ pub struct TrainingJobStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// `Waiting`, `Running`, `Ending`, `Succeeded`, `Failed` or `Interrupted`.
+    /// `Waiting`, `Running`, `Ending`, `Succeeded`, `Failed`, `Suspended` in Kubernetes, or
+    /// `Interrupted` on one machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// Why the phase is what it is, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Workers that run.
     #[serde(default)]
     pub active_workers: u32,
     /// Times that the workers were started.
     #[serde(default)]
     pub attempts: u32,
+    /// Attempts that failed since the spec changed last.
+    #[serde(default)]
+    pub failures: u32,
+    /// Attempts that somebody or something interrupted: no fault of the program.
+    #[serde(default)]
+    pub interruptions: u32,
     /// The step that the program reported last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
@@ -34,4 +44,7 @@ pub struct TrainingJobStatus {
     /// When the job finished, or was given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// What the operator goes on from after a restart. It is its own; do not edit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
 }

@@ -7,15 +7,15 @@ use miette::miette;
 use serde_json::Value;
 use trainyard_api::scalar::Period;
 use trainyard_local::socket::Request;
-use trainyard_operator::console::{Awaited, Cascade, Console, Deletion, Selection, key};
+use trainyard_operator::console::{Awaited, Cascade, Console, Deletion, Kind, Selection, key};
 
-use super::output::{SINGULAR, ServiceName, plain};
+use super::output::{ServiceName, singular};
 use super::place::{Here, Intent, Place, PlaceArgs};
 use super::supervisor::block_on;
 use super::wait::until;
 use crate::print::print_line;
 
-/// Delete services, once requests in flight are answered, and this machine's training jobs
+/// Delete services, once requests in flight are answered, and training jobs
 ///
 /// As with kubectl, nobody is asked. On this machine a service stays down until its file changes.
 #[derive(Args)]
@@ -23,10 +23,10 @@ pub(crate) struct Delete {
     /// The services and jobs
     #[arg(value_name = "NAME", required_unless_present_any = ["all", "selector"], conflicts_with_all = ["all", "selector"])]
     names: Vec<ServiceName>,
-    /// Every service of the namespace, or of this machine
+    /// Every service and job of the namespace, or of this machine
     #[arg(long, conflicts_with = "selector")]
     all: bool,
-    /// Services with these labels, such as `team=vision`
+    /// Services and jobs with these labels, such as `team=vision`
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
     /// One that is not there is no error
@@ -76,17 +76,16 @@ impl Delete {
         if self.cascade.is_some() {
             place.refuse("--cascade", "a service has no objects beside its processes")?;
         }
-        let mut services = self.meant(&place).await?;
-        services.extend(self.jobs_meant(&place).await?);
+        let services = self.meant(&place).await?;
         if services.is_empty() {
-            eprintln!("no services found");
+            eprintln!("no services and no jobs found");
             return Ok(ExitCode::SUCCESS);
         }
         let names: Vec<String> = services.iter().map(|service| key(service).1).collect();
         match &place {
-            Place::Here(here) => self.here(here, &names).await?,
+            Place::Here(here) => self.here(here, &services, &names).await?,
             Place::Cluster(console) => {
-                if !self.in_cluster(console, &place, &services, names).await? {
+                if !self.in_cluster(console, &place, &services).await? {
                     return Ok(ExitCode::from(1));
                 }
             }
@@ -94,33 +93,29 @@ impl Delete {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The services that are meant and are there.
+    /// The services and jobs that are meant and are there.
     async fn meant(&self, place: &Place) -> miette::Result<Vec<Value>> {
-        let all = Selection { names: Vec::new(), labels: self.selector.clone() };
         if self.names.is_empty() {
-            return Ok(place.services(&all).await?);
+            let all = Selection { names: Vec::new(), labels: self.selector.clone() };
+            let mut found = place.services(&all).await?;
+            found.extend(place.jobs(&all).await?);
+            return Ok(found);
         }
-        let jobs = self.jobs_meant(place).await?;
-        let is_job = |name: &String| jobs.iter().any(|job| key(job).1 == *name);
+        let (services, jobs) = place.by_kind(&self.names).await?;
         let mut found = Vec::new();
-        for name in plain(&self.names).into_iter().filter(|name| !is_job(name)) {
-            let one = Selection { names: vec![name], labels: None };
-            match place.services(&one).await {
-                Ok(services) => found.extend(services),
-                Err(error) if self.ignore_not_found && error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
+        for (kind, names) in [(Kind::ModelService, services), (Kind::TrainingJob, jobs)] {
+            for name in names {
+                match place.one(kind, &name).await {
+                    Ok(resource) => found.push(resource),
+                    Err(error) if self.ignore_not_found && error.is_not_found() => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(found)
     }
 
-    /// The training jobs that are meant and are there.
-    async fn jobs_meant(&self, place: &Place) -> miette::Result<Vec<Value>> {
-        let named = Selection { names: plain(&self.names), labels: None };
-        Ok(place.jobs(&named).await?)
-    }
-
-    async fn here(&self, here: &Here, names: &[String]) -> miette::Result<()> {
+    async fn here(&self, here: &Here, all: &[Value], names: &[String]) -> miette::Result<()> {
         if matches!(self.dry_run, None | Some(DryRun::None)) {
             let request = Request::Down { services: names.to_vec(), hurry: false, forget: true };
             let ended = here.state.do_it(&request);
@@ -133,7 +128,7 @@ impl Delete {
                 ended.await?;
             }
         }
-        self.tell(names)
+        self.tell(all)
     }
 
     /// Whether they are gone in time.
@@ -141,8 +136,7 @@ impl Delete {
         &self,
         console: &Console,
         place: &Place,
-        services: &[Value],
-        names: Vec<String>,
+        all: &[Value],
     ) -> miette::Result<bool> {
         let how = Deletion {
             cascade: match self.cascade {
@@ -153,32 +147,49 @@ impl Delete {
             dry_run: self.dry_run == Some(DryRun::Server),
         };
         if self.dry_run != Some(DryRun::Client) {
-            for service in services {
-                console.delete(service, how).await.map_err(super::place::PlaceError::from)?;
+            for resource in all {
+                let console = console.of(kind(resource));
+                console.delete(resource, how).await.map_err(super::place::PlaceError::from)?;
             }
         }
-        self.tell(&names)?;
+        self.tell(all)?;
         let is_done = !matches!(self.dry_run, None | Some(DryRun::None)) || !self.wait;
         if is_done {
             return Ok(true);
         }
-        let selection = Selection { names, labels: None };
-        let left = until(place, &selection, &Awaited::Deleted, self.timeout, |_| Ok(())).await?;
-        for name in left.keys() {
-            eprintln!("timed out waiting for {SINGULAR}/{name} to be gone");
+        let mut all_gone = true;
+        for of in Kind::ALL {
+            let names: Vec<String> =
+                all.iter().filter(|it| kind(it) == of).map(|it| key(it).1).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let selection = Selection { names, labels: None };
+            let awaited = &Awaited::Deleted;
+            let left = until(place, of, &selection, awaited, self.timeout, |_| Ok(())).await?;
+            for name in left.keys() {
+                eprintln!("timed out waiting for {}/{name} to be gone", singular(of));
+            }
+            all_gone &= left.is_empty();
         }
-        Ok(left.is_empty())
+        Ok(all_gone)
     }
 
-    fn tell(&self, names: &[String]) -> miette::Result<()> {
+    fn tell(&self, all: &[Value]) -> miette::Result<()> {
         let mark = match self.dry_run {
             None | Some(DryRun::None) => "",
             Some(DryRun::Client) => " (dry run)",
             Some(DryRun::Server) => " (server dry run)",
         };
-        for name in names {
-            print_line(&format!("{SINGULAR} \"{name}\" deleted{mark}"))?;
+        for resource in all {
+            let (kind, name) = (singular(kind(resource)), key(resource).1);
+            print_line(&format!("{kind} \"{name}\" deleted{mark}"))?;
         }
         Ok(())
     }
+}
+
+fn kind(resource: &Value) -> Kind {
+    let is_job = resource["kind"] == Kind::TrainingJob.kind();
+    if is_job { Kind::TrainingJob } else { Kind::ModelService }
 }

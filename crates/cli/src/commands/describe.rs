@@ -4,19 +4,20 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use trainyard_operator::console::{Happened, Kept, Replica, Selection, Summary, key, unix_ms};
+use trainyard_operator::console::{Happened, Kept, Kind, Replica, Summary, key, unix_ms};
 
-use super::output::{ServiceName, age, plain};
+use super::output::{ServiceName, age};
 use super::place::{Intent, Place, PlaceArgs, PlaceError};
 use super::supervisor::block_on;
 use super::time::ago;
 use crate::print::print_line;
 use crate::table::table;
 
-/// Show everything about services: conditions, revisions, replicas with what is wrong, events
+/// Show everything about services and training jobs: conditions, revisions, replicas or workers with
+/// what is wrong, events
 #[derive(Args)]
 pub(crate) struct Describe {
-    /// The services
+    /// The services and jobs
     #[arg(value_name = "NAME", required = true)]
     names: Vec<ServiceName>,
     #[command(flatten)]
@@ -33,10 +34,13 @@ impl Describe {
 
     async fn answer(self) -> miette::Result<ExitCode> {
         let place = self.place.open(Intent::LOOK).await?;
-        let selection = Selection { names: plain(&self.names), labels: None };
+        let (services, jobs) = place.find(&self.names).await?;
         let mut texts = Vec::new();
-        for service in place.services(&selection).await? {
-            texts.push(describe(&place, &service).await?);
+        for service in &services {
+            texts.push(describe(&place, service).await?);
+        }
+        for job in &jobs {
+            texts.push(describe_job(&place, job).await?);
         }
         print_line(&texts.join("\n\n\n"))?;
         Ok(ExitCode::SUCCESS)
@@ -72,10 +76,89 @@ impl<T> Part<T> {
 
 async fn describe(place: &Place, service: &Value) -> miette::Result<String> {
     let (_, name) = key(service);
-    let replicas = Part::of(place.replicas(Some(&name)).await)?;
+    let replicas = Part::of(place.replicas(Kind::ModelService, Some(&name)).await)?;
     let revisions = Part::of(place.revisions(&name).await)?;
-    let events = Part::of(place.events(Some(&name)).await)?;
+    let events = Part::of(place.events(Kind::ModelService, Some(&name)).await)?;
     Ok(text(service, revisions, replicas, events))
+}
+
+async fn describe_job(place: &Place, job: &Value) -> miette::Result<String> {
+    let (_, name) = key(job);
+    let kind = Kind::TrainingJob;
+    let workers = Part::of(place.replicas(kind, Some(&name)).await)?;
+    let events = Part::of(place.events(kind, Some(&name)).await)?;
+    let sections = [
+        job_fields(job),
+        format!("Conditions:\n{}", conditions(job)),
+        format!("Workers:\n{}", workers.map(|all| workers_of(&all))),
+        format!("Events:\n{}", events.map(|all| happened(&all))),
+    ];
+    Ok(sections.join("\n\n"))
+}
+
+fn job_fields(job: &Value) -> String {
+    let summary = Summary::of(job);
+    let (spec, status) = (&job["spec"], &job["status"]);
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let ago_of = |value: &Value| {
+        value.as_str().and_then(unix_ms).map(|at| ago(at) + " ago").unwrap_or_default()
+    };
+    let words = |value: &Value| {
+        let words = value.as_array().into_iter().flatten();
+        words.map(text).collect::<Vec<_>>().join(" ")
+    };
+    let rows = [
+        ("Name", summary.name),
+        ("Namespace", summary.namespace),
+        ("Created", age(summary.created_ms) + " ago"),
+        ("Framework", text(&spec["framework"])),
+        ("Image", text(&spec["image"])),
+        (
+            "Command",
+            format!("{} {}", words(&spec["command"]), words(&spec["args"])).trim().to_owned(),
+        ),
+        ("Phase", text(&status["phase"])),
+        ("Reason", text(&status["reason"])),
+        (
+            "Workers",
+            format!(
+                "{} of {} run",
+                text(&status["activeWorkers"]),
+                spec["workers"]["count"].as_u64().unwrap_or(1)
+            ),
+        ),
+        ("Attempts", text(&status["attempts"])),
+        ("Failures", text(&status["failures"])),
+        ("Interruptions", text(&status["interruptions"])),
+        ("Step", text(&status["step"])),
+        ("Checkpoints", text(&spec["checkpoint"]["uri"])),
+        ("Started", ago_of(&status["startTime"])),
+        ("Ended", ago_of(&status["completionTime"])),
+    ];
+    let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    table(&[], rows.map(|(name, value)| vec![format!("{name}:"), value]))
+}
+
+fn workers_of(workers: &[Replica]) -> String {
+    let rows = workers.iter().map(|worker| {
+        vec![
+            worker.name.clone(),
+            worker.revision.clone(),
+            // A worker answers no requests: what is ready runs.
+            match worker.state.as_str() {
+                "ready" => "running".to_owned(),
+                state => state.to_owned(),
+            },
+            worker.place.clone(),
+            ago(worker.since_ms),
+            worker.trouble.clone().unwrap_or_default(),
+        ]
+    });
+    indented(&["NAME", "ATTEMPT", "STATE", "WHERE", "AGE", ""], rows)
 }
 
 fn text(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::StreamExt;
 use serde_json::json;
-use trainyard_operator::console::{Happened, merge};
+use trainyard_operator::console::{Happened, Kind, merge};
 
 use super::output::{Format, ServiceName};
 use super::place::{AllNamespaces, Here, Intent, Place, PlaceArgs, PlaceError};
@@ -18,12 +18,12 @@ use crate::print::print_line;
 use crate::table::table;
 use crate::yaml;
 
-/// Show what happened to services and what they are made of, the newest last
+/// Show what happened to services and jobs and what they are made of, the newest last
 ///
 /// On this machine also to services that are down.
 #[derive(Args)]
 pub(crate) struct Events {
-    /// Of this service only
+    /// Of this service or job only
     #[arg(value_name = "NAME")]
     name: Option<ServiceName>,
     /// Go on as more happens
@@ -63,11 +63,24 @@ impl Events {
         };
         let place = self.place.open(intent).await?;
         let service = self.name.as_ref().map(|name| name.0.as_str());
-        let mut events: Vec<Happened> =
-            place.events(service).await?.into_iter().filter(|it| self.is_wanted(it)).collect();
+        let kinds: Vec<Kind> = match (&place, &self.name) {
+            // The history here holds both.
+            (Place::Here(_), _) => vec![Kind::ModelService],
+            (Place::Cluster(_), None) => Kind::ALL.to_vec(),
+            (Place::Cluster(_), Some(name)) => {
+                let (_, jobs) = place.by_kind(std::slice::from_ref(name)).await?;
+                vec![if jobs.is_empty() { Kind::ModelService } else { Kind::TrainingJob }]
+            }
+        };
+        let mut events: Vec<Happened> = Vec::new();
+        for kind in &kinds {
+            events.extend(place.events(*kind, service).await?);
+        }
+        events.retain(|it| self.is_wanted(it));
+        let mut events = merge(events);
         if events.is_empty() {
             if let Some(name) = service {
-                known(&place, name).await?;
+                known(&place, kinds.first().copied(), name).await?;
             }
             if !self.follow && !intent.for_machines {
                 eprintln!("no events found");
@@ -84,7 +97,10 @@ impl Events {
         match &place {
             Place::Here(here) => self.follow_here(here, newest).await,
             Place::Cluster(console) => {
-                let mut more = pin!(console.new_events(service.map(str::to_owned)));
+                let streams = kinds
+                    .iter()
+                    .map(|kind| Box::pin(console.of(*kind).new_events(service.map(str::to_owned))));
+                let mut more = pin!(futures_util::stream::select_all(streams));
                 while let Some(event) = more.next().await {
                     let event = event.map_err(PlaceError::from)?;
                     if self.is_wanted(&event) {
@@ -136,10 +152,13 @@ impl Events {
 }
 
 /// That there is such a service, when nothing is known of it.
-async fn known(place: &Place, name: &str) -> Result<(), PlaceError> {
+async fn known(place: &Place, kind: Option<Kind>, name: &str) -> Result<(), PlaceError> {
     match place {
         Place::Here(here) => Ok(here.find(name)?),
-        Place::Cluster(console) => Ok(console.service(name).await.map(drop)?),
+        Place::Cluster(console) => {
+            let kind = kind.unwrap_or(Kind::ModelService);
+            Ok(console.of(kind).service(name).await.map(drop)?)
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
+use miette::miette;
 use serde_json::Value;
-use trainyard_operator::console::{Key, Selection, key};
+use trainyard_operator::console::{Key, Kind, Selection};
 
 use super::jobs;
 use super::output::{self, Columns, Format, ServiceName, plain};
@@ -13,7 +14,7 @@ use super::place::{AllNamespaces, Intent, Place, PlaceArgs};
 use super::supervisor::block_on;
 use crate::print::print_line;
 
-/// List services, in a cluster or on this machine, and this machine's training jobs
+/// List services and training jobs, in a cluster or on this machine
 #[derive(Args)]
 pub(crate) struct Get {
     /// These services and jobs; all if none is named
@@ -53,16 +54,12 @@ impl Get {
         if self.watch {
             return self.watch(&place, &selection).await;
         }
-        let jobs = place.jobs(&selection).await?;
-        let is_job = |name: &String| jobs.iter().any(|job| key(job).1 == *name);
-        let others: Vec<String> =
-            selection.names.iter().filter(|name| !is_job(name)).cloned().collect();
-        let services = match selection.names.is_empty() || !others.is_empty() {
-            true => place.services(&Selection { names: others, ..selection }).await?,
-            false => Vec::new(),
+        let (services, jobs) = match selection.names.is_empty() {
+            true => (place.services(&selection).await?, place.jobs(&selection).await?),
+            false => place.find(&self.names).await?,
         };
         if services.is_empty() && jobs.is_empty() && !self.output.is_for_machines() {
-            eprintln!("no services found");
+            eprintln!("no services and no jobs found");
             return Ok(ExitCode::SUCCESS);
         }
         if self.output.is_for_machines() {
@@ -74,15 +71,25 @@ impl Get {
             print_line(&self.text(&place, &services, !self.no_headers)?)?;
         }
         if !jobs.is_empty() {
-            let wide = self.output == Format::Wide;
-            let text = jobs::list(&jobs, wide, !self.no_headers);
+            let text = jobs::list(&jobs, self.columns(&place, true));
             print_line(&if services.is_empty() { text } else { format!("\n{text}") })?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
     async fn watch(&self, place: &Place, selection: &Selection) -> miette::Result<ExitCode> {
-        let mut watch = place.watch(selection).await?;
+        let (services, jobs) = place.by_kind(&self.names).await?;
+        let (kind, names) = match (services.is_empty(), jobs.is_empty()) {
+            (false, false) => {
+                return Err(miette!(
+                    "services and jobs have different columns; watch the ones or the others"
+                ));
+            }
+            (true, false) => (Kind::TrainingJob, jobs),
+            (_, true) => (Kind::ModelService, services),
+        };
+        let selection = Selection { names, ..selection.clone() };
+        let mut watch = place.watch(kind, &selection).await?;
         let mut before: Option<BTreeMap<Key, Value>> = None;
         loop {
             let now = watch.next().await?;
@@ -96,6 +103,9 @@ impl Get {
             let is_first = before.is_none();
             let text = match self.output {
                 // Ages alone are no change, and headers come once.
+                Format::Table | Format::Wide if kind == Kind::TrainingJob => {
+                    jobs::list(&changed, self.columns(place, is_first))
+                }
                 Format::Table | Format::Wide => self.text(place, &changed, is_first)?,
                 format => {
                     let each = changed.iter().map(|service| {
@@ -112,14 +122,19 @@ impl Get {
         }
     }
 
-    fn text(&self, place: &Place, services: &[Value], headers: bool) -> miette::Result<String> {
-        let columns = Columns {
+    fn columns(&self, place: &Place, headers: bool) -> Columns {
+        Columns {
             with_namespace: place.has_namespaces(),
             wide: self.output == Format::Wide,
             headers: headers && !self.no_headers,
-        };
+        }
+    }
+
+    fn text(&self, place: &Place, services: &[Value], headers: bool) -> miette::Result<String> {
         match self.output {
-            Format::Table | Format::Wide => Ok(output::list(services, columns)),
+            Format::Table | Format::Wide => {
+                Ok(output::list(services, self.columns(place, headers)))
+            }
             format => output::resources(services, self.names.len() == 1, format),
         }
     }

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use trainyard_local::history::JobRecord;
 use trainyard_local::status::{JobStatus, Seen};
-use trainyard_operator::console::time_text;
+use trainyard_operator::console::{Replica, ReplicaState, time_text};
 
+use super::output::Columns;
 use super::time::ago;
 use crate::table::table;
 
@@ -82,8 +83,13 @@ pub(crate) fn show(jobs: &[JobStatus]) -> String {
 }
 
 /// The columns that `kubectl get trainingjobs` prints.
-pub(crate) fn list(jobs: &[Value], wide: bool, headers: bool) -> String {
-    let mut header = vec!["NAME", "PHASE", "WORKERS", "ATTEMPTS", "STEP"];
+pub(crate) fn list(jobs: &[Value], columns: Columns) -> String {
+    let Columns { with_namespace, wide, headers } = columns;
+    // Only this machine tells of steps.
+    let has_steps = jobs.iter().any(|job| job["status"]["step"].is_number());
+    let mut header: Vec<&str> = with_namespace.then_some("NAMESPACE").into_iter().collect();
+    header.extend(["NAME", "PHASE", "REASON", "WORKERS", "ATTEMPTS"]);
+    header.extend(has_steps.then_some("STEP"));
     header.extend(wide.then_some("FRAMEWORK"));
     header.push("AGE");
     let rows = jobs.iter().map(|job| {
@@ -93,13 +99,16 @@ pub(crate) fn list(jobs: &[Value], wide: bool, headers: bool) -> String {
             Value::Null => String::new(),
             other => other.to_string(),
         };
-        let mut row = vec![
+        let mut row: Vec<String> =
+            with_namespace.then(|| text(&job["metadata"]["namespace"])).into_iter().collect();
+        row.extend([
             text(&job["metadata"]["name"]),
             text(&status["phase"]),
+            text(&status["reason"]),
             text(&status["activeWorkers"]),
             text(&status["attempts"]),
-            text(&status["step"]),
-        ];
+        ]);
+        row.extend(has_steps.then(|| text(&status["step"])));
         row.extend(wide.then(|| text(&job["spec"]["framework"])));
         let created = job["metadata"]["creationTimestamp"].as_str();
         row.push(super::output::age(created.and_then(trainyard_operator::console::unix_ms)));
@@ -132,6 +141,8 @@ pub(crate) fn resource(job: &JobStatus, spec: Option<Value>) -> Value {
             condition("Stalled", has_failed),
         ],
         "phase": job.phase,
+        "reason": job.reason,
+        "failures": job.failures,
         "activeWorkers": job.running(),
         "attempts": job.attempts,
     });
@@ -147,6 +158,26 @@ pub(crate) fn resource(job: &JobStatus, spec: Option<Value>) -> Value {
         "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "metadata": metadata,
         "spec": spec.unwrap_or_else(|| json!({})),
         "status": status,
+    })
+}
+
+/// The workers of a job as replicas are told of.
+pub(crate) fn workers(job: &JobStatus) -> impl Iterator<Item = Replica> {
+    job.workers.iter().map(|worker| Replica {
+        namespace: String::new(),
+        service: job.name.clone(),
+        name: worker.id.clone(),
+        revision: job.attempts.to_string(),
+        state: match (worker.pid, worker.state.as_str()) {
+            (Some(_), _) => ReplicaState::Ready,
+            (None, "failed") => ReplicaState::Failed,
+            (None, _) => ReplicaState::Ended,
+        },
+        place: worker.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+        address: worker.metrics.map(|address| address.to_string()),
+        restarts: i64::from(job.attempts.saturating_sub(1)),
+        since_ms: worker.since_ms,
+        trouble: worker.message.clone(),
     })
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use miette::{IntoDiagnostic, miette};
 use trainyard_api::scalar::Period;
-use trainyard_operator::console::{Console, Containers, Line, LogRequest, unix_ms};
+use trainyard_operator::console::{Console, Containers, Kind, Line, LogRequest, unix_ms};
 
 use super::output::ServiceName;
 use super::place::{Here, Intent, Place, PlaceArgs, PlaceError};
@@ -45,7 +45,7 @@ pub(crate) struct Logs {
     /// Of the container that ran before the present one
     #[arg(short, long, conflicts_with = "follow")]
     previous: bool,
-    /// Of this container, such as `fetch-model` [default: the server]
+    /// Of this container, such as `fetch-model` [default: the server, or a job's program]
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_containers")]
     container: Option<String>,
     /// Of all containers
@@ -80,7 +80,11 @@ impl Logs {
         }
         match &place {
             Place::Here(here) => self.here(here).await?,
-            Place::Cluster(console) => self.in_cluster(console).await?,
+            Place::Cluster(console) => {
+                let (_, jobs) = place.by_kind(std::slice::from_ref(&self.name)).await?;
+                let of = if jobs.is_empty() { Kind::ModelService } else { Kind::TrainingJob };
+                self.in_cluster(&console.of(of)).await?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

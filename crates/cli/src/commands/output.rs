@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use trainyard_operator::console::{RESOURCE, Summary, key};
+use trainyard_operator::console::{Kind, Summary, key};
 
 use super::jobs;
 use super::time::ago;
@@ -44,22 +44,39 @@ pub(crate) const SINGULAR: &str = "modelservice.trainyard.dev";
 /// The name of a service or a job as an argument: `NAME`, or as kubectl's users may write it,
 /// `ms/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServiceName(pub(crate) String);
+pub(crate) struct ServiceName(pub(crate) String, pub(crate) Option<Kind>);
 
 impl std::str::FromStr for ServiceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let name = match text.split_once('/') {
-            None => text,
-            Some(("ms" | "modelservice" | "modelservices" | SINGULAR | RESOURCE, name)) => name,
-            Some(("tj" | "trainingjob" | "trainingjobs" | jobs::SINGULAR, name)) => name,
-            Some((kind, _)) => return Err(format!("`{kind}` is no kind that Trainyard knows")),
+        let (kind, name) = match text.split_once('/') {
+            None => (None, text),
+            Some((kind, name)) => {
+                let is_plural = |it: &Kind| it.full_name() == kind;
+                let found = match kind {
+                    "ms" | "modelservice" | "modelservices" | SINGULAR => Some(Kind::ModelService),
+                    "tj" | "trainingjob" | "trainingjobs" | jobs::SINGULAR => {
+                        Some(Kind::TrainingJob)
+                    }
+                    _ => Kind::ALL.into_iter().find(is_plural),
+                };
+                let unknown = || format!("`{kind}` is no kind that Trainyard knows");
+                (Some(found.ok_or_else(unknown)?), name)
+            }
         };
         if name.is_empty() {
             return Err("expected the name of a service".to_owned());
         }
-        Ok(Self(name.to_owned()))
+        Ok(Self(name.to_owned(), kind))
+    }
+}
+
+/// What kubectl prints before a name of that kind.
+pub(crate) fn singular(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ModelService => SINGULAR,
+        Kind::TrainingJob => jobs::SINGULAR,
     }
 }
 
@@ -143,6 +160,10 @@ mod tests {
         assert_eq!(of("ms/iris").as_deref(), Ok("iris"));
         assert_eq!(of("modelservices.trainyard.dev/iris").as_deref(), Ok("iris"));
         assert_eq!(of("tj/digits").as_deref(), Ok("digits"));
+        assert_eq!(
+            "tj/digits".parse::<ServiceName>().map(|name| name.1),
+            Ok(Some(Kind::TrainingJob))
+        );
         assert!(of("pod/iris").is_err() && of("ms/").is_err() && of("").is_err());
     }
 

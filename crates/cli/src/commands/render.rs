@@ -11,9 +11,10 @@ use trainyard_api::manifest;
 use trainyard_api::{GpuPool, GpuPoolSpec, ModelService, TrainingJob};
 use trainyard_local::target::{read_manifests, resolve};
 use trainyard_plan::kubernetes::{
-    Object, Settings, Track, node_marks, notes_without_operator, objects, pool_objects, quota_names,
+    JobRun, Object, Settings, Track, job_notes_without_operator, job_objects, node_marks,
+    notes_without_operator, objects, pool_objects, quota_names,
 };
-use trainyard_plan::{Facts, JobError, PoolSeen, Target, compile, pool_facts};
+use trainyard_plan::{Facts, PoolSeen, Target, compile, compile_job, pool_facts};
 
 use super::cluster_args::ClusterArgs;
 use super::operator::PluginPlace;
@@ -44,7 +45,7 @@ pub(crate) struct Render {
 
 impl Render {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        let (services, pools) = self.services()?;
+        let Declared { services, jobs, pools } = self.declared()?;
         let (settings, mut gpu_pools) = self.cluster.into_parts();
         // Kubernetes 1.34 is the first with the API that is no draft.
         let seen = PoolSeen { has_dra: settings.kubernetes_minor >= 34, memory: None };
@@ -88,6 +89,22 @@ impl Render {
                 Err(error) => problems.push(failure(error)),
             }
         }
+        for job in &jobs {
+            let plan = match compile_job(job, &facts.target) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    problems.push(failure(error));
+                    continue;
+                }
+            };
+            for note in plan.notes.iter().chain(&job_notes_without_operator(&plan)) {
+                eprintln!("note: {note}");
+            }
+            match job_objects(&plan, JobRun::Alone, &settings) {
+                Ok(objects) => all.extend(objects),
+                Err(error) => problems.push(failure(error)),
+            }
+        }
         if let Some(last) = problems.pop() {
             // Half of what was asked for, applied, would be worse than nothing.
             for problem in problems {
@@ -99,7 +116,7 @@ impl Render {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn services(&self) -> miette::Result<(Vec<ModelService>, BTreeMap<String, GpuPoolSpec>)> {
+    fn declared(&self) -> miette::Result<Declared> {
         let (stdin, files): (Vec<&PathBuf>, Vec<&PathBuf>) =
             self.filenames.iter().partition(|name| name.as_path() == Path::new("-"));
         let (mut services, mut notes, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -131,17 +148,20 @@ impl Render {
         services.extend(resolved.services.into_iter().map(|declared| declared.manifest));
         jobs.extend(resolved.jobs.into_iter().map(|declared| declared.manifest));
         pools.extend(resolved.gpu_pools);
-        if let Some(job) = jobs.first() {
-            let name = job.metadata.name.clone().unwrap_or_default();
-            return Err(failure(JobError::NotInACluster { job: name }));
-        }
-        if services.is_empty() && pools.is_empty() {
-            return Err(miette!("there is no ModelService and no GpuPool to render"));
+        if services.is_empty() && jobs.is_empty() && pools.is_empty() {
+            return Err(miette!("there is no ModelService, TrainingJob or GpuPool to render"));
         }
         let pools = pools.into_iter();
         let pools = pools.map(|it| (it.metadata.name.unwrap_or_default(), it.spec));
-        Ok((services, pools.collect()))
+        Ok(Declared { services, jobs, pools: pools.collect() })
     }
+}
+
+/// What the files hold.
+struct Declared {
+    services: Vec<ModelService>,
+    jobs: Vec<TrainingJob>,
+    pools: BTreeMap<String, GpuPoolSpec>,
 }
 
 /// Pools that cannot be used, whether a service uses them or not.

@@ -7,22 +7,22 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::Value;
 use trainyard_api::scalar::Period;
-use trainyard_operator::console::{Awaited, Key, Selection, Summary};
+use trainyard_operator::console::{Awaited, Key, Kind, Selection, Summary};
 
-use super::output::{SINGULAR, ServiceName, plain};
+use super::output::{ServiceName, singular};
 use super::place::{Intent, Place, PlaceArgs};
 use super::supervisor::block_on;
 use crate::print::print_line;
 
-/// Wait until services are ready, gone, or have a condition
+/// Wait until services are ready or jobs have finished, are gone, or have a condition
 ///
 /// Ends with 1 if it does not come about in time.
 #[derive(Args)]
 pub(crate) struct Wait {
-    /// The services
+    /// The services and jobs
     #[arg(value_name = "NAME", required = true)]
     names: Vec<ServiceName>,
-    /// `ready`, `deleted`, or `condition=TYPE[=STATUS]`, such as `condition=Stalled=False`
+    /// `ready` (of a job: it has finished), `deleted`, or `condition=TYPE[=STATUS]`, such as `condition=Stalled=False`
     #[arg(long = "for", value_name = "WHAT", default_value = "ready")]
     awaited: Named,
     /// How long to wait; 0s looks once
@@ -65,31 +65,42 @@ impl Wait {
 
     async fn wait(self) -> miette::Result<ExitCode> {
         let place = self.place.open(Intent::LOOK).await?;
-        let names = plain(&self.names);
-        let selection = Selection { names: names.clone(), labels: None };
         if self.awaited.awaited != Awaited::Deleted {
             // What is not there will not become ready: a misspelt name is told at once.
-            place.services(&selection).await?;
+            place.find(&self.names).await?;
         }
+        let (services, jobs) = place.by_kind(&self.names).await?;
         let what = &self.awaited;
-        let missing = until(&place, &selection, &what.awaited, self.timeout, |name| {
-            print_line(&format!("{SINGULAR}/{name} condition met"))
-        })
-        .await?;
-        for (name, service) in &missing {
-            let how = service.as_ref().map(Summary::of).map_or_else(
-                || "it is not there".to_owned(),
-                |seen| format!("{}: {}: {}", seen.phase, seen.reason, seen.message),
-            );
-            eprintln!("timed out waiting for `{}` of {SINGULAR}/{name}: {how}", what.text);
+        let deadline = tokio::time::Instant::now() + self.timeout.0;
+        let mut all_met = true;
+        for (kind, names) in [(Kind::ModelService, services), (Kind::TrainingJob, jobs)] {
+            if names.is_empty() {
+                continue;
+            }
+            let kind_name = singular(kind);
+            let selection = Selection { names, labels: None };
+            let left = Period(deadline.saturating_duration_since(tokio::time::Instant::now()));
+            let missing = until(&place, kind, &selection, &what.awaited, left, |name| {
+                print_line(&format!("{kind_name}/{name} condition met"))
+            })
+            .await?;
+            for (name, seen) in &missing {
+                let how = seen.as_ref().map(Summary::of).map_or_else(
+                    || "it is not there".to_owned(),
+                    |seen| format!("{}: {}: {}", seen.phase, seen.reason, seen.message),
+                );
+                eprintln!("timed out waiting for `{}` of {kind_name}/{name}: {how}", what.text);
+            }
+            all_met &= missing.is_empty();
         }
-        Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 
 /// Waits until it is so for each of the services named. Returns those for which it is not in time.
 pub(super) async fn until(
     place: &Place,
+    kind: Kind,
     selection: &Selection,
     awaited: &Awaited,
     timeout: Period,
@@ -97,7 +108,7 @@ pub(super) async fn until(
 ) -> miette::Result<BTreeMap<String, Option<Value>>> {
     let mut missing: BTreeMap<String, Option<Value>> =
         selection.names.iter().map(|name| (name.clone(), None)).collect();
-    let mut watch = place.watch(selection).await?;
+    let mut watch = place.watch(kind, selection).await?;
     let deadline = tokio::time::sleep(timeout.0);
     let mut deadline = std::pin::pin!(deadline);
     let mut has_looked = false;

@@ -201,7 +201,8 @@ impl Actor {
             // Workers of one machine write to one folder, from which the first of them saves.
             flags.push("--checkpoint-shared".to_owned());
         }
-        let (args, env): (Vec<Value>, Vec<EnvVar>) = plan.agent(gang, index, flags);
+        let (args, env): (Vec<Value>, Vec<EnvVar>) =
+            plan.agent(gang, Some(index), flags.iter().map(Value::literal).collect());
         Slot {
             id: id.into(),
             job: job.name.as_str().into(),
@@ -442,6 +443,10 @@ fn told(job: &Job, state: &State, now: Duration) -> (Severity, String) {
             (Severity::Warning, "it has taken longer than its deadline".to_owned())
         }
         Reason::Stopped => (Severity::Normal, "it is ended, as asked".to_owned()),
+        // Of clusters: here a changed job is another run, and all workers fit the machine.
+        Reason::Resumed | Reason::WorkersMissing | Reason::SpecChanged => {
+            (Severity::Normal, "its workers start again".to_owned())
+        }
     }
 }
 
@@ -457,7 +462,8 @@ fn failure_name(failure: Failure) -> &'static str {
 fn because_name(because: Because) -> &'static str {
     match because {
         Because::Failure(failure) => failure_name(failure),
-        Because::Interruption => "Interrupted",
+        Because::Interruption | Because::Incomplete => "Interrupted",
+        Because::Changed => "SpecChanged",
         Because::Deadline => "DeadlineExceeded",
         Because::Asked => "Stopped",
     }

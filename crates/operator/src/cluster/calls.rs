@@ -9,20 +9,23 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::resource::v1::DeviceClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
-use kube_client::{Api, Client, Resource as _};
+use kube_client::core::{
+    ApiResource, DynamicObject, GroupVersionKind, NamespaceResourceScope, PartialObjectMeta,
+};
+use kube_client::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use trainyard_api::{GpuPool, ModelService};
+use trainyard_api::GpuPool;
 
 use super::CallError;
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 use crate::kinds::{self, KindIndex};
 use crate::names::{FIELD_MANAGER, HANDOVER_MANAGER, managed_by_selector};
 
 /// The API server ends its own requests after a minute; a write of ours takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Typed access to the objects of one service.
+/// Typed access to the objects of services and jobs.
 #[derive(Clone)]
 pub(crate) struct Calls {
     client: Client,
@@ -36,7 +39,7 @@ impl Calls {
     /// The metadata of an object; none if there is no such object.
     pub(crate) async fn look_up(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         kind: KindIndex,
         name: &str,
     ) -> Result<Option<ObjectMeta>, CallError> {
@@ -52,7 +55,7 @@ impl Calls {
     /// Applies an object as ours, whoever owned its fields before. Returns it as it is now.
     pub(crate) async fn apply(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         kind: KindIndex,
         name: &str,
         body: &Value,
@@ -65,7 +68,7 @@ impl Calls {
     /// when we stop to apply them. Fails with a conflict if somebody has changed them already.
     pub(crate) async fn hand_over_replicas(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         kind: KindIndex,
         name: &str,
         replicas: u32,
@@ -84,7 +87,7 @@ impl Calls {
     async fn patch(
         &self,
         what: String,
-        (key, kind, name): (&ServiceKey, KindIndex, &str),
+        (key, kind, name): (&ResourceKey, KindIndex, &str),
         params: &PatchParams,
         body: &Value,
     ) -> Result<Value, CallError> {
@@ -96,7 +99,7 @@ impl Calls {
     /// Deletes this very object; one of the same name that came since stays.
     pub(crate) async fn delete(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         kind: KindIndex,
         name: &str,
         uid: &str,
@@ -110,36 +113,69 @@ impl Calls {
         }
     }
 
-    /// Applies a service's status. Conditions of others stay.
-    pub(crate) async fn apply_status(
+    /// Applies the status of a service or job. Conditions of others stay.
+    pub(crate) async fn apply_status<T>(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         uid: &str,
         status: &impl serde::Serialize,
-    ) -> Result<ModelService, CallError> {
-        let api: Api<ModelService> = Api::namespaced(self.client.clone(), &key.namespace);
+    ) -> Result<T, CallError>
+    where
+        T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        T: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let api: Api<T> = Api::namespaced(self.client.clone(), &key.namespace);
         let body = json!({
-            "apiVersion": ModelService::api_version(&()), "kind": ModelService::kind(&()),
-            // Another service of that name is not what the status is about.
+            "apiVersion": key.kind.api_version(), "kind": key.kind.kind(),
+            // Another resource of that name is not what the status is about.
             "metadata": {"name": &*key.name, "namespace": &*key.namespace, "uid": uid},
             "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let what = format!("write the status of the ModelService {key}");
+        let what = format!("write the status of the {} {key}", key.kind.kind());
         within(what, api.patch_status(&key.name, &params, &Patch::Apply(&body))).await
     }
 
-    /// A service whose content cannot be read, as plain JSON.
-    pub(crate) async fn raw_service(&self, key: &ServiceKey) -> Result<DynamicObject, CallError> {
-        let what = format!("read the ModelService {key}");
-        within(what, self.raw(key).get(&key.name)).await
+    /// Deletes this very resource, with what belongs to it.
+    pub(crate) async fn delete_resource(
+        &self,
+        key: &ResourceKey,
+        uid: &str,
+    ) -> Result<(), CallError> {
+        let what = format!("delete the {} {key}", key.kind.kind());
+        match within(what, self.dynamic(key).delete(&key.name, &delete_params(uid))).await {
+            Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Sets the conditions of a service whose content cannot be read. By merge patch, since an
+    /// Has a Job's pods told to end, and no new ones made. Returns it as it is now.
+    pub(crate) async fn suspend_job(
+        &self,
+        key: &ResourceKey,
+        kind: KindIndex,
+        (name, uid): (&str, &str),
+    ) -> Result<Value, CallError> {
+        let body = json!({"metadata": {"uid": uid}, "spec": {"suspend": true}});
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let api = self.owned(key, kind);
+        let what = what("suspend", key, kind, name);
+        let patched = within(what, api.patch(name, &params, &Patch::Merge(&body))).await?;
+        Ok(serde_json::to_value(patched).unwrap_or_default())
+    }
+
+    /// A resource whose content cannot be read, as plain JSON.
+    pub(crate) async fn raw(&self, key: &ResourceKey) -> Result<DynamicObject, CallError> {
+        let what = format!("read the {} {key}", key.kind.kind());
+        within(what, self.dynamic(key).get(&key.name)).await
+    }
+
+    /// Sets the conditions of a resource whose content cannot be read. By merge patch, since an
     /// apply would have to read the content too.
     pub(crate) async fn set_raw_conditions(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         version: Option<String>,
         conditions: &Value,
         generation: Option<i64>,
@@ -150,15 +186,15 @@ impl Calls {
         });
         let params =
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-        let what = format!("write the conditions of the ModelService {key}");
-        let api = self.raw(key);
+        let what = format!("write the conditions of the {} {key}", key.kind.kind());
+        let api = self.dynamic(key);
         within(what, api.patch_status(&key.name, &params, &Patch::Merge(&body))).await.map(|_| ())
     }
 
     /// Keeps a revision; none if one of that name is there.
     pub(crate) async fn create_release(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         kept: &ControllerRevision,
     ) -> Result<Option<ControllerRevision>, CallError> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
@@ -173,7 +209,7 @@ impl Calls {
     /// What a kept revision consists of; none if it is not kept.
     pub(crate) async fn release_content(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         name: &str,
     ) -> Result<Option<Value>, CallError> {
         // A list needs no right that watches do not need.
@@ -185,7 +221,7 @@ impl Calls {
 
     pub(crate) async fn delete_release(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         name: &str,
         uid: &str,
     ) -> Result<(), CallError> {
@@ -196,17 +232,17 @@ impl Calls {
         }
     }
 
-    /// The warnings about a pod, the newest first.
+    /// The warnings about an object, the newest first.
     pub(crate) async fn warnings(
         &self,
-        key: &ServiceKey,
-        pod: &str,
+        key: &ResourceKey,
+        (kind, name): (&str, &str),
     ) -> Result<Vec<(String, String)>, CallError> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
-        let fields = format!("regarding.kind=Pod,regarding.name={pod},type=Warning");
+        let fields = format!("regarding.kind={kind},regarding.name={name},type=Warning");
         let params = ListParams::default().fields(&fields).limit(50);
         let mut events =
-            within(format!("list the events of the pod {pod}"), api.list(&params)).await?.items;
+            within(format!("list the events of the {kind} {name}"), api.list(&params)).await?.items;
         events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
         let told = events.into_iter();
         Ok(told.map(|e| (e.reason.unwrap_or_default(), e.note.unwrap_or_default())).collect())
@@ -316,16 +352,15 @@ impl Calls {
         within(what, api.patch_status(name, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 
-    fn owned(&self, key: &ServiceKey, kind: KindIndex) -> Api<DynamicObject> {
+    fn owned(&self, key: &ResourceKey, kind: KindIndex) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &key.namespace, &kinds::owned(kind).resource())
     }
 
-    fn raw(&self, key: &ServiceKey) -> Api<DynamicObject> {
-        let resource = ApiResource::erase::<ModelService>(&());
-        Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+    fn dynamic(&self, key: &ResourceKey) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &key.kind.resource())
     }
 
-    fn releases(&self, key: &ServiceKey) -> Api<ControllerRevision> {
+    fn releases(&self, key: &ResourceKey) -> Api<ControllerRevision> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 }
@@ -341,7 +376,7 @@ fn delete_params(uid: &str) -> DeleteParams {
     DeleteParams::background().preconditions(preconditions)
 }
 
-fn what(verb: &str, key: &ServiceKey, kind: KindIndex, name: &str) -> String {
+fn what(verb: &str, key: &ResourceKey, kind: KindIndex, name: &str) -> String {
     format!("{verb} the {} {}/{name}", kinds::owned(kind).kind, key.namespace)
 }
 

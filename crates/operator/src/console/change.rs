@@ -85,7 +85,7 @@ impl Console {
             }),
             ..DeleteParams::default()
         };
-        let console = Self::new(self.client.clone(), Some(namespace));
+        let console = Self { namespace: Some(namespace), ..self.clone() };
         let api = console.resource();
         let deleted = ask(&format!("delete `{name}`"), api.delete(&name, &params)).await;
         console.changed(&name, deleted).await

@@ -9,7 +9,7 @@ use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Config, watcher};
 
 use super::failure::ask;
-use super::{Console, ConsoleError};
+use super::{Console, ConsoleError, Kind};
 
 /// Something that happened, once or several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Console {
     pub async fn events(&self, service: Option<&str>) -> Result<Vec<Happened>, ConsoleError> {
         let api = self.api::<Event>();
         let list = ask("list the events", api.list(&ListParams::default())).await?;
-        Ok(merge(list.items.iter().filter_map(|event| of(event, service)).collect()))
+        Ok(merge(list.items.iter().filter_map(|event| of(self.kind, event, service)).collect()))
     }
 
     /// What happens from now on.
@@ -41,10 +41,13 @@ impl Console {
         &self,
         service: Option<String>,
     ) -> impl Stream<Item = Result<Happened, ConsoleError>> + Send + use<> {
+        let declared = self.kind;
         let events = watcher(self.api::<Event>(), Config::default()).default_backoff();
         events.filter_map(move |event| {
             let found = match event {
-                Ok(watcher::Event::Apply(event)) => of(&event, service.as_deref()).map(Ok),
+                Ok(watcher::Event::Apply(event)) => {
+                    of(declared, &event, service.as_deref()).map(Ok)
+                }
                 Err(watcher::Error::InitialListFailed(error)) => {
                     Some(Err(ConsoleError::of("watch the events", error)))
                 }
@@ -83,13 +86,13 @@ pub fn merge(events: Vec<Happened>) -> Vec<Happened> {
     events
 }
 
-fn of(event: &Event, wanted: Option<&str>) -> Option<Happened> {
+fn of(declared: Kind, event: &Event, wanted: Option<&str>) -> Option<Happened> {
     let regarding = event.regarding.as_ref()?;
     let kind = regarding.kind.as_deref()?;
     let name = regarding.name.as_deref()?;
     let service = match wanted {
-        Some(service) => belongs(kind, name, service).then_some(service)?,
-        None => service_of(kind, name)?,
+        Some(service) => belongs(declared, kind, name, service).then_some(service)?,
+        None => owner_of(declared, kind, name)?,
     };
     let millis = |time: Option<k8s_openapi::jiff::Timestamp>| time.map(|it| it.as_millisecond());
     let series = event.series.as_ref();
@@ -126,9 +129,31 @@ const CANDIDATE: &str = "-candidate";
 
 /// Whether an object is of a service, by how Kubernetes names what it makes: `SERVICE-HASH` for a
 /// ReplicaSet, `SERVICE-HASH-ID` for a pod. Pods that are gone have no labels to ask.
-fn belongs(kind: &str, name: &str, service: &str) -> bool {
-    service_of(kind, name).is_some_and(|owner| owner == service)
-        || kind == "ModelService" && name == service
+fn belongs(declared: Kind, kind: &str, name: &str, service: &str) -> bool {
+    owner_of(declared, kind, name).is_some_and(|owner| owner == service)
+}
+
+/// The resource that an object of that name would be of; none if it cannot be of one.
+fn owner_of<'a>(declared: Kind, kind: &str, name: &'a str) -> Option<&'a str> {
+    match declared {
+        Kind::ModelService => service_of(kind, name),
+        Kind::TrainingJob => job_of(kind, name),
+    }
+}
+
+/// `JOB-ATTEMPT` for a Job, `JOB-ATTEMPT-INDEX-ID` for a pod, `JOB-workers` for what workers share.
+fn job_of<'a>(kind: &str, name: &'a str) -> Option<&'a str> {
+    let without_number = |name: &'a str| {
+        let (rest, number) = name.rsplit_once('-')?;
+        number.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
+    };
+    match kind {
+        "TrainingJob" => Some(name),
+        "Job" => without_number(name),
+        "Pod" => without_number(without_number(without_hash(name)?)?),
+        "Service" | "NetworkPolicy" | "ServiceAccount" => name.strip_suffix("-workers"),
+        _ => None,
+    }
 }
 
 /// The service that an object of that name would be of; none if it cannot be of one.
@@ -160,6 +185,9 @@ mod tests {
 
     #[test]
     fn objects_of_a_service_by_their_names() {
+        let belongs = |kind: &str, name: &str, service: &str| {
+            belongs(Kind::ModelService, kind, name, service)
+        };
         let check = |kind, name, service| assert!(belongs(kind, name, service), "{kind} {name}");
         check("ModelService", "iris", "iris");
         check("ModelService", "iris-candidate", "iris-candidate");
@@ -178,6 +206,21 @@ mod tests {
         ] {
             assert!(!belongs(kind, name, "iris"), "{kind} {name}");
         }
+    }
+
+    #[test]
+    fn objects_of_a_job_by_their_names() {
+        let check = |kind, name, job| {
+            assert_eq!(owner_of(Kind::TrainingJob, kind, name), job, "{kind} {name}")
+        };
+        check("TrainingJob", "line", Some("line"));
+        check("Job", "line-2", Some("line"));
+        check("Job", "line", None);
+        check("Pod", "line-2-0-xk2lp", Some("line"));
+        check("Pod", "line-2-b-2-0-xk2lp", Some("line-2-b"));
+        check("Pod", "iris-5c9f7b-xk2lp", None);
+        check("Service", "line-workers", Some("line"));
+        check("Deployment", "line", None);
     }
 
     fn event(reason: &str, more: Value) -> Event {
@@ -207,10 +250,12 @@ mod tests {
                 }),
             ),
         ];
-        let told = merge(events.iter().filter_map(|event| of(event, Some("iris"))).collect());
+        let told = merge(
+            events.iter().filter_map(|event| of(Kind::ModelService, event, Some("iris"))).collect(),
+        );
         let told: Vec<_> =
             told.iter().map(|it| (it.reason.as_str(), it.count, it.first_ms, it.last_ms)).collect();
         assert_eq!(told, [("A", 1, 5000, 5000), ("C", 4, 1000, 7000), ("B", 4, 2000, 9000)]);
-        assert_eq!(of(&events[0], Some("other")), None);
+        assert_eq!(of(Kind::ModelService, &events[0], Some("other")), None);
     }
 }

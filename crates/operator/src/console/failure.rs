@@ -5,18 +5,17 @@ use std::time::Duration;
 use kube_client::Error;
 use kube_client::core::Status;
 
-use super::services::RESOURCE;
 use crate::history::RollbackError;
 
 /// Why a cluster did not do what a person asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
     /// In the words of Kubernetes, which people know and scripts look for.
-    #[error("NotFound: {RESOURCE} \"{name}\" not found in the namespace `{namespace}`")]
-    NotFound { name: String, namespace: String, hint: Option<String> },
+    #[error("NotFound: {resource} \"{name}\" not found in the namespace `{namespace}`")]
+    NotFound { resource: &'static str, name: String, namespace: String, hint: Option<String> },
     #[error("Forbidden: {message}")]
     Forbidden { message: String, right: Option<Right> },
-    #[error("the cluster does not know `{RESOURCE}`")]
+    #[error("the cluster does not know Trainyard's resources")]
     NotInstalled,
     #[error("cannot {what}: {reason}: {message}")]
     Refused { what: String, reason: String, message: String },

@@ -13,7 +13,9 @@ use kube_runtime::watcher::{Config, Error, Event, watcher};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Console, ConsoleError, selector};
+use trainyard_plan::kubernetes::WORKER_CONTAINER;
+
+use super::{Console, ConsoleError};
 
 /// Which logs, and how much of them.
 #[derive(Debug, Clone)]
@@ -120,7 +122,7 @@ impl Console {
         }
         // That it is there at all is told at once.
         self.sources(request).await?;
-        let config = Config::default().labels(&selector(Some(&request.service)));
+        let config = Config::default().labels(&self.selector(Some(&request.service)));
         let mut events = pin!(watcher(pods.clone(), config).default_backoff());
         let mut readers: JoinSet<Result<(), ConsoleError>> = JoinSet::new();
         let mut seen: BTreeSet<String> = BTreeSet::new();
@@ -204,7 +206,7 @@ fn wanted(pod: &Pod, request: &LogRequest) -> Vec<Wanted> {
         found.container_id.clone().filter(|_| has_started)
     };
     let is_wanted = |container: &str| match &request.containers {
-        Containers::Main => container == MAIN,
+        Containers::Main => [MAIN, WORKER_CONTAINER].contains(&container),
         Containers::Named(name) => container == name,
         Containers::All => true,
     };

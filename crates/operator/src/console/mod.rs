@@ -1,5 +1,5 @@
-//! What people ask of a cluster by hand: which services there are and how they are, what happened,
-//! what replicas print; and the changes that they make by hand.
+//! What people ask of a cluster by hand: which services and jobs there are and how they are, what
+//! happened, what replicas and workers print; and the changes that they make by hand.
 //!
 //! In: a client and a namespace, or all of them. Out: resources as the cluster has them, and plain
 //! values for what is told of them. What a person may not do comes as a [`ConsoleError`] that names
@@ -22,23 +22,31 @@ pub use failure::{ConsoleError, Right};
 pub use logs::{Containers, Line, LogRequest};
 pub use replica::{Replica, ReplicaState};
 pub use revisions::Kept;
-pub use services::{Key, RESOURCE, Selection, key};
+pub use services::{Key, Selection, key};
 pub use summary::{Awaited, Summary, time_text, unix_ms};
 pub use watch::Watch;
 
+pub use crate::key::Declared as Kind;
+
 use kube_client::Client;
 
-/// Services of one namespace of a cluster, or of all.
+/// Services, or jobs, of one namespace of a cluster, or of all.
 #[derive(Clone)]
 pub struct Console {
     client: Client,
     namespace: Option<String>,
+    kind: Kind,
 }
 
 impl Console {
-    /// `None` stands for all namespaces.
+    /// Of services; `None` stands for all namespaces.
     pub fn new(client: Client, namespace: Option<String>) -> Self {
-        Self { client, namespace }
+        Self { client, namespace, kind: Kind::ModelService }
+    }
+
+    /// The same for resources of that kind.
+    pub fn of(&self, kind: Kind) -> Self {
+        Self { kind, ..self.clone() }
     }
 
     /// The namespace; none for all of them.
@@ -51,6 +59,12 @@ impl Console {
         self.namespace.as_deref().unwrap_or_else(|| self.client.default_namespace())
     }
 
+    /// Selects what belongs to one resource of the kind, or to any.
+    fn selector(&self, name: Option<&str>) -> String {
+        let label = self.kind.label();
+        name.map_or_else(|| label.to_owned(), |name| format!("{label}={name}"))
+    }
+
     fn api<K>(&self) -> kube_client::Api<K>
     where
         K: kube_client::Resource<Scope = kube_client::core::NamespaceResourceScope>,
@@ -61,10 +75,4 @@ impl Console {
             None => kube_client::Api::all(self.client.clone()),
         }
     }
-}
-
-/// Selects what belongs to one service, or to any.
-fn selector(service: Option<&str>) -> String {
-    use crate::names::SERVICE_LABEL;
-    service.map_or_else(|| SERVICE_LABEL.to_owned(), |name| format!("{SERVICE_LABEL}={name}"))
 }

@@ -4,9 +4,11 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube_client::api::ListParams;
 
 use super::failure::ask;
-use super::{Console, ConsoleError, selector};
-use crate::names::{REVISION_LABEL, SERVICE_LABEL};
-use crate::pods::{PodFacts, Trouble};
+use super::{Console, ConsoleError};
+use crate::key::Declared;
+use crate::names::{ATTEMPT_LABEL, REVISION_LABEL};
+use crate::pods::PodFacts;
+use trainyard_control::job::Worker;
 
 /// One replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Console {
 
     /// The pods of one service, or of all.
     pub(super) async fn pods(&self, service: Option<&str>) -> Result<Vec<Pod>, ConsoleError> {
-        let params = ListParams::default().labels(&selector(service));
+        let params = ListParams::default().labels(&self.selector(service));
         Ok(ask("list the replicas' pods", self.api::<Pod>().list(&params)).await?.items)
     }
 }
@@ -81,6 +83,8 @@ impl Replica {
             let labels = pod.metadata.labels.as_ref();
             labels.and_then(|labels| labels.get(name)).cloned().unwrap_or_default()
         };
+        let is_worker = facts.worker.is_some();
+        let of = if is_worker { Declared::TrainingJob } else { Declared::ModelService };
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
         let containers = status.into_iter().flat_map(|status| {
@@ -91,9 +95,9 @@ impl Replica {
         let port = spec.and_then(|spec| spec.containers.iter().find_map(port));
         Self {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-            service: label(SERVICE_LABEL),
+            service: label(of.label()),
             name: facts.name.to_string(),
-            revision: label(REVISION_LABEL),
+            revision: label(if is_worker { ATTEMPT_LABEL } else { REVISION_LABEL }),
             state: state(pod, &facts),
             place: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
             address: address.zip(port).map(|(ip, port)| match ip.contains(':') {
@@ -102,7 +106,10 @@ impl Replica {
             }),
             restarts: containers.map(|container| i64::from(container.restart_count)).sum(),
             since_ms: facts.created.saturating_mul(1000),
-            trouble: facts.trouble.as_deref().map(Trouble::message),
+            trouble: facts.trouble.as_deref().map(|trouble| trouble.message(of)).or_else(|| {
+                let end = facts.worker.as_ref()?.end.as_ref()?;
+                (end.outcome != Worker::Finished).then(|| end.message.clone())
+            }),
         }
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube_client::api::ListParams;
 
 use super::failure::ask;
-use super::{Console, ConsoleError, selector};
+use super::{Console, ConsoleError};
 
 /// One revision that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Kept {
 impl Console {
     /// The revisions of a service, the newest first.
     pub async fn revisions(&self, service: &str) -> Result<Vec<Kept>, ConsoleError> {
-        let params = ListParams::default().labels(&selector(Some(service)));
+        let params = ListParams::default().labels(&self.selector(Some(service)));
         let list = self.api::<ControllerRevision>();
         let mut kept: Vec<Kept> =
             ask("list the revisions", list.list(&params)).await?.iter().map(of).collect();

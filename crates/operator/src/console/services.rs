@@ -3,15 +3,12 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use kube_client::Api;
 use kube_client::api::ListParams;
-use kube_client::core::{ApiResource, DynamicObject};
+use kube_client::core::DynamicObject;
 use serde_json::Value;
-use trainyard_api::{ModelService, nearest};
+use trainyard_api::nearest;
 
 use super::failure::ask;
-use super::{Console, ConsoleError};
-
-/// The resource's full name, as Kubernetes prints it.
-pub const RESOURCE: &str = "modelservices.trainyard.dev";
+use super::{Console, ConsoleError, Kind};
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -39,7 +36,7 @@ impl Console {
             let mut params = ListParams::default();
             params.label_selector.clone_from(&selection.labels);
             let list = ask("list the services", self.resources().list(&params)).await?;
-            found.extend(list.items.into_iter().map(value));
+            found.extend(list.items.into_iter().map(|it| self.value(it)));
         }
         for name in &selection.names {
             found.push(self.service(name).await?);
@@ -58,7 +55,7 @@ impl Console {
             result => Some(result?),
         };
         match found {
-            Some(found) => Ok(value(found)),
+            Some(found) => Ok(self.value(found)),
             None => Err(self.not_found(name).await),
         }
     }
@@ -89,7 +86,7 @@ impl Console {
         let mut hint = nearest(name, names.iter().map(String::as_str))
             .map(|near| format!("did you mean `{near}`?"));
         if hint.is_none() {
-            let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource());
+            let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.kind.resource());
             let fields = ListParams::default().fields(&format!("metadata.name={name}"));
             let elsewhere = ask("list all services", all.list_metadata(&fields)).await;
             hint =
@@ -100,32 +97,41 @@ impl Console {
         if hint.is_none() && !names.is_empty() && names.len() <= 10 {
             hint = Some(format!("there are: {}", names.join(", ")));
         }
-        ConsoleError::NotFound { name: name.to_owned(), namespace, hint }
+        ConsoleError::NotFound {
+            resource: self.kind.full_name(),
+            name: name.to_owned(),
+            namespace,
+            hint,
+        }
     }
 
     /// All resources in question.
     pub(super) fn resources(&self) -> Api<DynamicObject> {
         match self.namespace() {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource()),
-            None => Api::all_with(self.client.clone(), &resource()),
+            Some(namespace) => {
+                Api::namespaced_with(self.client.clone(), namespace, &self.kind.resource())
+            }
+            None => Api::all_with(self.client.clone(), &self.kind.resource()),
         }
     }
 
     /// Where a resource is that is named.
     pub(super) fn resource(&self) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), self.home(), &resource())
+        Api::namespaced_with(self.client.clone(), self.home(), &self.kind.resource())
     }
 }
 
-fn resource() -> ApiResource {
-    ApiResource::erase::<ModelService>(&())
+impl Console {
+    fn value(&self, object: DynamicObject) -> Value {
+        value(self.kind, object)
+    }
 }
 
 /// A resource as people see it: who wrote which field is left out, as kubectl does.
-pub(super) fn value(mut object: DynamicObject) -> Value {
+pub(super) fn value(kind: Kind, mut object: DynamicObject) -> Value {
     object.metadata.managed_fields = None;
     // Entries of a list do not say what they are.
-    let resource = resource();
+    let resource = kind.resource();
     object.types.get_or_insert(kube_client::core::TypeMeta {
         api_version: resource.api_version,
         kind: resource.kind,

@@ -10,13 +10,14 @@ use kube_runtime::watcher::{Config, Error, Event, watcher};
 use serde_json::Value;
 
 use super::services::{Key, Selection, key, value};
-use super::{Console, ConsoleError};
+use super::{Console, ConsoleError, Kind};
 
 type Events = Pin<Box<dyn Stream<Item = Result<Event<DynamicObject>, Error>> + Send>>;
 
 /// Services, again at each change.
 pub struct Watch {
     events: Events,
+    kind: Kind,
     names: Vec<String>,
     services: BTreeMap<Key, Value>,
     /// A list that is not complete yet.
@@ -34,6 +35,7 @@ impl Console {
         }
         let api = if selection.names.is_empty() { self.resources() } else { self.resource() };
         Watch {
+            kind: self.kind,
             events: Box::pin(watcher(api, config).default_backoff()),
             names: selection.names.clone(),
             services: BTreeMap::new(),
@@ -50,18 +52,20 @@ impl Watch {
         while let Some(event) = self.events.next().await {
             match event {
                 Ok(Event::Init) => self.listed.clear(),
-                Ok(Event::InitApply(object)) => insert(&mut self.listed, &self.names, object),
+                Ok(Event::InitApply(object)) => {
+                    insert(&mut self.listed, self.kind, &self.names, object)
+                }
                 Ok(Event::InitDone) => {
                     self.services = std::mem::take(&mut self.listed);
                     self.is_complete = true;
                     return Ok(&self.services);
                 }
                 Ok(Event::Apply(object)) => {
-                    insert(&mut self.services, &self.names, object);
+                    insert(&mut self.services, self.kind, &self.names, object);
                     return Ok(&self.services);
                 }
                 Ok(Event::Delete(object)) => {
-                    self.services.remove(&key(&value(object)));
+                    self.services.remove(&key(&value(self.kind, object)));
                     return Ok(&self.services);
                 }
                 Err(error) => {
@@ -75,8 +79,13 @@ impl Watch {
     }
 }
 
-fn insert(services: &mut BTreeMap<Key, Value>, names: &[String], object: DynamicObject) {
-    let service = value(object);
+fn insert(
+    services: &mut BTreeMap<Key, Value>,
+    kind: Kind,
+    names: &[String],
+    object: DynamicObject,
+) {
+    let service = value(kind, object);
     let key = key(&service);
     if names.is_empty() || names.contains(&key.1) {
         services.insert(key, service);

@@ -25,7 +25,7 @@ use super::report::Report;
 use super::serve::PATH;
 use super::tally::{Health, Tally};
 use crate::backoff;
-use crate::key::ServiceKey;
+use crate::key::ResourceKey;
 use crate::names::{GATEWAY_REPORT, REPORT_PORT_NAME};
 
 /// For a connection inside a cluster, and for the first word over it.
@@ -57,16 +57,16 @@ impl Loads {
     }
 
     /// The load of a service; none if no gateway speaks.
-    pub(crate) fn sample(&self, key: &ServiceKey) -> Option<Sample> {
+    pub(crate) fn sample(&self, key: &ResourceKey) -> Option<Sample> {
         self.lock().sample(&key.to_string(), self.now())
     }
 
-    pub(crate) fn evidence(&self, key: &ServiceKey, revision: &str) -> Evidence {
+    pub(crate) fn evidence(&self, key: &ResourceKey, revision: &str) -> Evidence {
         self.lock().evidence(&key.to_string(), revision, self.now())
     }
 
     /// Forgets how revisions answered that are none of these.
-    pub(crate) fn keep_revisions(&self, key: &ServiceKey, revisions: &[String]) {
+    pub(crate) fn keep_revisions(&self, key: &ResourceKey, revisions: &[String]) {
         let is_known = |name: &str| revisions.iter().any(|known| known == name);
         self.lock().keep_revisions(&key.to_string(), is_known);
     }

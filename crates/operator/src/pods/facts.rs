@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::trouble::{self, Trouble};
+use super::worker::WorkerFacts;
 use crate::names::{CANDIDATE, REVISION_LABEL, TRACK_LABEL};
 
 /// One pod.
@@ -23,6 +24,8 @@ pub(crate) struct PodFacts {
     /// Creation, in seconds since the epoch.
     pub(crate) created: i64,
     pub(crate) trouble: Option<Box<Trouble>>,
+    /// Of a job's pod.
+    pub(crate) worker: Option<Box<WorkerFacts>>,
 }
 
 impl PodFacts {
@@ -37,6 +40,10 @@ impl PodFacts {
         let labels = metadata.labels.as_ref();
         let label = labels.and_then(|labels| labels.get(REVISION_LABEL));
         let track = labels.and_then(|labels| labels.get(TRACK_LABEL));
+        let ended = matches!(phase, "Succeeded" | "Failed");
+        let worker = WorkerFacts::of(pod).map(Box::new);
+        // How a worker ended is its job's affair.
+        let is_quiet = ending || ended && worker.is_some();
         Self {
             name: metadata.name.as_deref().unwrap_or_default().into(),
             resource_version: crate::world::resource_version(metadata),
@@ -44,9 +51,10 @@ impl PodFacts {
             is_candidate: track.is_some_and(|track| track == CANDIDATE),
             ready: ready && !ending,
             ending,
-            ended: matches!(phase, "Succeeded" | "Failed"),
+            ended,
             created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
-            trouble: if ending { None } else { trouble::of_pod(pod).map(Box::new) },
+            trouble: if is_quiet { None } else { trouble::of_pod(pod).map(Box::new) },
+            worker,
         }
     }
 

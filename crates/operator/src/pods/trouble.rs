@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::Reason;
+use crate::key::Declared;
 
 /// The init container that fetches the model.
 const FETCH_CONTAINER: &str = "fetch-model";
@@ -44,8 +45,8 @@ impl Trouble {
         self
     }
 
-    /// What happened, where, and how to mend it.
-    pub(crate) fn message(&self) -> String {
+    /// What happened, where, and how to mend it, to who declared a resource of that kind.
+    pub(crate) fn message(&self, of: Declared) -> String {
         let Self { pod, container, image, .. } = self;
         let what = match self.reason {
             Reason::QuotaExceeded | Reason::PodForbidden | Reason::PodCreateFailed => {
@@ -90,20 +91,29 @@ impl Trouble {
         let detail =
             if self.detail.is_empty() { String::new() } else { format!(": {}", self.detail) };
         let diagnosis = self.diagnosis.map_or_else(String::new, |id| format!(" [{id}]"));
-        format!("{what}{detail}; {}{diagnosis}", self.mend())
+        format!("{what}{detail}; {}{diagnosis}", self.mend(of))
     }
 
-    fn mend(&self) -> String {
+    fn mend(&self, of: Declared) -> String {
         let Self { pod, container, detail, .. } = self;
+        let (image, command, maker) = match of {
+            Declared::ModelService => ("spec.runtime.image", "spec.runtime.command", "ReplicaSet"),
+            Declared::TrainingJob => ("spec.image", "spec.command", "Job"),
+        };
         match self.reason {
             Reason::QuotaExceeded => {
-                "raise the namespace's ResourceQuota, or lower `spec.resources` or `spec.scaling`"
-                    .into()
+                let number = match of {
+                    Declared::ModelService => "spec.scaling",
+                    Declared::TrainingJob => "spec.workers.count",
+                };
+                format!(
+                    "raise the namespace's ResourceQuota, or lower `spec.resources` or `{number}`"
+                )
             }
             Reason::PodForbidden => {
                 "change what admission objects to, or the namespace's policy".into()
             }
-            Reason::PodCreateFailed => "see the events of the service's ReplicaSet".into(),
+            Reason::PodCreateFailed => format!("see the events of its {maker}"),
             Reason::ModelForbidden => {
                 "give `spec.model.credentialsSecret` a Secret that may read the model".into()
             }
@@ -113,13 +123,16 @@ impl Trouble {
             }
             Reason::ModelUnavailable => "it is tried again; let the nodes reach the store".into(),
             Reason::ModelFetchFailed => format!("see `kubectl logs {pod} -c {container}`"),
-            Reason::ImagePullFailed => {
-                "correct `spec.runtime.image`, or let the nodes reach the registry and log in to it"
+            Reason::ImagePullFailed if is_ours(container) => {
+                "it is Trainyard's own: let the nodes reach the registry, or give the operator another `--image`"
                     .into()
+            }
+            Reason::ImagePullFailed => {
+                format!("correct `{image}`, or let the nodes reach the registry and log in to it")
             }
             Reason::ContainerConfigError => "create what the message names".into(),
             Reason::ContainerStartFailed => {
-                "correct `spec.runtime.command` or `spec.runtime.image`".into()
+                format!("correct `{command}` or `{image}`")
             }
             Reason::OutOfMemory => "raise `spec.resources.memory`".into(),
             Reason::StartupProbeFailed | Reason::CrashLoop => {
@@ -134,7 +147,7 @@ impl Trouble {
                 "look at the node's container runtime and network plugin".into()
             }
             Reason::PodFailed => {
-                "its ReplicaSet makes another one; look at the node if it goes on".into()
+                format!("its {maker} makes another one; look at the node if it goes on")
             }
             Reason::ProbeFailing => {
                 format!("if it goes on, see `kubectl logs {pod}`")
@@ -147,6 +160,11 @@ impl Trouble {
             | Reason::ProgressDeadlineExceeded => "see its events".into(),
         }
     }
+}
+
+/// Whether a container runs Trainyard's image, whatever the manifest says.
+fn is_ours(container: &str) -> bool {
+    [FETCH_CONTAINER, trainyard_plan::kubernetes::AGENT_CONTAINER].contains(&container)
 }
 
 /// What would let the scheduler find a node, by the words of its own message.

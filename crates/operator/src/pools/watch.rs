@@ -27,6 +27,7 @@ use crate::world::World;
 
 /// The watch's name among those that must have seen all before anybody acts.
 const NAME: &str = "gpupools";
+const GROUP_VERSION: &str = "trainyard.dev/v1alpha1";
 /// Objects per page of a list.
 const PAGE: u32 = 100;
 /// A discovery takes milliseconds.
@@ -38,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) async fn is_served(client: &Client, pools: &Pools) -> bool {
     for failures in 1.. {
         let asked = async {
-            let ours = resources(client, "trainyard.dev/v1alpha1").await?;
+            let ours = resources(client, GROUP_VERSION).await?;
             let dra = resources(client, "resource.k8s.io/v1").await?;
             Ok::<_, kube_client::Error>((ours, dra))
         };
@@ -58,6 +59,22 @@ pub(crate) async fn is_served(client: &Client, pools: &Pools) -> bool {
         sleep(backoff::delay(failures, backoff::jitter()).min(LONGEST_PAUSE)).await;
     }
     false
+}
+
+/// The resources of ours that the cluster knows. Asks until it has an answer. Cancel-safe.
+pub(crate) async fn known_resources(client: &Client) -> Vec<String> {
+    for failures in 1.. {
+        match timeout(DEADLINE, resources(client, GROUP_VERSION)).await {
+            Ok(Ok(known)) => return known,
+            Ok(Err(error)) => {
+                let error = tracing::field::display(Chain(&error));
+                tracing::warn!(error, "the API server does not say which resources it has");
+            }
+            Err(_) => tracing::warn!("the API server does not answer"),
+        }
+        sleep(backoff::delay(failures, backoff::jitter()).min(LONGEST_PAUSE)).await;
+    }
+    Vec::new()
 }
 
 /// The resources of a group and version; none where it is not served.
@@ -107,7 +124,7 @@ impl Feed {
     /// Takes something in, and wakes all services if pools mean something else to them.
     fn change(&self, change: impl FnOnce(&mut Seen<'_>)) {
         if self.pools.change(change) {
-            for key in self.world.services() {
+            for key in self.world.declared() {
                 self.queue.add(key);
             }
         }

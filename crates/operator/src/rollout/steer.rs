@@ -17,7 +17,7 @@ use crate::cluster::CallError;
 use crate::desired::compiled;
 use crate::figures::Health;
 use crate::history;
-use crate::key::ServiceKey;
+use crate::key::{Declared, ResourceKey};
 use crate::kinds;
 use crate::names::{CANDIDATE_SUFFIX, ROLLBACK_ANNOTATION};
 use crate::pods::Reason;
@@ -27,17 +27,17 @@ use crate::world::Entry;
 
 /// What earlier revisions consist of, for as long as a rollout needs them.
 #[derive(Debug, Default)]
-pub(crate) struct Contents(Mutex<HashMap<ServiceKey, BTreeMap<String, Arc<Value>>>>);
+pub(crate) struct Contents(Mutex<HashMap<ResourceKey, BTreeMap<String, Arc<Value>>>>);
 
 impl Contents {
-    pub(crate) fn forget(&self, key: &ServiceKey) {
+    pub(crate) fn forget(&self, key: &ResourceKey) {
         self.lock().remove(key);
     }
 
     async fn of(
         &self,
         ctx: &Ctx,
-        key: &ServiceKey,
+        key: &ResourceKey,
         revision: &str,
     ) -> Result<Option<Arc<Value>>, CallError> {
         let known = self.lock().get(key).and_then(|all| all.get(revision)).cloned();
@@ -52,7 +52,9 @@ impl Contents {
         Ok(Some(content))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServiceKey, BTreeMap<String, Arc<Value>>>> {
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<ResourceKey, BTreeMap<String, Arc<Value>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -60,7 +62,7 @@ impl Contents {
 /// Says what a service should have now. A problem is a person's to mend; until then nothing changes.
 pub(crate) async fn steer(
     ctx: &Ctx,
-    key: &ServiceKey,
+    key: &ResourceKey,
     service: &ModelService,
     entry: &Entry,
     plan: &Plan,
@@ -301,7 +303,7 @@ fn trouble(entry: &Entry, candidate: &Seen) -> Option<String> {
         .filter(|pod| pod.is_candidate && pod.is_replica())
         .filter_map(|pod| pod.trouble.as_deref())
         .min_by_key(|trouble| (trouble.reason, trouble.pod.clone()));
-    found.map(|trouble| trouble.message())
+    found.map(|trouble| trouble.message(Declared::ModelService))
 }
 
 /// How long a reconcile may wait for the next look, of two wishes.

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use trainyard_api::model_service::{ModelServiceStatus, RevisionStatus, RolloutStatus};
 
 use super::conditions::{Verdict, merge};
+use crate::key::Declared;
 use crate::pods::{PodFacts, Reason, Trouble, of_create_failure};
 use crate::rollout::PROMOTING;
 use crate::world::DeploymentFacts;
@@ -275,7 +276,7 @@ fn in_steps(
     let found = trouble.filter(|trouble| trouble.reason.needs_a_person());
     Some(match found {
         Some(trouble) => {
-            let (reason, why) = (trouble.reason.as_str(), trouble.message());
+            let (reason, why) = (trouble.reason.as_str(), trouble.message(Declared::ModelService));
             [
                 Verdict::no(reason, why.clone()),
                 Verdict::no(reason, "waits for a change of the spec or of what stands in its way"),
@@ -314,13 +315,14 @@ fn in_numbers(
     // Once every replica was ready a Deployment's rollout is complete, whatever comes after.
     let is_rollout = !facts.is_complete() || counts.others > 0;
     let deadline = (facts.is_late() && is_rollout).then(|| {
-        let waiting = trouble.map_or_else(|| of_wanted.clone(), Trouble::message);
+        let waiting = trouble
+            .map_or_else(|| of_wanted.clone(), |trouble| trouble.message(Declared::ModelService));
         (
             Reason::ProgressDeadlineExceeded,
             format!("no progress within the time allowed: {waiting}"),
         )
     });
-    let found = trouble.map(|trouble| (trouble.reason, trouble.message()));
+    let found = trouble.map(|trouble| (trouble.reason, trouble.message(Declared::ModelService)));
     // A cause says more than that time has passed.
     let stuck = found.clone().filter(|(reason, _)| reason.needs_a_person());
     let stuck = stuck.or_else(|| {

@@ -1,10 +1,12 @@
-//! One object that belongs to a service, and whether it is as wanted.
+//! One object that belongs to a service or job, and whether it is as wanted.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::deployment::DeploymentFacts;
+use super::job::JobFacts;
 use crate::compare::Leaves;
+use crate::key::ResourceKey;
 use crate::kinds::{self, KindIndex};
 use crate::names::APPLIED_ANNOTATION;
 
@@ -15,7 +17,7 @@ pub(crate) struct Child {
     pub(crate) name: Box<str>,
     pub(crate) uid: Box<str>,
     pub(crate) resource_version: u64,
-    /// The uid of the service that controls it; none if nothing does, empty if something else does
+    /// The uid of the resource that controls it; none if nothing does, empty if something else does
     /// (see [`owner_uid`](super::owner_uid)).
     pub(crate) owner: Option<Box<str>>,
     pub(crate) is_ending: bool,
@@ -25,6 +27,7 @@ pub(crate) struct Child {
     /// Leaves that the API server did not give back as we applied them, though it took them.
     tolerated: Leaves,
     pub(crate) deployment: Option<Box<DeploymentFacts>>,
+    pub(crate) job: Option<Box<JobFacts>>,
     pub(super) epoch: u32,
 }
 
@@ -48,17 +51,17 @@ pub(crate) enum Standing {
 }
 
 impl Child {
-    /// Reads an object that has the label of a service; none if it has no name or uid.
-    pub(crate) fn of(kind: KindIndex, service: &str, object: &Value) -> Option<Self> {
+    /// Reads an object that has the label of a resource; none if it has no name or uid.
+    pub(crate) fn of(kind: KindIndex, key: &ResourceKey, object: &Value) -> Option<Self> {
         let metadata = object.get("metadata").cloned().unwrap_or_default();
         let metadata = serde_json::from_value(metadata).ok()?;
-        Some(Self::of_any_kind(service, object, &metadata)?.with_kind(kind))
+        Some(Self::of_any_kind(key, object, &metadata)?.with_kind(kind))
     }
 
     /// Reads an object whose kind is to be said with [`with_kind`](Self::with_kind): items of lists
     /// do not tell.
     pub(super) fn of_any_kind(
-        service: &str,
+        key: &ResourceKey,
         object: &Value,
         metadata: &ObjectMeta,
     ) -> Option<Self> {
@@ -70,12 +73,13 @@ impl Child {
             name: metadata.name.as_deref()?.into(),
             uid: metadata.uid.as_deref()?.into(),
             resource_version: super::resource_version(metadata),
-            owner: super::owner_uid(metadata, service),
+            owner: super::owner_uid(metadata, (key.kind, &key.name)),
             is_ending: metadata.deletion_timestamp.is_some(),
             applied: applied.and_then(|digest| u64::from_str_radix(digest, 16).ok()),
             content: Content::Leaves(Leaves::of(object)),
             tolerated: Leaves::default(),
             deployment: has_pods.then(|| Box::new(DeploymentFacts::of(object))),
+            job: has_pods.then(|| Box::new(JobFacts::of(object))),
             epoch: 0,
         })
     }
@@ -83,6 +87,7 @@ impl Child {
     pub(crate) fn with_kind(mut self, kind: KindIndex) -> Self {
         self.kind = kind;
         self.deployment = self.deployment.filter(|_| kinds::owned(kind).kind == "Deployment");
+        self.job = self.job.filter(|_| kinds::owned(kind).kind == "Job");
         self
     }
 

@@ -1,17 +1,19 @@
-//! All that is known of one service.
+//! All that is known of one service or job.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube_client::core::error_boundary::InvalidObject;
-use trainyard_api::ModelService;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::child::Child;
 use super::meta;
+use crate::key::ResourceKey;
 use crate::kinds::KindIndex;
 use crate::pods::PodFacts;
 
-/// A service with what belongs to it. Parts may be there before the resource itself, or after it.
+/// A resource with what belongs to it. Parts may be there before the resource itself, or after it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entry {
     pub(crate) resource: Option<Resource>,
@@ -34,16 +36,16 @@ pub(crate) struct Resource {
     pub(super) epoch: u32,
 }
 
-/// A service as JSON, which takes a third of the memory; it is read once in each reconcile.
+/// A resource as JSON, which takes a third of the memory; it is read once in each reconcile.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed(Arc<[u8]>);
 
 impl Packed {
-    pub(super) fn of(service: &ModelService) -> Self {
-        Self(serde_json::to_vec(service).unwrap_or_default().into())
+    pub(super) fn of(resource: &impl Serialize) -> Self {
+        Self(serde_json::to_vec(resource).unwrap_or_default().into())
     }
 
-    pub(crate) fn unpack(&self) -> serde_json::Result<ModelService> {
+    pub(crate) fn unpack<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.0)
     }
 }
@@ -63,14 +65,14 @@ pub(crate) struct Release {
 
 impl Release {
     /// Reads a kept revision of a service.
-    pub(super) fn of(service: &str, kept: &ControllerRevision) -> Self {
+    pub(super) fn of(key: &ResourceKey, kept: &ControllerRevision) -> Self {
         let metadata = &kept.metadata;
         Self {
             name: metadata.name.as_deref().unwrap_or_default().into(),
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             resource_version: meta::resource_version(metadata),
             number: kept.revision,
-            owner: meta::owner_uid(metadata, service),
+            owner: meta::owner_uid(metadata, (key.kind, &key.name)),
             epoch: 0,
         }
     }

@@ -1,12 +1,11 @@
-//! What an object's metadata says about the service that it belongs to.
+//! What an object's metadata says about the resource that it belongs to.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use trainyard_api::model_service::MODEL_NAME;
 
-use crate::key::ServiceKey;
-use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION, SERVICE_LABEL};
+use crate::key::{Declared, ResourceKey};
+use crate::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLLBACK_ANNOTATION};
 
-const KIND: &str = "ModelService";
 const GROUP: &str = "trainyard.dev/";
 
 /// The version of an object, as a number. They are compared only to ignore what is not newer than
@@ -23,13 +22,15 @@ pub(crate) fn is_news(version: u64, known: u64) -> bool {
     version > known || version == NEWEST
 }
 
-/// The service that an object belongs to, by its label.
-pub(crate) fn service_of(metadata: &ObjectMeta) -> Option<ServiceKey> {
+/// The service or job that an object belongs to, by its label.
+pub(crate) fn belongs_to(metadata: &ObjectMeta) -> Option<ResourceKey> {
     let labels = metadata.labels.as_ref()?;
     if labels.get(MANAGED_BY_LABEL).map(String::as_str) != Some(MANAGED_BY) {
         return None;
     }
-    Some(ServiceKey::new(metadata.namespace.as_deref()?, labels.get(SERVICE_LABEL)?))
+    let named = |kind: &Declared| labels.get(kind.label()).map(|name| (*kind, name));
+    let (kind, name) = Declared::ALL.iter().find_map(named)?;
+    Some(ResourceKey::new(kind, metadata.namespace.as_deref()?, name))
 }
 
 /// Takes away what no decision needs, of which there may be much.
@@ -40,21 +41,21 @@ pub(crate) fn strip(metadata: &mut ObjectMeta) {
     }
 }
 
-/// The uid of the service of that name that controls an object. `Some("")` if something else does.
+/// The uid of the resource of that kind and name that controls an object. `Some("")` if something else does.
 ///
-/// It may be another uid than that of the service which is there now: of one that was deleted, and
+/// It may be another uid than that of the resource which is there now: of one that was deleted, and
 /// whose objects the garbage collector did not come to yet.
-pub(crate) fn owner_uid(metadata: &ObjectMeta, service: &str) -> Option<Box<str>> {
+pub(crate) fn owner_uid(metadata: &ObjectMeta, of: (Declared, &str)) -> Option<Box<str>> {
     let owners = metadata.owner_references.as_ref()?;
     let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
-    let is_service = controller.kind == KIND
+    let is_meant = controller.kind == of.0.kind()
         && controller.api_version.starts_with(GROUP)
-        && controller.name == service;
-    Some(if is_service { controller.uid.as_str().into() } else { "".into() })
+        && controller.name == of.1;
+    Some(if is_meant { controller.uid.as_str().into() } else { "".into() })
 }
 
-/// Whether a service may have an object that this controls: an orphan (which was ours before a
-/// deletion that left it), its own, or one of a service of the same name that is no more.
+/// Whether a resource may have an object that this controls: an orphan (which was ours before a
+/// deletion that left it), its own, or one of a resource of the same name that is no more.
 pub(crate) fn may_be_ours(owner: Option<&str>) -> bool {
     owner.is_none_or(|uid| !uid.is_empty())
 }
@@ -67,12 +68,14 @@ fn whose_an_object_is_and_how_new() {
         });
         let metadata = serde_json::json!({"ownerReferences": [owner]});
         let metadata: ObjectMeta = serde_json::from_value(metadata).expect("metadata");
-        owner_uid(&metadata, "iris")
+        owner_uid(&metadata, (Declared::ModelService, "iris"))
     };
     assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "iris").as_deref(), Some("u"));
     assert_eq!(of("trainyard.dev/v1alpha1", "ModelService", "other").as_deref(), Some(""));
     assert_eq!(of("apps/v1", "Deployment", "iris").as_deref(), Some(""));
-    assert_eq!(owner_uid(&ObjectMeta::default(), "iris"), None);
+    // A job of the same name has objects of its own.
+    assert_eq!(of("trainyard.dev/v1alpha1", "TrainingJob", "iris").as_deref(), Some(""));
+    assert_eq!(owner_uid(&ObjectMeta::default(), (Declared::ModelService, "iris")), None);
     assert!(is_news(2, 1) && !is_news(1, 1) && is_news(NEWEST, NEWEST));
     assert!(may_be_ours(None) && may_be_ours(Some("u")) && !may_be_ours(Some("")));
 }

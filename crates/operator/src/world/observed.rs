@@ -36,7 +36,7 @@ pub(crate) trait Keep: Sized + Clone + Debug + Send + Sync + 'static {
     fn keep(whole: Self::Whole) -> (ObjectMeta, Self);
 }
 
-/// None of what is no service's.
+/// None of what belongs to nobody here.
 impl Keep for Option<Child> {
     type Whole = Value;
 
@@ -45,8 +45,8 @@ impl Keep for Option<Child> {
             .get("metadata")
             .and_then(|metadata| serde_json::from_value(metadata.clone()).ok())
             .unwrap_or_default();
-        let child = meta::service_of(&metadata)
-            .and_then(|service| Child::of_any_kind(&service.name, &whole, &metadata));
+        let child =
+            meta::belongs_to(&metadata).and_then(|key| Child::of_any_kind(&key, &whole, &metadata));
         (metadata, child)
     }
 }
@@ -65,8 +65,8 @@ impl Keep for Option<Release> {
     type Whole = ControllerRevision;
 
     fn keep(whole: ControllerRevision) -> (ObjectMeta, Self) {
-        let service = meta::service_of(&whole.metadata);
-        let release = service.map(|service| Release::of(&service.name, &whole));
+        let key = meta::belongs_to(&whole.metadata);
+        let release = key.map(|key| Release::of(&key, &whole));
         (whole.metadata, release)
     }
 }

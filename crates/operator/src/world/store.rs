@@ -4,15 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube_client::Resource as KubeResource;
 use kube_client::core::DeserializeGuard;
+use serde::Serialize;
 use serde_json::Value;
-use trainyard_api::ModelService;
 
 use super::child::{Child, Standing};
 use super::entry::{Entry, Packed, Pod, Release, Resource};
 use super::meta;
 use crate::compare::Leaves;
-use crate::key::ServiceKey;
+use crate::key::{Declared, ResourceKey};
 use crate::kinds::KindIndex;
 use crate::pods::PodFacts;
 
@@ -24,9 +25,9 @@ pub(crate) struct World {
 
 #[derive(Debug, Default)]
 struct Known {
-    entries: HashMap<ServiceKey, Entry>,
+    entries: HashMap<ResourceKey, Entry>,
     /// What watches have said to be gone of services that are being visited.
-    gone: HashMap<ServiceKey, HashSet<Gone>>,
+    gone: HashMap<ResourceKey, HashSet<Gone>>,
 }
 
 /// Something that an answer to an earlier request must not bring back.
@@ -44,7 +45,7 @@ enum Gone {
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
     world: &'a World,
-    key: &'a ServiceKey,
+    key: &'a ResourceKey,
 }
 
 impl Drop for Visit<'_> {
@@ -56,7 +57,7 @@ impl Drop for Visit<'_> {
 /// Where a part of an entry comes from. A list that is complete says which parts are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
-    Services,
+    Declared(Declared),
     Children(KindIndex),
     Pods,
     Releases,
@@ -64,35 +65,41 @@ pub(crate) enum Source {
 
 impl World {
     /// Begins a visit. A service has one at a time.
-    pub(crate) fn visit<'a>(&'a self, key: &'a ServiceKey) -> Visit<'a> {
+    pub(crate) fn visit<'a>(&'a self, key: &'a ResourceKey) -> Visit<'a> {
         self.lock().gone.insert(key.clone(), HashSet::new());
         Visit { world: self, key }
     }
 
     /// A copy of what is known of a service.
-    pub(crate) fn entry(&self, key: &ServiceKey) -> Option<Entry> {
+    pub(crate) fn entry(&self, key: &ResourceKey) -> Option<Entry> {
         self.lock().entries.get(key).cloned()
     }
 
-    /// All services that there are.
-    pub(crate) fn services(&self) -> Vec<ServiceKey> {
+    /// All services and jobs that there are.
+    pub(crate) fn declared(&self) -> Vec<ResourceKey> {
         let known = self.lock();
         let there = known.entries.iter().filter(|(_, entry)| entry.resource.is_some());
         there.map(|(key, _)| key.clone()).collect()
     }
 
-    /// How many services there are, and how many objects and pods of theirs.
-    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
-        self.lock().entries.values().fold((0, 0, 0), |(services, children, pods), entry| {
-            let service = usize::from(entry.resource.is_some());
-            (services + service, children + entry.children.len(), pods + entry.pods.len())
+    /// How many resources of a kind there are.
+    pub(crate) fn count(&self, kind: Declared) -> usize {
+        let known = self.lock();
+        let there = known.entries.iter().filter(|(_, entry)| entry.resource.is_some());
+        there.filter(|(key, _)| key.kind == kind).count()
+    }
+
+    /// How many objects and pods of theirs there are.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        self.lock().entries.values().fold((0, 0), |(children, pods), entry| {
+            (children + entry.children.len(), pods + entry.pods.len())
         })
     }
 
     /// Compares an object with what is wanted; none if it is not known.
     pub(crate) fn compare(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         (kind, name): (KindIndex, &str),
         (wanted, leaves, digest): (&Value, &Leaves, u64),
     ) -> Option<(Standing, Child)> {
@@ -103,23 +110,23 @@ impl World {
         Some((standing, child.clone()))
     }
 
-    /// Takes in a service as a watch tells it; true if it is news.
-    pub(crate) fn put_service(
+    /// Takes in a resource as a watch tells it; true if it is news.
+    pub(crate) fn put_resource<T: KubeResource + Serialize>(
         &self,
-        key: ServiceKey,
-        service: DeserializeGuard<ModelService>,
+        key: ResourceKey,
+        resource: DeserializeGuard<T>,
         epoch: u32,
     ) -> bool {
-        self.lock().put_service(key, service, epoch)
+        self.lock().put_resource(key, resource, epoch)
     }
 
     /// Takes in an object that belongs to a service; false if something as new is known.
-    pub(crate) fn put_child(&self, key: ServiceKey, child: Child, epoch: u32) -> bool {
+    pub(crate) fn put_child(&self, key: ResourceKey, child: Child, epoch: u32) -> bool {
         self.lock().put_child(key, child, epoch)
     }
 
     /// Takes in a pod; false if nothing changed that matters.
-    pub(crate) fn put_pod(&self, key: ServiceKey, facts: PodFacts, epoch: u32) -> bool {
+    pub(crate) fn put_pod(&self, key: ResourceKey, facts: PodFacts, epoch: u32) -> bool {
         let mut known = self.lock();
         let pods = &mut known.entries.entry(key).or_default().pods;
         let Some(known) = pods.iter_mut().find(|pod| pod.facts.name == facts.name) else {
@@ -138,12 +145,12 @@ impl World {
     }
 
     /// Takes in a kept revision.
-    pub(crate) fn put_release(&self, key: ServiceKey, release: Release, epoch: u32) -> bool {
+    pub(crate) fn put_release(&self, key: ResourceKey, release: Release, epoch: u32) -> bool {
         self.lock().put_release(key, release, epoch)
     }
 
     /// Forgets one object, unless a newer one of that name than this version is known.
-    pub(crate) fn remove(&self, key: &ServiceKey, source: Source, name: &str, version: u64) {
+    pub(crate) fn remove(&self, key: &ResourceKey, source: Source, name: &str, version: u64) {
         let mut known = self.lock();
         let Known { entries, gone } = &mut *known;
         if let Some(gone) = gone.get_mut(key) {
@@ -154,7 +161,7 @@ impl World {
         };
         let stays = |known: u64| known > version;
         match source {
-            Source::Services => {
+            Source::Declared(_) => {
                 entry.resource = entry.resource.take().filter(|it| stays(it.resource_version));
             }
             Source::Children(kind) => entry.children.retain(|child| {
@@ -179,7 +186,7 @@ impl World {
         source: Source,
         namespace: Option<&str>,
         epoch: u32,
-    ) -> Vec<ServiceKey> {
+    ) -> Vec<ResourceKey> {
         let mut lost = Vec::new();
         let mut known = self.lock();
         for gone in known.gone.values_mut() {
@@ -191,8 +198,9 @@ impl World {
             }
             let before = entry.parts();
             match source {
-                Source::Services => {
-                    entry.resource = entry.resource.take().filter(|kept| kept.epoch >= epoch);
+                Source::Declared(kind) => {
+                    let stays = |epoch_of: u32| key.kind != kind || epoch_of >= epoch;
+                    entry.resource = entry.resource.take().filter(|kept| stays(kept.epoch));
                 }
                 Source::Children(kind) => {
                     entry.children.retain(|child| child.kind != kind || child.epoch >= epoch);
@@ -212,7 +220,7 @@ impl World {
     /// Returns the paths of values that it gave back in another form.
     pub(crate) fn settle(
         &self,
-        key: &ServiceKey,
+        key: &ResourceKey,
         child: Child,
         (wanted, leaves, digest): (&Value, &Leaves, u64),
     ) -> Vec<String> {
@@ -235,17 +243,21 @@ impl World {
         }
     }
 
-    /// Notes a service as the API server answered a write of its status.
-    pub(crate) fn settle_service(&self, key: &ServiceKey, service: ModelService) {
+    /// Notes a resource as the API server answered a write of its status.
+    pub(crate) fn settle_resource<T: KubeResource + Serialize>(
+        &self,
+        key: &ResourceKey,
+        resource: T,
+    ) {
         let mut known = self.lock();
-        if !known.is_gone(key, Source::Services, &key.name) {
-            known.put_service(key.clone(), DeserializeGuard(Ok(service)), 0);
+        if !known.is_gone(key, Source::Declared(key.kind), &key.name) {
+            known.put_resource(key.clone(), DeserializeGuard(Ok(resource)), 0);
         }
     }
 
     /// Notes a kept revision as the API server answered its write.
-    pub(crate) fn settle_release(&self, key: &ServiceKey, kept: &ControllerRevision) {
-        let release = Release::of(&key.name, kept);
+    pub(crate) fn settle_release(&self, key: &ResourceKey, kept: &ControllerRevision) {
+        let release = Release::of(key, kept);
         let mut known = self.lock();
         if !known.is_gone(key, Source::Releases, &release.name) {
             known.put_release(key.clone(), release, 0);
@@ -260,9 +272,9 @@ impl World {
 impl Known {
     /// Whether an object may have come and gone since the visit of its service began. If it is
     /// there after all, the watch tells.
-    fn is_gone(&self, key: &ServiceKey, source: Source, name: &str) -> bool {
+    fn is_gone(&self, key: &ResourceKey, source: Source, name: &str) -> bool {
         let is_known = self.entries.get(key).is_some_and(|entry| match source {
-            Source::Services => entry.resource.is_some(),
+            Source::Declared(_) => entry.resource.is_some(),
             Source::Children(kind) => entry.child(kind, name).is_some(),
             Source::Pods => entry.pods().any(|pod| *pod.name == *name),
             Source::Releases => entry.releases.iter().any(|release| *release.name == *name),
@@ -273,14 +285,14 @@ impl Known {
         is_told && !is_known
     }
 
-    fn put_service(
+    fn put_resource<T: KubeResource + Serialize>(
         &mut self,
-        key: ServiceKey,
-        service: DeserializeGuard<ModelService>,
+        key: ResourceKey,
+        resource: DeserializeGuard<T>,
         epoch: u32,
     ) -> bool {
-        let metadata = match &service.0 {
-            Ok(service) => &service.metadata,
+        let metadata = match &resource.0 {
+            Ok(resource) => resource.meta(),
             Err(invalid) => &invalid.metadata,
         };
         let resource_version = meta::resource_version(metadata);
@@ -292,12 +304,12 @@ impl Known {
             return false;
         }
         let epoch = known.as_ref().map_or(epoch, |known| known.epoch.max(epoch));
-        let content = service.0.map(|service| Packed::of(&service)).map_err(Arc::new);
+        let content = resource.0.map(|resource| Packed::of(&resource)).map_err(Arc::new);
         *known = Some(Resource { content, resource_version, epoch });
         true
     }
 
-    fn put_child(&mut self, key: ServiceKey, mut child: Child, epoch: u32) -> bool {
+    fn put_child(&mut self, key: ResourceKey, mut child: Child, epoch: u32) -> bool {
         let children = &mut self.entries.entry(key).or_default().children;
         child.epoch = epoch;
         let known = children.iter_mut().find(|c| c.kind == child.kind && c.name == child.name);
@@ -320,7 +332,7 @@ impl Known {
         }
     }
 
-    fn put_release(&mut self, key: ServiceKey, mut release: Release, epoch: u32) -> bool {
+    fn put_release(&mut self, key: ResourceKey, mut release: Release, epoch: u32) -> bool {
         release.epoch = epoch;
         let releases = &mut self.entries.entry(key).or_default().releases;
         match releases.iter_mut().find(|known| known.name == release.name) {

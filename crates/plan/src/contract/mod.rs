@@ -51,6 +51,8 @@ pub(crate) struct Knobs {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contract<'a> {
     pub(crate) service: &'a str,
+    /// The field that holds the runtime's.
+    pub(crate) field: &'static str,
     pub(crate) runtime: &'a CompleteRuntime,
     pub(crate) part: &'a Part,
 }
@@ -103,7 +105,11 @@ impl Contract<'_> {
             let Some(value) = value else {
                 match knob.optional || !surely {
                     true => continue,
-                    false => return Err(self.part.unknown_memory(self.service, self.runtime.name)),
+                    false => {
+                        return Err(self
+                            .part
+                            .unknown_memory(self.service, self.runtime.name.as_str()));
+                    }
                 }
             };
             match (knob.flags.first(), knob.env.first()) {
@@ -133,7 +139,7 @@ impl Contract<'_> {
                     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
                     words
                         .into_iter()
-                        .map(move |word| (format!("spec.runtime.{field}[{index}]"), word))
+                        .map(move |word| (format!("{}.{field}[{index}]", self.field), word))
                 })
                 .collect()
         };
@@ -166,7 +172,7 @@ impl Contract<'_> {
             let Some(value) = &var.value else { continue };
             let value = self.expanded(value);
             let shown = format!("{}={value}", var.name);
-            found.push(Found { shown, at: format!("spec.runtime.env[{index}]"), value });
+            found.push(Found { shown, at: format!("{}.env[{index}]", self.field), value });
         }
         found
     }

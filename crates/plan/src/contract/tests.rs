@@ -27,7 +27,7 @@ fn runtime(command: &[&str], args: &[&str], env: &[(&str, &str)]) -> CompleteRun
 }
 
 fn set(framework: Framework, runtime: &CompleteRuntime, part: &Part) -> Result<String, String> {
-    let contract = Contract { service: "iris", runtime, part };
+    let contract = Contract { service: "iris", field: "spec.runtime", runtime, part };
     let knobs = contract.knobs(framework).map_err(|error| error.to_string())?;
     let args = knobs.args.iter().filter_map(Value::as_text).map(str::to_owned);
     let env = knobs
@@ -187,7 +187,8 @@ fn what_cannot_be_read_is_not_judged() {
 #[test]
 fn what_only_a_person_can_set_is_told_with_its_value() {
     let (nothing, part) = (runtime(&[], &[], &[]), quarter());
-    let contract = Contract { service: "iris", runtime: &nothing, part: &part };
+    let contract =
+        Contract { service: "iris", field: "spec.runtime", runtime: &nothing, part: &part };
     let told = contract.elsewhere(Framework::Triton).join("; ");
     assert!(told.contains("`gpu_mem_limit: 6442450944` in config.pbtxt"), "{told}");
     assert!(told.contains("`\"gpu_memory_utilization\": 0.225` in model.json"), "{told}");

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 use trainyard_api::TrainingJob;
-use trainyard_api::defaults::{CompleteJob, complete_job};
+use trainyard_api::defaults::{CompleteCheckpoint, CompleteJob, complete_job};
 use trainyard_api::model_service::EnvVar as Declared;
 use trainyard_api::scalar::{Bytes, Millicores};
-use trainyard_api::training_job::{CheckpointSignal, Framework, Launcher, wrong_log_pattern};
+use trainyard_api::training_job::{
+    CheckpointSignal, Framework, Launcher, Writers, wrong_log_pattern,
+};
 
 use super::gang::{self, Address, GANG, Gang};
-use super::mpi;
+use super::{devices, mpi, storage};
+use crate::compile::PlanError;
 use crate::facts::Target;
-use crate::workload::{EnvVar, Resources, Value};
+use crate::policy::Placement;
+use crate::workload::{EnvVar, Resources, Value, Volume};
 
 /// All that a back end has to know of one job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +41,15 @@ pub struct JobPlan {
     pub progress: Option<Progress>,
     pub deadline: Option<Duration>,
     pub retries: u32,
+    /// Nothing starts, and what runs ends. Kubernetes only.
+    pub is_suspended: bool,
+    /// How long it stays when it is over. Kubernetes only.
+    pub ttl_after_finished: Option<Duration>,
+    /// Of the workers' pods. Kubernetes only.
+    pub priority_class: Option<String>,
+    pub placement: Placement,
+    /// Of one worker; a process on a machine has the machine's own folders.
+    pub volumes: Vec<Volume>,
     /// What the person should know though it is no error.
     pub notes: Vec<String>,
 }
@@ -44,10 +57,14 @@ pub struct JobPlan {
 /// How a program is asked for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
-    /// Below the manifest's folder, if it is not absolute.
+    /// On a machine below the manifest's folder, if it is not absolute; in Kubernetes absolute.
     pub path: String,
-    /// The store of whole checkpoints; none if they stay where they are.
+    /// The store of whole checkpoints, as the agent sees it; none if they stay where they are.
     pub uri: Option<String>,
+    /// Which workers bring theirs to the store, where each has a folder of its own.
+    pub writers: Writers,
+    /// Its variables are the store's credentials.
+    pub credentials_secret: Option<String>,
     /// That it keeps.
     pub keep: u32,
     pub signal: CheckpointSignal,
@@ -81,9 +98,19 @@ pub enum JobError {
     #[error("`spec.progress.logPattern` of `{job}` is no regular expression: {why}")]
     LogPattern { job: String, why: String },
     #[error(
-        "a TrainingJob runs on this machine only for now (`trainyard up`), and `{job}` would need the operator of a cluster, which does not know jobs yet"
+        "`spec.image` of `{job}` is missing: in Kubernetes its command runs in an image; name one that holds the program"
     )]
-    NotInACluster { job: String },
+    NeedsImage { job: String },
+    #[error(
+        "`spec.framework: mpi` of `{job}` has {workers} workers, and mpirun cannot start processes in another pod without ssh; set `spec.workers.count` to 1 and `spec.processesPerWorker` to the number of processes, or use `pytorch`, `tensorflow`, `jax` or `generic`"
+    )]
+    MpiAcrossPods { job: String, workers: u32 },
+    #[error("`spec.checkpoint.path: {path}` of `{job}` {why}")]
+    CheckpointPath { job: String, path: String, why: &'static str },
+    #[error("`spec.checkpoint.uri: {uri}` of `{job}` cannot be had {help}")]
+    CheckpointUri { job: String, uri: String, help: &'static str },
+    #[error(transparent)]
+    Gpu(#[from] PlanError),
 }
 
 /// Compiles one job.
@@ -92,10 +119,11 @@ pub enum JobError {
 pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobError> {
     let name = job.metadata.name.clone().ok_or(JobError::NoName)?;
     let spec = complete_job(&job.spec);
-    let Target::Local { cpu, memory } = target else {
-        return Err(JobError::NotInACluster { job: name });
-    };
-    fits(&name, &spec, *cpu, *memory)?;
+    match target {
+        Target::Local { cpu, memory } => fits(&name, &spec, *cpu, *memory)?,
+        Target::Kubernetes { .. } => runs_in_pods(&name, &spec)?,
+    }
+    let is_local = matches!(target, Target::Local { .. });
     if let Some(var) = spec.env.iter().find(|var| gang::is_reserved(spec.framework, &var.name)) {
         return Err(JobError::ReservedVariable { job: name, name: var.name.clone() });
     }
@@ -106,38 +134,91 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
     let mut command: Vec<Value> =
         spec.command.iter().chain(&spec.args).cloned().map(Value::Text).collect();
     let (mut workers, mut processes) = (spec.workers, spec.processes);
+    let devices = devices::of(&name, &spec, target)?;
     if spec.framework == Framework::Mpi {
-        // One machine is one host to MPI, however many workers it stands for.
+        // One machine is one host to MPI, however many workers it stands for; a cluster has one.
         processes = processes.saturating_mul(workers);
         workers = 1;
         command = mpi::command(command, processes);
     }
+    let checkpoint = spec.checkpoint.as_ref();
+    let (checkpoint, volumes) = match is_local {
+        true => (checkpoint.map(|it| kept(&name, it)).transpose()?, Vec::new()),
+        false => storage::of(&name, &spec)?,
+    };
+    let resources = match is_local {
+        // A machine is its user's own: only what was asked for is a limit.
+        true => Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu: None },
+        false => Resources { cpu: Some(spec.cpu), memory: Some(spec.memory), gpu: devices.gpu },
+    };
+    let mut env = env(&spec.env);
+    env.splice(0..0, devices.env);
     Ok(JobPlan {
         namespace: job.metadata.namespace.clone(),
-        notes: kubernetes_only(job),
+        notes: if is_local { kubernetes_only(job) } else { ephemeral(&spec) },
         framework: spec.framework,
         launcher: spec.launcher,
         workers,
         processes,
         image: spec.image,
         command,
-        env: env(&spec.env),
-        resources: Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu: None },
-        checkpoint: spec.checkpoint.map(|checkpoint| Checkpoint {
-            path: checkpoint.path,
-            uri: checkpoint.uri,
-            keep: checkpoint.keep,
-            signal: checkpoint.signal,
-            grace: checkpoint.grace,
-        }),
+        env,
+        resources,
+        checkpoint,
         progress: spec.progress.map(|progress| Progress {
             timeout: progress.timeout.0,
             log_pattern: progress.log_pattern,
         }),
         deadline: spec.deadline,
         retries: spec.retries,
+        is_suspended: spec.is_suspended,
+        ttl_after_finished: spec.ttl_after_finished,
+        priority_class: spec.priority_class,
+        placement: Placement {
+            spot: spec.placement.spot,
+            node_selector: spec.placement.node_selector,
+            tolerations: spec.placement.tolerations,
+            spread: spec.placement.spread,
+        },
+        volumes,
         name,
     })
+}
+
+/// What pods need that processes do not.
+fn runs_in_pods(job: &str, spec: &CompleteJob) -> Result<(), JobError> {
+    let job = || job.to_owned();
+    if spec.image.is_none() {
+        return Err(JobError::NeedsImage { job: job() });
+    }
+    if spec.framework == Framework::Mpi && spec.workers > 1 {
+        return Err(JobError::MpiAcrossPods { job: job(), workers: spec.workers });
+    }
+    Ok(())
+}
+
+/// Checkpoints as they were written down, which is what one machine does.
+fn kept(job: &str, spec: &CompleteCheckpoint) -> Result<Checkpoint, JobError> {
+    if let Some(uri) = spec.uri.as_ref().filter(|uri| uri.starts_with("pvc:")) {
+        let help = "on one machine, which has no claims; name a folder with `file:///FOLDER`";
+        return Err(JobError::CheckpointUri { job: job.to_owned(), uri: uri.clone(), help });
+    }
+    Ok(Checkpoint {
+        path: spec.path.clone(),
+        uri: spec.uri.clone(),
+        writers: spec.writers,
+        credentials_secret: spec.credentials_secret.clone(),
+        keep: spec.keep,
+        signal: spec.signal,
+        grace: spec.grace,
+    })
+}
+
+/// What a pod's end takes with it, so that nobody relies on it.
+fn ephemeral(spec: &CompleteJob) -> Vec<String> {
+    let is_lost = spec.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.uri.is_none());
+    let note = "`spec.checkpoint` has no `uri`: checkpoints are on the disk of a pod and go with it, so that a worker that fails or is interrupted begins anew";
+    is_lost.then(|| note.to_owned()).into_iter().collect()
 }
 
 /// All workers run at once, so what was written down of them must fit the machine together.
@@ -168,19 +249,26 @@ fn env(declared: &[Declared]) -> Vec<EnvVar> {
     declared.iter().map(|var| EnvVar { name: var.name.clone(), value: value(var) }).collect()
 }
 
+const IGNORED: &str = "acts in Kubernetes only; this machine ignores it";
+
 /// Fields that this machine cannot act on, so that nobody waits for their effect.
 fn kubernetes_only(job: &TrainingJob) -> Vec<String> {
     let gpu = job.spec.resources.as_ref().is_some_and(|resources| resources.gpu.is_some());
     let written = [
-        (
-            "spec.image",
-            job.spec.image.is_some(),
-            "acts in Kubernetes only; this machine ignores it",
-        ),
+        ("spec.image", job.spec.image.is_some(), IGNORED),
         (
             "spec.resources.gpu",
             gpu,
             "reserves nothing here: the processes see every GPU of this machine",
+        ),
+        ("spec.placement", job.spec.placement.is_some(), IGNORED),
+        ("spec.priorityClass", job.spec.priority_class.is_some(), IGNORED),
+        ("spec.suspend", job.spec.suspend == Some(true), IGNORED),
+        ("spec.ttlAfterFinished", job.spec.ttl_after_finished.is_some(), IGNORED),
+        (
+            "spec.checkpoint.credentialsSecret",
+            job.spec.checkpoint.as_ref().is_some_and(|it| it.credentials_secret.is_some()),
+            "acts in Kubernetes only; here the store's credentials are variables of `spec.env` or of `trainyard up`",
         ),
     ];
     written
@@ -207,12 +295,19 @@ impl JobPlan {
     /// The arguments of `trainyard` that start one worker, and the variables of its process: the
     /// gang, and what the manifest says.
     ///
-    /// `extra` are flags of the back end's own.
-    pub fn agent(&self, gang: &Gang, index: u32, extra: Vec<String>) -> (Vec<Value>, Vec<EnvVar>) {
-        let mut args: Vec<Value> =
-            ["agent", "run", "--index"].into_iter().map(Value::literal).collect();
+    /// Without an index it is in the environment, as a Job of Kubernetes puts it there. `extra` are
+    /// flags of the back end's own.
+    pub fn agent(
+        &self,
+        gang: &Gang,
+        index: Option<u32>,
+        extra: Vec<Value>,
+    ) -> (Vec<Value>, Vec<EnvVar>) {
+        let mut args: Vec<Value> = ["agent", "run"].into_iter().map(Value::literal).collect();
         let mut flag = |texts: &[&str]| args.extend(texts.iter().map(Value::literal));
-        flag(&[&index.to_string()]);
+        if let Some(index) = index {
+            flag(&["--index", &index.to_string()]);
+        }
         if let Some(checkpoint) = &self.checkpoint {
             flag(&["--checkpoint-path", &checkpoint.path]);
             if let Some(uri) = &checkpoint.uri {
@@ -228,7 +323,7 @@ impl JobPlan {
                 flag(&["--log-pattern", pattern]);
             }
         }
-        args.extend(extra.iter().map(Value::literal));
+        args.extend(extra);
         args.push(Value::literal("--"));
         args.extend(self.command.iter().cloned());
         let gang = EnvVar { name: GANG.to_owned(), value: Value::literal(gang.to_text()) };

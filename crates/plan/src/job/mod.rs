@@ -5,10 +5,12 @@
 //! follows from that in [`Gang::variables`], one file a framework.
 
 mod compile;
+mod devices;
 mod gang;
 mod jax;
 mod mpi;
 mod pytorch;
+mod storage;
 mod tensorflow;
 
 pub use compile::{Checkpoint, JobError, JobPlan, Progress, compile_job};

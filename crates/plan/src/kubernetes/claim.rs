@@ -1,4 +1,4 @@
-//! The ResourceClaimTemplate of a service that claims its devices.
+//! The ResourceClaimTemplate of what claims its devices.
 
 use k8s_openapi::api::core::v1::{PodResourceClaim, ResourceClaim as ContainerClaim};
 use k8s_openapi::api::resource::v1::{
@@ -7,46 +7,53 @@ use k8s_openapi::api::resource::v1::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Context, Object};
-use crate::workload::DeviceRequest;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Object;
+use crate::workload::{DeviceRequest, Gpu};
 
 /// What the claim is called in a pod, and the request in the claim.
 const GPU: &str = "gpu";
 
-/// The template; none where the service claims nothing.
-pub(super) fn template(ctx: &Context<'_>) -> Option<Object> {
-    let spec = spec(ctx)?;
+/// The template for the pods of `owner`; none where they claim nothing. `metadata` is of an object
+/// of that name.
+pub(super) fn template(
+    owner: &str,
+    gpu: Option<&Gpu>,
+    metadata: impl FnOnce(String) -> ObjectMeta,
+) -> Option<Object> {
+    let spec = spec(gpu)?;
     Some(Object::new(&ResourceClaimTemplate {
-        metadata: ctx.metadata(name(ctx, &spec), ctx.labels()),
+        metadata: metadata(name(owner, &spec)),
         spec: ResourceClaimTemplateSpec { metadata: None, spec },
     }))
 }
 
 /// What a pod says of it.
-pub(super) fn of_pod(ctx: &Context<'_>) -> Option<Vec<PodResourceClaim>> {
-    let spec = spec(ctx)?;
+pub(super) fn of_pod(owner: &str, gpu: Option<&Gpu>) -> Option<Vec<PodResourceClaim>> {
+    let spec = spec(gpu)?;
     Some(vec![PodResourceClaim {
         name: GPU.to_owned(),
         resource_claim_name: None,
-        resource_claim_template_name: Some(name(ctx, &spec)),
+        resource_claim_template_name: Some(name(owner, &spec)),
     }])
 }
 
-/// What the server's container says of it.
-pub(super) fn of_container(ctx: &Context<'_>) -> Option<Vec<ContainerClaim>> {
-    spec(ctx).map(|_| vec![ContainerClaim { name: GPU.to_owned(), request: None }])
+/// What the container says of it.
+pub(super) fn of_container(gpu: Option<&Gpu>) -> Option<Vec<ContainerClaim>> {
+    spec(gpu).map(|_| vec![ContainerClaim { name: GPU.to_owned(), request: None }])
 }
 
 /// A template cannot be changed: another content has another name. Both tracks share one.
-fn name(ctx: &Context<'_>, spec: &ResourceClaimSpec) -> String {
+fn name(owner: &str, spec: &ResourceClaimSpec) -> String {
     let text = serde_json::to_vec(spec).unwrap_or_default();
     let digest = Sha256::digest(text);
     let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{digits}", ctx.plan.name)
+    format!("{owner}-{digits}")
 }
 
-fn spec(ctx: &Context<'_>) -> Option<ResourceClaimSpec> {
-    let device = ctx.plan.workload.resources.gpu.as_ref()?.device.as_ref()?;
+fn spec(gpu: Option<&Gpu>) -> Option<ResourceClaimSpec> {
+    let device = gpu?.device.as_ref()?;
     let DeviceRequest::Claim { device_class, count, memory } = &device.request else { return None };
     let of_type =
         |kind: &str| selector(format!("device.attributes['gpu.nvidia.com'].type == '{kind}'"));

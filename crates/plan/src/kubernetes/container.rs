@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar as PodEnvVar, EnvVarSource, ExecAction,
-    HTTPGetAction, Lifecycle, LifecycleHandler, Probe as PodProbe, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecurityContext, SleepAction, TCPSocketAction,
+    HTTPGetAction, Lifecycle, LifecycleHandler, PodSecurityContext, Probe as PodProbe,
+    ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext, SleepAction,
+    TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use trainyard_api::scalar::Bytes;
 
 use super::autoscaler::count;
-use super::settings::PullPolicy;
 use super::{Context, ObjectsError, claim, model};
-use crate::workload::{Check, DeviceRequest, Drain, EnvVar, PortNumber, Probe, Program, Value};
+use crate::workload::{
+    Check, DeviceRequest, Drain, EnvVar, PortNumber, Probe, Program, Resources, Value,
+};
 
 /// The user and group of every container: no image has it, so that it owns nothing in one. It is
 /// "nonroot" of distroless images.
@@ -64,7 +66,7 @@ pub(super) fn server(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         liveness_probe: (probes.liveness.check != probes.readiness.check)
             .then(|| probe(&probes.liveness)),
         lifecycle: pause(workload.drain, ctx.settings.kubernetes_minor),
-        resources: Some(resources(ctx, true)),
+        resources: Some(requirements(&workload.resources, ctx.volumes_limit(), true)),
         security_context: Some(security_context()),
         // Where a server died without a word to the file, the end of its log is the cause.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -91,9 +93,29 @@ pub(super) fn security_context() -> SecurityContext {
     }
 }
 
+/// Of the pod: files of volumes belong to the containers' user.
+pub(super) fn pod_security_context() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
 /// What is asked for is also the limit: a pod whose neighbours cannot push it out of its memory.
-pub(super) fn resources(ctx: &Context<'_>, with_gpu: bool) -> ResourceRequirements {
-    let resources = &ctx.plan.workload.resources;
+/// `volumes` may take so much of the disk.
+pub(super) fn requirements(
+    resources: &Resources,
+    volumes: Bytes,
+    with_gpu: bool,
+) -> ResourceRequirements {
     let mut amounts = BTreeMap::new();
     let mut amount = |name: &str, quantity: String| {
         amounts.insert(name.to_owned(), Quantity(quantity));
@@ -112,11 +134,11 @@ pub(super) fn resources(ctx: &Context<'_>, with_gpu: bool) -> ResourceRequiremen
     }
     let mut limits = amounts.clone();
     // A pod is held to the sum over its containers, so the server's limit has room for its volumes.
-    let disk = Bytes(ctx.volumes_limit().0.saturating_add(OWN_STORAGE.0));
+    let disk = Bytes(volumes.0.saturating_add(OWN_STORAGE.0));
     limits.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
     // The limit is for the worst case; asking for it would keep pods off nodes that have room.
     amounts.insert("ephemeral-storage".to_owned(), Quantity(OWN_STORAGE.to_string()));
-    let claims = if with_gpu { claim::of_container(ctx) } else { None };
+    let claims = if with_gpu { claim::of_container(resources.gpu.as_ref()) } else { None };
     ResourceRequirements { requests: Some(amounts), limits: Some(limits), claims }
 }
 
@@ -171,12 +193,21 @@ fn pause(drain: Drain, kubernetes_minor: u32) -> Option<Lifecycle> {
     Some(Lifecycle { pre_stop: Some(handler), ..Lifecycle::default() })
 }
 
+/// A variable's value from a Secret.
+pub(super) fn secret_source(secret: &str, key: &str) -> EnvVarSource {
+    EnvVarSource {
+        secret_key_ref: Some(SecretKeySelector {
+            name: secret.to_owned(),
+            key: key.to_owned(),
+            optional: None,
+        }),
+        ..EnvVarSource::default()
+    }
+}
+
 impl Context<'_> {
     pub(super) fn pull_policy(&self) -> &'static str {
-        match self.settings.image_pull_policy {
-            PullPolicy::Always => "Always",
-            PullPolicy::IfNotPresent => "IfNotPresent",
-        }
+        self.settings.image_pull_policy.as_str()
     }
 
     fn local(&self, what: &'static str) -> ObjectsError {
@@ -228,16 +259,7 @@ impl Context<'_> {
     fn env(&self, var: &EnvVar) -> Result<PodEnvVar, ObjectsError> {
         let mut pod = PodEnvVar { name: var.name.clone(), ..PodEnvVar::default() };
         match &var.value {
-            Value::Secret { secret, key } => {
-                pod.value_from = Some(EnvVarSource {
-                    secret_key_ref: Some(SecretKeySelector {
-                        name: secret.clone(),
-                        key: key.clone(),
-                        optional: None,
-                    }),
-                    ..EnvVarSource::default()
-                });
-            }
+            Value::Secret { secret, key } => pod.value_from = Some(secret_source(secret, key)),
             value => {
                 let what = format!("the variable `{}`", var.name);
                 pod.value = Some(self.text(&what, value)?);

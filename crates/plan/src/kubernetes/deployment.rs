@@ -5,12 +5,11 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::autoscaler::{count, is_autoscaled};
-use super::container::USER;
 use super::labels::{CONFIG_HASH, Texts, selector};
 use super::{
     Context, Object, ObjectsError, claim, config, container, model, monitoring, placement,
@@ -100,22 +99,18 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
         init_containers: model::fetch(ctx).map(|container| vec![container]),
         containers: vec![container::server(ctx)?],
         volumes: Some(model::volumes(ctx)?),
-        resource_claims: claim::of_pod(ctx),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        resource_claims: claim::of_pod(&ctx.plan.name, workload.resources.gpu.as_ref()),
+        security_context: Some(container::pod_security_context()),
         termination_grace_period_seconds: Some(i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)),
         ..PodSpec::default()
     };
-    placement::place(ctx, &mut pod);
+    let placing = placement::Placing {
+        placement: &ctx.plan.placement,
+        gpu: workload.resources.gpu.as_ref(),
+        profile: ctx.settings.profile,
+        pods: ctx.track_selector(),
+        template_label: Some("pod-template-hash"),
+    };
+    placement::place(&placing, &mut pod);
     Ok(pod)
 }

@@ -9,6 +9,10 @@ use super::settings::Track;
 
 /// Label of every object: the `ModelService` that it is of.
 pub const SERVICE: &str = "trainyard.dev/service";
+/// Label of every object of a job, and of its pods: the `TrainingJob` that it is of.
+pub const JOB: &str = "trainyard.dev/job";
+/// Label of a job's pods and of their Job: which start of all workers they are of, counted from 1.
+pub const ATTEMPT: &str = "trainyard.dev/attempt";
 /// Label of pods, and of what selects them: `stable` or `candidate`.
 pub const TRACK: &str = "trainyard.dev/track";
 /// Label of pods and Deployments: the revision's name.

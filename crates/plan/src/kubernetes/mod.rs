@@ -13,6 +13,7 @@ mod config;
 mod container;
 mod deployment;
 mod disruption;
+mod job;
 mod labels;
 mod model;
 mod monitoring;
@@ -25,7 +26,10 @@ mod route;
 mod service;
 mod settings;
 
-pub use labels::{REVISION, SERVICE, TRACK, WORKSPACE};
+pub use job::{
+    AGENT_CONTAINER, JobRun, WORKER_CONTAINER, job_name, job_notes_without_operator, job_objects,
+};
+pub use labels::{ATTEMPT, JOB, REVISION, SERVICE, TRACK, WORKSPACE};
 pub use object::Object;
 pub use pool::{
     MIG_CONFIG, NodeMarks, PLUGIN_CONFIG, POOL, PluginConfig, effect, node_marks, pool_objects,
@@ -99,7 +103,8 @@ pub fn objects(
         objects.push(network::network_policy(&ctx)?);
     }
     objects.extend(config::config_map(&ctx));
-    objects.extend(claim::template(&ctx));
+    let gpu = plan.workload.resources.gpu.as_ref();
+    objects.extend(claim::template(&plan.name, gpu, |name| ctx.metadata(name, ctx.labels())));
     objects.push(service::service(&ctx)?);
     objects.push(deployment::deployment(&ctx)?);
     if is_stable {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use trainyard_api::scalar::Bytes;
 
-use super::container::{resources, security_context};
+use super::container::{requirements, security_context};
 use super::{Context, ObjectsError};
 use crate::workload::{GpuAmount, Volume, VolumeSource};
 
@@ -150,7 +150,7 @@ pub(super) fn fetch(ctx: &Context<'_>) -> Option<Container> {
         args: Some(args),
         env_from,
         // As much as the server: a pod asks for the larger of the two, so it costs nothing.
-        resources: Some(resources(ctx, false)),
+        resources: Some(requirements(&ctx.plan.workload.resources, ctx.volumes_limit(), false)),
         security_context: Some(security_context()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![VolumeMount {

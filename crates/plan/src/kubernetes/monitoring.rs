@@ -5,7 +5,7 @@ use serde_json::json;
 use super::labels::{SERVICE, texts};
 use super::{Context, Object};
 
-const API: &str = "monitoring.coreos.com/v1";
+pub(super) const API: &str = "monitoring.coreos.com/v1";
 
 /// Tells the Prometheus operator what to read, where it is installed.
 pub(super) fn pod_monitor(ctx: &Context<'_>) -> Option<Object> {

@@ -89,7 +89,7 @@ fn monitoring(ctx: &Context<'_>) -> Result<Option<NetworkPolicyIngressRule>, Obj
     }))
 }
 
-fn dns() -> NetworkPolicyEgressRule {
+pub(super) fn dns() -> NetworkPolicyEgressRule {
     let cluster = NetworkPolicyPeer {
         namespace_selector: Some(selector(texts([(NAMESPACE_NAME, "kube-system")]))),
         ..NetworkPolicyPeer::default()
@@ -138,7 +138,7 @@ fn https_port(url: &str) -> u16 {
     port.unwrap_or(443)
 }
 
-fn pods(peer: &Peer) -> NetworkPolicyPeer {
+pub(super) fn pods(peer: &Peer) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         namespace_selector: Some(selector(texts([(NAMESPACE_NAME, &peer.namespace)]))),
         pod_selector: (!peer.labels.is_empty()).then(|| selector(peer.labels.clone())),
@@ -146,14 +146,14 @@ fn pods(peer: &Peer) -> NetworkPolicyPeer {
     }
 }
 
-fn block(cidr: &str) -> NetworkPolicyPeer {
+pub(super) fn block(cidr: &str) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         ip_block: Some(IPBlock { cidr: cidr.to_owned(), except: None }),
         ..NetworkPolicyPeer::default()
     }
 }
 
-fn port(protocol: &str, number: u16) -> NetworkPolicyPort {
+pub(super) fn port(protocol: &str, number: u16) -> NetworkPolicyPort {
     NetworkPolicyPort {
         protocol: Some(protocol.to_owned()),
         port: Some(IntOrString::Int(number.into())),

@@ -6,14 +6,15 @@ use k8s_openapi::api::core::v1::{
 };
 use trainyard_api::model_service::{Spot, Spread, TaintEffect, Toleration, TolerationOperator};
 
-use super::Context;
-use super::labels::selector;
+use super::labels::{Texts, selector};
+use super::profile::Profile;
 use crate::gpu::PRODUCTS;
+use crate::policy::Placement;
 use crate::workload::Gpu;
 
 /// How long a pod waits on a node that does not answer. Kubernetes' own 300 s spare what is dear to
-/// move; a replica holds nothing that another one cannot load, and each minute without it is a
-/// minute at a fraction of the capacity.
+/// move; a replica holds nothing that another one cannot load, and a worker of a job keeps the others
+/// waiting: each minute without it is a minute at a fraction of the capacity, or at none.
 const NODE_LOST_SECONDS: i64 = 30;
 /// The taints that Kubernetes gives such a node.
 const NODE_LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
@@ -21,11 +22,22 @@ const NODE_LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.i
 /// Requirements that a node meets all of.
 type Term = Vec<NodeSelectorRequirement>;
 
+/// What says where pods may run.
+pub(super) struct Placing<'a> {
+    pub(super) placement: &'a Placement,
+    pub(super) gpu: Option<&'a Gpu>,
+    pub(super) profile: Profile,
+    /// Labels of the pods that are to be kept apart.
+    pub(super) pods: Texts,
+    /// A label that differs between pods of one template and of the next, where Kubernetes itself
+    /// sets one.
+    pub(super) template_label: Option<&'static str>,
+}
+
 /// Adds all of it to a pod.
-pub(super) fn place(ctx: &Context<'_>, pod: &mut PodSpec) {
-    let placement = &ctx.plan.placement;
-    let gpu = ctx.plan.workload.resources.gpu.as_ref();
-    let facts = ctx.settings.profile.facts();
+pub(super) fn place(placing: &Placing<'_>, pod: &mut PodSpec) {
+    let Placing { placement, gpu, profile, .. } = *placing;
+    let facts = profile.facts();
 
     let mut node_selector = placement.node_selector.clone();
     let mut tolerations = placement.tolerations.clone();
@@ -56,12 +68,12 @@ pub(super) fn place(ctx: &Context<'_>, pod: &mut PodSpec) {
     let lost: Vec<_> = lost.map(node_lost).collect();
     tolerations.extend(lost);
     pod.tolerations = Some(tolerations);
-    pod.affinity = affinity(ctx, gpu);
-    pod.topology_spread_constraints = spread(ctx);
+    pod.affinity = affinity(placing);
+    pod.topology_spread_constraints = spread(placing);
 }
 
-fn affinity(ctx: &Context<'_>, gpu: Option<&Gpu>) -> Option<Affinity> {
-    let facts = ctx.settings.profile.facts();
+fn affinity(placing: &Placing<'_>) -> Option<Affinity> {
+    let facts = placing.profile.facts();
     let is_spot = || -> Vec<Term> {
         let labels = facts.spot_labels.iter();
         labels.map(|label| vec![requirement(&label.key, "In", &label.value)]).collect()
@@ -74,7 +86,7 @@ fn affinity(ctx: &Context<'_>, gpu: Option<&Gpu>) -> Option<Affinity> {
             .flat_map(|term| alternatives.iter().map(|more| [term.as_slice(), more].concat()))
             .collect();
     };
-    if let Some(product) = gpu.and_then(|gpu| gpu.product.as_deref()) {
+    if let Some(product) = placing.gpu.and_then(|gpu| gpu.product.as_deref()) {
         let labels = facts.product_labels.iter();
         let known = labels.filter_map(|label| {
             let value = match &label.alias {
@@ -86,7 +98,7 @@ fn affinity(ctx: &Context<'_>, gpu: Option<&Gpu>) -> Option<Affinity> {
         need(known.collect());
     }
     let mut preferred = None;
-    match ctx.plan.placement.spot {
+    match placing.placement.spot {
         // A node without the label passes too.
         Spot::Never => need(vec![
             facts.spot_labels.iter().map(|it| requirement(&it.key, "NotIn", &it.value)).collect(),
@@ -173,10 +185,10 @@ fn node_lost(taint: &str) -> PodToleration {
 }
 
 /// Keeps pods of one revision apart where that can be had: a pod that waits serves nobody.
-fn spread(ctx: &Context<'_>) -> Option<Vec<TopologySpreadConstraint>> {
+fn spread(placing: &Placing<'_>) -> Option<Vec<TopologySpreadConstraint>> {
     const NODE: &str = "kubernetes.io/hostname";
     const ZONE: &str = "topology.kubernetes.io/zone";
-    let over: &[&str] = match ctx.plan.placement.spread {
+    let over: &[&str] = match placing.placement.spread {
         Spread::Nodes => &[NODE],
         Spread::Zones => &[ZONE, NODE],
         Spread::None => return None,
@@ -185,9 +197,9 @@ fn spread(ctx: &Context<'_>) -> Option<Vec<TopologySpreadConstraint>> {
         max_skew: 1,
         topology_key: (*key).to_owned(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(selector(ctx.track_selector())),
+        label_selector: Some(selector(placing.pods.clone())),
         // Pods of the revision before do not count; they go.
-        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        match_label_keys: placing.template_label.map(|label| vec![label.to_owned()]),
         ..TopologySpreadConstraint::default()
     };
     Some(over.iter().map(constraint).collect())

@@ -83,6 +83,16 @@ pub enum PullPolicy {
     IfNotPresent,
 }
 
+impl PullPolicy {
+    /// Kubernetes' name of it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+        }
+    }
+}
+
 /// Pods of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

@@ -123,7 +123,12 @@ impl Request<'_> {
 
     fn resources(&self) -> Result<(Resources, Option<Part>), PlanError> {
         let spec = self.spec;
-        let (gpu, part) = gpu::gpu(self.service, spec, self.facts)?;
+        let (gpu, part) = gpu::gpu(
+            self.service,
+            spec.asked.gpu.as_ref(),
+            spec.placement.spot,
+            &self.facts.target,
+        )?;
         if self.is_local() {
             // A machine is its user's own: only what was asked for is a limit.
             return Ok((Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu }, part));
@@ -132,7 +137,7 @@ impl Request<'_> {
     }
 
     fn contract<'b>(&'b self, part: &'b Part) -> Contract<'b> {
-        Contract { service: self.service, runtime: &self.spec.runtime, part }
+        Contract { service: self.service, field: "spec.runtime", runtime: &self.spec.runtime, part }
     }
 
     /// The knobs by which a program keeps to its part of a GPU; none where it has no part.
@@ -239,7 +244,10 @@ pub(crate) fn notes(service: &str, spec: &Complete, facts: &Facts) -> Vec<String
         }
     }
     // What cannot be compiled was told as an error.
-    let Ok((_, Some(part))) = gpu::gpu(service, spec, facts) else { return notes };
+    let gpu = spec.asked.gpu.as_ref();
+    let Ok((_, Some(part))) = gpu::gpu(service, gpu, spec.placement.spot, &facts.target) else {
+        return notes;
+    };
     let contract = request.contract(&part);
     let framework = match spec.runtime.name {
         RuntimeName::Triton => Framework::Triton,
@@ -345,7 +353,7 @@ fn config(files: impl IntoIterator<Item = (&'static str, String)>) -> Volume {
 
 /// Where a server writes that has nothing of its own to write to: its image is read-only, and its
 /// user has no home.
-fn scratch(limit: Bytes) -> Volume {
+pub(crate) fn scratch(limit: Bytes) -> Volume {
     Volume {
         name: "scratch".to_owned(),
         source: VolumeSource::Scratch { limit },
@@ -358,7 +366,7 @@ const SCRATCH: &str = "/tmp";
 
 /// What programs ask for who look for their user: it has a number and no name. `getpass` of Python,
 /// which PyTorch calls at import, would fail otherwise.
-fn user() -> [EnvVar; 2] {
+pub(crate) fn user() -> [EnvVar; 2] {
     [var("HOME", text(SCRATCH)), var("USER", text("trainyard"))]
 }
 

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::{Context, IntoDiagnostic, miette};
-use trainyard_agent::run::{self, Cloud, METADATA, Settings, Signal};
+use trainyard_agent::run::{self, Cause, Cloud, Gathering, METADATA, Settings, Signal};
 use trainyard_api::scalar::Period;
 use trainyard_api::training_job::{PATTERN_SIZE, wrong_log_pattern};
 use trainyard_checkpoint::Part;
 use trainyard_plan::{GANG, Gang};
 
+use super::termination;
 use crate::failure::failure;
 
 /// Start a training program and stay with it: pass signals on, ask for checkpoints, see that it gets
@@ -40,6 +41,9 @@ pub(super) struct Run {
     /// All workers see one folder of checkpoints, and the first of them brings them to the store
     #[arg(long)]
     checkpoint_shared: bool,
+    /// Which workers bring their checkpoints to the store, where each has a folder of its own
+    #[arg(long, value_enum, default_value_t, conflicts_with = "checkpoint_shared")]
+    checkpoint_writers: WritersName,
     /// Names this start of all workers: the same for each of them, and never used again
     #[arg(long, value_name = "TEXT")]
     checkpoint_start: Option<String>,
@@ -58,6 +62,15 @@ pub(super) struct Run {
     /// The file that the program writes to show progress [default: one in the temporary folder]
     #[arg(long, value_name = "FILE")]
     heartbeat_file: Option<PathBuf>,
+    /// Wait so long until every worker has a name in the network, before the program starts
+    #[arg(long, value_name = "TIME", requires = "gang")]
+    await_workers: Option<Period>,
+    /// Where to say in the end, in a line, how the program ended: a pod's /dev/termination-log
+    #[arg(long, value_name = "FILE")]
+    termination_log: Option<PathBuf>,
+    /// A variable whose value is kept out of that; may be repeated
+    #[arg(long = "secret-variable", value_name = "NAME")]
+    secret_variables: Vec<String>,
     /// Where to report how far it is
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -75,6 +88,9 @@ pub(super) struct Run {
     command: Vec<OsString>,
 }
 
+/// What a shell leaves with that cannot run a program.
+const CANNOT_WORK: u8 = 126;
+
 #[derive(Clone, Copy, ValueEnum)]
 enum SignalName {
     #[value(name = "SIGUSR1")]
@@ -83,6 +99,15 @@ enum SignalName {
     Usr2,
     #[value(name = "SIGHUP")]
     Hup,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum WritersName {
+    /// Each saves a part of every checkpoint
+    #[default]
+    All,
+    /// The first one saves for all
+    First,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -101,15 +126,38 @@ fn pattern(text: &str) -> Result<String, String> {
 }
 
 impl Run {
-    pub(super) fn run(self) -> miette::Result<ExitCode> {
+    pub(super) fn run(mut self) -> miette::Result<ExitCode> {
+        let log = self.termination_log.take();
+        let secrets = termination::secrets(&std::mem::take(&mut self.secret_variables));
+        let ended = match (self.end(), &log) {
+            (Ok(ended), _) => ended,
+            // Another attempt changes nothing about it, which a back end that sees only the code and
+            // the line has to be told.
+            (Err(error), Some(log)) => {
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                let message = causes.join(": ");
+                let cause = Cause::NotStarted(CANNOT_WORK);
+                eprintln!("trainyard: {message}");
+                let ended = run::Ended { cause, rank: None, message, last_lines: Vec::new() };
+                termination::write(log, &ended, &secrets);
+                return Ok(ExitCode::from(CANNOT_WORK));
+            }
+            (Err(error), None) => return Err(error),
+        };
+        if ended.cause != Cause::Finished {
+            eprintln!("trainyard: {}", ended.message);
+        }
+        if let Some(log) = &log {
+            termination::write(log, &ended, &secrets);
+        }
+        Ok(ExitCode::from(ended.cause.exit_code()))
+    }
+
+    fn end(self) -> miette::Result<run::Ended> {
         let settings = self.settings()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let ended = runtime.into_diagnostic()?.block_on(run::run(settings));
-        let ended = ended.into_diagnostic().wrap_err("the agent cannot work")?;
-        if ended.cause != run::Cause::Finished {
-            eprintln!("trainyard: {}", ended.message);
-        }
-        Ok(ExitCode::from(ended.cause.exit_code()))
+        ended.into_diagnostic().wrap_err("the agent cannot work")
     }
 
     fn settings(self) -> miette::Result<Settings> {
@@ -157,6 +205,10 @@ impl Run {
             progress_timeout: self.progress_timeout.map(|timeout| timeout.0),
             log_pattern,
             heartbeat: self.heartbeat_file.unwrap_or_else(temporary),
+            gathering: gang.as_ref().zip(self.await_workers).map(|(gang, within)| Gathering {
+                hosts: gang.workers.iter().map(|worker| worker.host.clone()).collect(),
+                within: within.0,
+            }),
             report: self.report,
             metrics: self.metrics,
             cloud: match self.cloud {
@@ -179,7 +231,8 @@ impl Run {
         };
         let path = std::path::absolute(path).into_diagnostic()?;
         let workers = gang.map_or(1, |gang| u32::try_from(gang.workers.len()).unwrap_or(u32::MAX));
-        let part = match (self.checkpoint_shared, self.index) {
+        let saves_alone = self.checkpoint_shared || self.checkpoint_writers == WritersName::First;
+        let part = match (saves_alone, self.index) {
             (true, 0) => Some(Part::WHOLE),
             (true, _) => None,
             (false, index) => Some(Part { index, of: workers }),

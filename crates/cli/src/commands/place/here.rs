@@ -9,7 +9,7 @@ use trainyard_local::history::{EventQuery, History, Severity};
 use trainyard_local::socket::{Client, Request};
 use trainyard_local::status::{ReplicaPhase, ServiceStatus, Status};
 use trainyard_operator::console::{
-    Happened, Kept, Key, RESOURCE, Replica, ReplicaState, Selection, key, time_text,
+    Happened, Kept, Key, Kind, Replica, ReplicaState, Selection, key, time_text,
 };
 
 use crate::commands::fetching::words;
@@ -100,12 +100,20 @@ impl Here {
         Err(not_found(name, &known))
     }
 
-    pub(super) async fn watch(&self, selection: &Selection) -> miette::Result<Watch> {
+    /// The workers of jobs.
+    pub(super) async fn workers(&self, job: Option<&str>) -> miette::Result<Vec<Replica>> {
+        let status = self.status().await?;
+        let jobs = status.jobs.iter().filter(|it| job.is_none_or(|name| it.name == name));
+        Ok(jobs.flat_map(jobs::workers).collect())
+    }
+
+    pub(super) async fn watch(&self, kind: Kind, selection: &Selection) -> miette::Result<Watch> {
         check(selection)?;
         self.status().await?;
         let socket = self.state.open()?.socket();
         Ok(Watch {
             client: Client::send(&socket, &Request::Watch).await.map_err(explain)?,
+            kind,
             names: selection.names.clone(),
             records: self.records()?,
             services: BTreeMap::new(),
@@ -183,6 +191,7 @@ type Records = BTreeMap<String, Record>;
 /// Services, again at each change.
 pub(crate) struct Watch {
     client: Client,
+    kind: Kind,
     names: Vec<String>,
     records: Records,
     services: BTreeMap<Key, Value>,
@@ -192,7 +201,13 @@ impl Watch {
     pub(super) async fn next(&mut self) -> miette::Result<&BTreeMap<Key, Value>> {
         let status = self.client.next_status().await.map_err(explain)?;
         let status = status.ok_or_else(|| miette!("the supervisor has ended"))?;
-        self.services = resources(&status, &self.records);
+        self.services = match self.kind {
+            Kind::ModelService => resources(&status, &self.records),
+            Kind::TrainingJob => {
+                let jobs = status.jobs.iter().map(|job| jobs::resource(job, None));
+                jobs.map(|job| (key(&job), job)).collect()
+            }
+        };
         if !self.names.is_empty() {
             self.services.retain(|key, _| self.names.contains(&key.1));
         }
@@ -210,7 +225,8 @@ fn check(selection: &Selection) -> miette::Result<()> {
 }
 
 fn not_found(name: &str, known: &[&str]) -> Report {
-    let message = format!("NotFound: {RESOURCE} \"{name}\" not found on this machine");
+    let resource = Kind::ModelService.full_name();
+    let message = format!("NotFound: {resource} \"{name}\" not found on this machine");
     match nearest(name, known.iter().copied()) {
         Some(near) => miette!(help = format!("did you mean `{near}`?"), "{message}"),
         None if known.is_empty() => miette!("{message}"),

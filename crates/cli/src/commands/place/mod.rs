@@ -10,10 +10,11 @@ use clap::Args;
 use miette::{Report, miette};
 use serde_json::Value;
 use trainyard_operator::console::{
-    Console, ConsoleError, Happened, Kept, Key, Replica, Selection, Watch,
+    Console, ConsoleError, Happened, Kept, Key, Kind, Replica, Selection, Watch, key,
 };
 use trainyard_operator::{ClusterChoice, RequestRate, client_of};
 
+use super::output::ServiceName;
 use super::plugin::is_plugin;
 use super::supervisor::State;
 use crate::failure::failure;
@@ -139,25 +140,113 @@ impl Place {
         }
     }
 
-    /// The training jobs that are meant; none in a cluster, which does not know them.
+    /// The training jobs that are meant and are there.
     pub(crate) async fn jobs(&self, selection: &Selection) -> Result<Vec<Value>, PlaceError> {
         match self {
             Self::Here(here) => Ok(here.jobs(selection).await?),
-            Self::Cluster(_) => Ok(Vec::new()),
+            Self::Cluster(console) => {
+                let all = Selection { names: Vec::new(), labels: selection.labels.clone() };
+                let jobs = match console.of(Kind::TrainingJob).services(&all).await {
+                    // Definitions that are older than jobs; or rights, which are enough for services.
+                    Err(ConsoleError::NotInstalled | ConsoleError::Forbidden { .. }) => Vec::new(),
+                    jobs => jobs?,
+                };
+                let names = &selection.names;
+                let is_meant = |job: &Value| names.is_empty() || names.contains(&key(job).1);
+                Ok(jobs.into_iter().filter(is_meant).collect())
+            }
         }
     }
 
-    pub(crate) async fn watch(&self, selection: &Selection) -> Result<Watching, PlaceError> {
+    /// The names of services, and those of jobs. A name of neither is taken for a service's.
+    pub(crate) async fn by_kind(
+        &self,
+        names: &[ServiceName],
+    ) -> miette::Result<(Vec<String>, Vec<String>)> {
+        let unsaid = names.iter().filter(|name| name.1.is_none());
+        let unsaid: Vec<String> = unsaid.map(|name| name.0.clone()).collect();
+        let found = match unsaid.is_empty() {
+            true => Vec::new(),
+            false => self.jobs(&Selection { names: unsaid, labels: None }).await?,
+        };
+        let (mut services, mut jobs) = (Vec::new(), Vec::new());
+        for ServiceName(name, kind) in names {
+            let is_job = found.iter().any(|job| key(job).1 == *name);
+            match kind {
+                Some(Kind::TrainingJob) => jobs.push(name.clone()),
+                None if is_job => {
+                    if let Self::Cluster(console) = self
+                        && console.service(name).await.is_ok()
+                    {
+                        return Err(miette!(
+                            help = format!("write `ms/{name}` or `tj/{name}`"),
+                            "there is a service and a training job called `{name}`"
+                        ));
+                    }
+                    jobs.push(name.clone());
+                }
+                Some(Kind::ModelService) | None => services.push(name.clone()),
+            }
+        }
+        Ok((services, jobs))
+    }
+
+    /// The services and the jobs of these names; each is there, or it is an error.
+    pub(crate) async fn find(
+        &self,
+        names: &[ServiceName],
+    ) -> miette::Result<(Vec<Value>, Vec<Value>)> {
+        let (services, jobs) = self.by_kind(names).await?;
+        let mut found = (Vec::new(), Vec::new());
+        for name in services {
+            found.0.push(self.one(Kind::ModelService, &name).await?);
+        }
+        for name in jobs {
+            found.1.push(self.one(Kind::TrainingJob, &name).await?);
+        }
+        Ok(found)
+    }
+
+    /// One service or job, which is there, or it is an error.
+    pub(crate) async fn one(&self, kind: Kind, name: &str) -> Result<Value, PlaceError> {
+        let selection = Selection { names: vec![name.to_owned()], labels: None };
+        if let Self::Cluster(console) = self {
+            return Ok(console.of(kind).service(name).await?);
+        }
+        let found = match kind {
+            Kind::ModelService => self.services(&selection).await?,
+            Kind::TrainingJob => self.jobs(&selection).await?,
+        };
+        let missing = || {
+            let resource = kind.full_name();
+            miette!("NotFound: {resource} \"{name}\" not found on this machine")
+        };
+        Ok(found.into_iter().next().ok_or_else(missing)?)
+    }
+
+    pub(crate) async fn watch(
+        &self,
+        kind: Kind,
+        selection: &Selection,
+    ) -> Result<Watching, PlaceError> {
         match self {
-            Self::Here(here) => Ok(Watching::Here(here.watch(selection).await?)),
-            Self::Cluster(console) => Ok(Watching::Cluster(Box::new(console.watch(selection)))),
+            Self::Here(here) => Ok(Watching::Here(here.watch(kind, selection).await?)),
+            Self::Cluster(console) => {
+                Ok(Watching::Cluster(Box::new(console.of(kind).watch(selection))))
+            }
         }
     }
 
-    pub(crate) async fn replicas(&self, service: Option<&str>) -> Result<Vec<Replica>, PlaceError> {
-        match self {
-            Self::Here(here) => Ok(here.replicas(service).await?),
-            Self::Cluster(console) => Ok(console.replicas(service).await?),
+    /// Replicas of a service, or workers of a job.
+    pub(crate) async fn replicas(
+        &self,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> Result<Vec<Replica>, PlaceError> {
+        match (self, kind) {
+            (Self::Here(here), Kind::ModelService) => Ok(here.replicas(name).await?),
+            (Self::Here(here), Kind::TrainingJob) => Ok(here.workers(name).await?),
+            (Self::Cluster(console), kind) => Ok(console.of(kind).replicas(name).await?),
         }
     }
 
@@ -170,10 +259,14 @@ impl Place {
     }
 
     /// What happened, the newest last.
-    pub(crate) async fn events(&self, service: Option<&str>) -> Result<Vec<Happened>, PlaceError> {
+    pub(crate) async fn events(
+        &self,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> Result<Vec<Happened>, PlaceError> {
         match self {
-            Self::Here(here) => Ok(here.events(service, None)?),
-            Self::Cluster(console) => Ok(console.events(service).await?),
+            Self::Here(here) => Ok(here.events(name, None)?),
+            Self::Cluster(console) => Ok(console.of(kind).events(name).await?),
         }
     }
 

@@ -17,7 +17,8 @@ fn pod(status: Value) -> Pod {
 fn check(status: Value, reason: Option<Reason>, words: &[&str]) {
     let trouble = of_pod(&pod(status));
     assert_eq!(trouble.as_ref().map(|trouble| trouble.reason), reason);
-    let message = trouble.map(|trouble| trouble.message()).unwrap_or_default();
+    let message =
+        trouble.map(|trouble| trouble.message(Declared::ModelService)).unwrap_or_default();
     for word in words {
         assert!(message.contains(word), "`{message}` has no `{word}`");
     }
@@ -178,7 +179,11 @@ fn failed_pods_and_pods_that_cannot_be_created() {
     let quota = "pods \"iris-7c9-abcde\" is forbidden: exceeded quota: compute, requested: cpu=1, used: cpu=2, limited: cpu=2";
     let trouble = of_create_failure(quota);
     assert_eq!(trouble.reason, Reason::QuotaExceeded);
-    assert!(!trouble.message().contains("abcde"), "{}", trouble.message());
+    assert!(
+        !trouble.message(Declared::ModelService).contains("abcde"),
+        "{}",
+        trouble.message(Declared::ModelService)
+    );
     let policy = "pods \"iris-7c9-abcde\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true";
     assert_eq!(of_create_failure(policy).reason, Reason::PodForbidden);
     assert_eq!(of_create_failure("something else").reason, Reason::PodCreateFailed);
@@ -191,7 +196,12 @@ fn events_tell_what_a_status_does_not() {
         "Unhealthy",
         "Readiness probe failed: HTTP probe failed with statuscode: 503",
     );
-    assert!(probe.expect("known").message().contains("is not ready: Readiness probe failed"));
+    assert!(
+        probe
+            .expect("known")
+            .message(Declared::ModelService)
+            .contains("is not ready: Readiness probe failed")
+    );
     assert_eq!(of_event("p", "BackOff", "").map(|trouble| trouble.reason), None);
 }
 
@@ -221,9 +231,9 @@ fn diagnoses_agree() {
     let trouble = of(waiting("CrashLoopBackOff", ""), oom);
     assert_eq!((trouble.reason, trouble.diagnosis), (Reason::OutOfMemory, Some("D24")));
     assert!(
-        trouble.message().ends_with("raise `spec.resources.memory` [D24]"),
+        trouble.message(Declared::ModelService).ends_with("raise `spec.resources.memory` [D24]"),
         "{}",
-        trouble.message()
+        trouble.message(Declared::ModelService)
     );
     let trouble = of(waiting("ImagePullBackOff", "not found"), json!({}));
     assert_eq!((trouble.reason, trouble.diagnosis), (Reason::ImagePullFailed, Some("D18")));

@@ -15,6 +15,7 @@ fn pod(name: &str, revision: &str, ready: bool) -> PodFacts {
         ending: false,
         ended: false,
         created: 0,
+        worker: None,
         trouble: None,
     }
 }

@@ -1,12 +1,14 @@
 use serde_json::json;
 
+use trainyard_api::ModelService;
+
 use super::*;
 use crate::compare::digest;
 use crate::kinds;
 use crate::names::APPLIED_ANNOTATION;
 
-fn key() -> ServiceKey {
-    ServiceKey::new("default", "iris")
+fn key() -> ResourceKey {
+    ResourceKey::service("default", "iris")
 }
 
 fn service_kind() -> KindIndex {
@@ -23,7 +25,7 @@ fn live(version: u32, applied: u64, port: u32) -> Child {
         },
         "spec": {"ports": [{"port": port, "protocol": "TCP"}], "clusterIP": "10.0.0.1"},
     });
-    Child::of(service_kind(), "iris", &object).expect("an object")
+    Child::of(service_kind(), &key(), &object).expect("an object")
 }
 
 struct Wanted {
@@ -170,14 +172,14 @@ fn an_answer_does_not_bring_back_a_service_or_a_revision() {
         serde_json::from_value(json!({"metadata": metadata, "revision": 1})).expect("a revision");
     {
         let _visit = world.visit(&key);
-        world.remove(&key, Source::Services, "iris", 6);
+        world.remove(&key, Source::Declared(Declared::ModelService), "iris", 6);
         world.remove(&key, Source::Releases, "iris", 6);
-        world.settle_service(&key, service.clone());
+        world.settle_resource(&key, service.clone());
         world.settle_release(&key, &release);
         assert!(world.entry(&key).is_none());
     }
     let _visit = world.visit(&key);
-    world.settle_service(&key, service);
+    world.settle_resource(&key, service);
     world.settle_release(&key, &release);
     let entry = world.entry(&key).expect("known");
     assert!(entry.resource.is_some() && entry.releases.len() == 1);

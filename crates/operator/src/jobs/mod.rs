@@ -1,0 +1,13 @@
+//! Training jobs: `control` decides when workers start, end and are over; a Kubernetes Job for each
+//! start runs them.
+//!
+//! [`observe`](observe::observe) says what workers do, [`status`] what a person is told, `reconcile`
+//! carries out. What was decided stands in `status.memory` before it is done, so that an operator
+//! that is killed in the middle is replaced by one that goes on.
+
+mod memory;
+mod observe;
+mod reconcile;
+mod status;
+
+pub(crate) use reconcile::reconcile;

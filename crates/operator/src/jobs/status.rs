@@ -1,0 +1,334 @@
+//! From what was decided and seen to the status of a job.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use trainyard_api::training_job::TrainingJobStatus;
+use trainyard_control::job::{Phase, Reason as Cause, State};
+
+use super::memory::Memory;
+use crate::key::Declared;
+use crate::pods::Trouble;
+use crate::status::{News, Problem, Verdict, merge};
+
+/// One job at one moment.
+pub(super) struct Told<'a> {
+    pub(super) generation: Option<i64>,
+    pub(super) memory: &'a Memory,
+    /// Failures that there may be; one more and the job is over.
+    pub(super) retries: u32,
+    /// Workers whose program runs.
+    pub(super) running: u32,
+    /// Why what the spec asks for cannot be brought about at all.
+    pub(super) problem: Option<&'a Problem>,
+    /// What keeps a worker from starting.
+    pub(super) trouble: Option<&'a Trouble>,
+    /// What the person should know though it is no error.
+    pub(super) notes: &'a [String],
+    pub(super) before: Option<&'a TrainingJobStatus>,
+    pub(super) now: Timestamp,
+}
+
+/// The status that the job should have.
+pub(super) fn decide(told: &Told<'_>) -> TrainingJobStatus {
+    let Memory { state, .. } = told.memory;
+    let before: &[Condition] = told.before.map(|it| it.conditions.as_slice()).unwrap_or_default();
+    let verdicts = verdicts(told);
+    let reason = match (told.problem, running_trouble(told)) {
+        (Some(problem), _) => problem.reason.as_str(),
+        (None, Some(trouble)) => trouble.reason.as_str(),
+        (None, None) => reason(state),
+    };
+    TrainingJobStatus {
+        observed_generation: told.generation,
+        conditions: merge(before, verdicts, told.generation, told.now),
+        phase: Some(phase(state).to_owned()),
+        reason: Some(reason.to_owned()),
+        active_workers: if state.is_over() { 0 } else { told.running },
+        attempts: state.attempts,
+        failures: state.failures,
+        interruptions: state.interruptions,
+        step: None,
+        start_time: state.began.and_then(time),
+        completion_time: state.ended.filter(|_| state.phase != Phase::Interrupted).and_then(time),
+        memory: Some(told.memory.to_text()),
+    }
+}
+
+fn time(since_epoch: Duration) -> Option<Time> {
+    let seconds = i64::try_from(since_epoch.as_secs()).ok()?;
+    Some(Time(Timestamp::from_second(seconds).ok()?))
+}
+
+/// A person who ended a job by `suspend` can let it go on.
+fn phase(state: &State) -> &'static str {
+    match state.phase {
+        Phase::Interrupted => "Suspended",
+        _ => state.phase_name(),
+    }
+}
+
+fn reason(state: &State) -> &'static str {
+    match state.reason {
+        Cause::Stopped => "Suspended",
+        other => other.as_str(),
+    }
+}
+
+/// Only workers that should run can fail to start.
+fn running_trouble<'a>(told: &Told<'a>) -> Option<&'a Trouble> {
+    told.trouble.filter(|_| told.memory.state.phase == Phase::Running)
+}
+
+fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
+    let Memory { state, last, workers, .. } = told.memory;
+    let reason = reason(state);
+    let last = || last.clone().unwrap_or_else(|| "a worker ended".to_owned());
+    let counted = format!("{} of {workers} workers run, attempt {}", told.running, state.attempts);
+    let degraded = match (&told.memory.last, state.is_over()) {
+        (Some(last), false) => Verdict::yes("WorkerFailed", last.clone()),
+        (_, true) => Verdict::no("Over", "no worker runs"),
+        (None, false) => Verdict::no("AsAsked", "no attempt has ended early"),
+    };
+    let fine = || Verdict::no("NotStalled", "it needs nobody");
+    if let Some(problem) = told.problem.filter(|_| !state.is_over()) {
+        let why = || problem.message.clone();
+        let problem = problem.reason.as_str();
+        return [
+            Verdict::no(problem, why()),
+            Verdict::no(problem, "nothing is started until it is mended"),
+            degraded,
+            Verdict::yes(problem, why()),
+        ];
+    }
+    if let Some(trouble) = running_trouble(told) {
+        let message = format!("{}; {counted}", trouble.message(Declared::TrainingJob));
+        let trouble_reason = trouble.reason.as_str();
+        let needs_a_person = trouble.reason.needs_a_person();
+        return [
+            Verdict::no(trouble_reason, message.clone()),
+            match needs_a_person {
+                true => Verdict::no(trouble_reason, "it waits for a person"),
+                false => Verdict::yes(trouble_reason, message.clone()),
+            },
+            degraded,
+            if needs_a_person { Verdict::yes(trouble_reason, message) } else { fine() },
+        ];
+    }
+    let notes = match told.notes {
+        [] => String::new(),
+        notes => format!("; {}", notes.join("; ")),
+    };
+    match state.phase {
+        Phase::Waiting { .. } => {
+            let message = match state.reason {
+                Cause::BackOff => format!("all workers start again after a pause: {}", last()),
+                _ => "its workers are about to start".to_owned(),
+            };
+            [Verdict::no(reason, message.clone()), Verdict::yes(reason, message), degraded, fine()]
+        }
+        Phase::Running => {
+            let all = told.running == *workers;
+            let reason = if all { "Running" } else { "Starting" };
+            let message = format!("{counted}{notes}");
+            [Verdict::no(reason, message.clone()), Verdict::yes(reason, message), degraded, fine()]
+        }
+        Phase::Ending(_) => {
+            let message = format!("its workers are being ended; {counted}");
+            [Verdict::no(reason, message.clone()), Verdict::yes(reason, message), degraded, fine()]
+        }
+        Phase::Succeeded => [
+            Verdict::yes(
+                reason,
+                format!("all {workers} workers have finished, in attempt {}", state.attempts),
+            ),
+            Verdict::no(reason, "it is over"),
+            degraded,
+            fine(),
+        ],
+        Phase::Interrupted => {
+            let message = "`spec.suspend` is true; set it to false to go on";
+            [Verdict::no(reason, message), Verdict::no(reason, message), degraded, fine()]
+        }
+        Phase::Failed => {
+            let message = failed(told, &last());
+            [
+                Verdict::no(reason, message.clone()),
+                Verdict::no(reason, "it is over"),
+                degraded,
+                Verdict::yes(reason, message),
+            ]
+        }
+    }
+}
+
+/// Why it is over, and how to mend it. A changed spec begins anew.
+fn failed(told: &Told<'_>, last: &str) -> String {
+    let state = &told.memory.state;
+    match state.reason {
+        Cause::RetriesExhausted => format!(
+            "{} attempts failed, and `spec.retries` allows {} failures; {last}; mend the program and change `spec`, or delete the job and apply it again",
+            state.failures, told.retries
+        ),
+        Cause::CannotStart => {
+            format!("{last}; correct `spec.command` or `spec.image`, which begins it anew")
+        }
+        Cause::DeadlineExceeded => {
+            "it was not done within `spec.deadline`; raise it and change `spec`, or delete the job and apply it again".to_owned()
+        }
+        _ => last.to_owned(),
+    }
+}
+
+/// The event of a step. What goes well is told too: a job's history is read from its events.
+pub(super) fn step(before: &State, after: &State, last: Option<&str>) -> Option<News> {
+    if before.reason == after.reason && before.attempts == after.attempts {
+        return None;
+    }
+    let last = last.unwrap_or("a worker ended");
+    let (is_warning, note) = match after.reason {
+        Cause::Declared => return None,
+        Cause::Started => (false, format!("starts all workers, attempt {}", after.attempts)),
+        Cause::Finished => {
+            (false, format!("all workers have finished, in attempt {}", after.attempts))
+        }
+        Cause::WorkerFailed => (true, format!("attempt {}: {last}", after.attempts)),
+        Cause::WorkerInterrupted => {
+            (false, format!("attempt {} was interrupted: {last}", after.attempts))
+        }
+        Cause::WorkersMissing => (
+            true,
+            format!(
+                "attempt {}: some workers ran and waited for others that could not start; all are ended, and start again later",
+                after.attempts
+            ),
+        ),
+        Cause::BackOff => (false, "all workers start again after a pause".to_owned()),
+        Cause::RetriesExhausted => (true, format!("{} attempts failed; {last}", after.failures)),
+        Cause::CannotStart => (true, format!("another attempt would not change it: {last}")),
+        Cause::DeadlineExceeded => (true, "it was not done within `spec.deadline`".to_owned()),
+        Cause::Stopped => (false, "`spec.suspend` is true: the workers end".to_owned()),
+        Cause::Resumed => (false, "it goes on".to_owned()),
+        Cause::SpecChanged => (false, "`spec` has changed: all workers start anew".to_owned()),
+    };
+    Some(News { is_warning, reason: reason(after).to_owned(), note })
+}
+
+/// The event of a trouble that is told for the first time.
+pub(super) fn trouble(
+    before: Option<&TrainingJobStatus>,
+    after: &TrainingJobStatus,
+) -> Option<News> {
+    let stalled = |status: &TrainingJobStatus| {
+        let found =
+            status.conditions.iter().find(|it| it.type_ == "Stalled" && it.status == "True");
+        found.map(|condition| (condition.reason.clone(), condition.message.clone()))
+    };
+    let (reason, note) = stalled(after)?;
+    // The end of a job is told as a step.
+    let is_step = after.phase.as_deref() == Some("Failed");
+    let is_known = before.and_then(stalled).is_some_and(|(known, _)| known == reason);
+    (!is_step && !is_known).then_some(News { is_warning: true, reason, note })
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_control::job::{Policy, Worker, decide as step_of};
+
+    use super::*;
+    use crate::pods::Reason;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn memory(state: State, last: Option<&str>) -> Memory {
+        let mut memory = Memory::new(at(0));
+        memory.state = state;
+        memory.workers = 2;
+        memory.last = last.map(str::to_owned);
+        memory
+    }
+
+    fn shown(memory: &Memory, running: u32, problem: Option<&Problem>) -> String {
+        let status = decide(&Told {
+            generation: Some(3),
+            memory,
+            retries: 1,
+            running,
+            problem,
+            trouble: None,
+            notes: &[],
+            before: None,
+            now: Timestamp::UNIX_EPOCH,
+        });
+        let true_ones = status.conditions.iter().filter(|it| it.status == "True");
+        let conditions: Vec<String> = true_ones
+            .map(|it| format!("  {}: {}: {}\n", it.type_, it.reason, it.message))
+            .collect();
+        format!(
+            "{} ({}), {} run, attempt {}\n{}",
+            status.phase.unwrap_or_default(),
+            status.reason.unwrap_or_default(),
+            status.active_workers,
+            status.attempts,
+            conditions.concat()
+        )
+    }
+
+    #[test]
+    fn what_people_see() {
+        let policy = Policy { retries: 1, deadline: None };
+        let crashed =
+            [Worker::Failed(trainyard_control::job::Failure::Crashed), Worker::Interrupted];
+        let next = |state: &State, workers: &[Worker], stop, now| {
+            step_of(state, &policy, workers, stop, at(now)).0
+        };
+        let end = Some("worker 0 (pod `line-1-0-x` on `n`): Crashed: rank 0 left with code 1");
+        let mut all = Vec::new();
+        let new = State::new(at(0));
+        all.push(shown(&memory(new, None), 0, None));
+        let running = next(&new, &[], false, 0);
+        all.push(shown(&memory(running, None), 1, None));
+        all.push(shown(&memory(running, None), 2, None));
+        let ending = next(&running, &crashed, false, 5);
+        all.push(shown(&memory(ending, end), 1, None));
+        let waiting = next(&ending, &crashed, false, 5);
+        all.push(shown(&memory(waiting, end), 0, None));
+        let again = next(&waiting, &[], false, 9);
+        all.push(shown(&memory(again, end), 2, None));
+        let over = next(&next(&again, &crashed, false, 10), &crashed, false, 10);
+        all.push(shown(&memory(over, end), 0, None));
+        let finished = next(&running, &[Worker::Finished, Worker::Finished], false, 7);
+        all.push(shown(&memory(finished, None), 0, None));
+        let stopped =
+            next(&next(&running, &[Worker::Running], true, 8), &[Worker::Interrupted], true, 9);
+        all.push(shown(&memory(stopped, None), 0, None));
+        let problem =
+            Problem { reason: Reason::InvalidSpec, message: "`spec.image` is missing".into() };
+        all.push(shown(&memory(new, None), 0, Some(&problem)));
+        insta::assert_snapshot!(all.concat());
+    }
+
+    /// A status that is told twice must not differ: each difference is a write.
+    #[test]
+    fn the_same_is_told_the_same() {
+        let memory = memory(State::new(at(0)), None);
+        let told = |before: Option<&TrainingJobStatus>, second| {
+            decide(&Told {
+                generation: Some(1),
+                memory: &memory,
+                retries: 1,
+                running: 0,
+                problem: None,
+                trouble: None,
+                notes: &[],
+                before,
+                now: Timestamp::from_second(second).expect("a time"),
+            })
+        };
+        let first = told(None, 5);
+        assert_eq!(told(Some(&first), 9), first);
+    }
+}

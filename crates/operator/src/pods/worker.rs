@@ -1,0 +1,257 @@
+//! What is kept of a worker of a training job, and how it ended.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
+use trainyard_control::job::{Failure, Worker};
+use trainyard_plan::kubernetes::{AGENT_CONTAINER, WORKER_CONTAINER};
+
+use crate::names::{ATTEMPT_LABEL, JOB_LABEL};
+
+/// What Kubernetes calls a pod's place in its Job, as a label and, before 1.28, as an annotation.
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// Longest text of a program that goes into a status, in bytes.
+const LONGEST: usize = 600;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WorkerFacts {
+    pub(crate) index: u32,
+    pub(crate) attempt: u32,
+    /// When its container started, in seconds since the epoch; none if it does not run.
+    pub(crate) running_since: Option<i64>,
+    /// None while it has not ended.
+    pub(crate) end: Option<End>,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct End {
+    pub(crate) outcome: Worker,
+    /// Which worker, where, and what it said.
+    pub(crate) message: String,
+    /// In seconds since the epoch; 0 where nobody tells.
+    pub(crate) at: i64,
+}
+
+impl WorkerFacts {
+    /// None of a pod that is of no job.
+    pub(crate) fn of(pod: &Pod) -> Option<Self> {
+        let labels = pod.metadata.labels.as_ref()?;
+        labels.get(JOB_LABEL)?;
+        let annotations = pod.metadata.annotations.as_ref();
+        let index = labels.get(INDEX).or_else(|| annotations.and_then(|all| all.get(INDEX)));
+        let index: u32 = index.and_then(|index| index.parse().ok()).unwrap_or(0);
+        let attempt = labels.get(ATTEMPT_LABEL).and_then(|number| number.parse().ok()).unwrap_or(0);
+        let status = pod.status.as_ref();
+        let running = status.and_then(container).and_then(|it| it.running.as_ref());
+        let started = running.and_then(|it| it.started_at.as_ref());
+        let end = status.and_then(end).map(|(outcome, text, at)| {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let node = node.map(|node| format!(" on `{node}`")).unwrap_or_default();
+            let message = format!("worker {index} (pod `{name}`{node}): {}", shorten(&text));
+            End { outcome, message, at }
+        });
+        let running_since = started.map(|time| time.0.as_second());
+        Some(Self { index, attempt, running_since, end })
+    }
+}
+
+fn container(status: &PodStatus) -> Option<&k8s_openapi::api::core::v1::ContainerState> {
+    let all = status.container_statuses.iter().flatten();
+    all.filter(|it| it.name == WORKER_CONTAINER).find_map(|it| it.state.as_ref())
+}
+
+/// How the init container that brings the agent failed, if it did.
+fn agent(status: &PodStatus) -> Option<(i32, String)> {
+    let all = status.init_container_statuses.iter().flatten();
+    let state = all.filter(|it| it.name == AGENT_CONTAINER).find_map(|it| it.state.as_ref())?;
+    let ended = state.terminated.as_ref().filter(|it| it.exit_code != 0)?;
+    let said = [ended.reason.as_deref(), ended.message.as_deref()];
+    let words = said.into_iter().flatten().flat_map(str::split_whitespace);
+    Some((ended.exit_code, words.collect::<Vec<_>>().join(" ")))
+}
+
+/// The outcome, in words, and when.
+fn end(status: &PodStatus) -> Option<(Worker, String, i64)> {
+    let ended = container(status).and_then(|state| state.terminated.as_ref());
+    let at = ended.and_then(|it| it.finished_at.as_ref()).map_or(0, |time| time.0.as_second());
+    match status.phase.as_deref()? {
+        "Succeeded" => Some((Worker::Finished, "it has finished".to_owned(), at)),
+        "Failed" => {
+            let (outcome, text) = failed(status, ended);
+            Some((outcome, text, at))
+        }
+        _ => None,
+    }
+}
+
+fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Worker, String) {
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    let disrupted = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
+    let reason = status.reason.as_deref().unwrap_or_default();
+    // Disk that it took for itself; an eviction for another reason is the node's.
+    if reason == "Evicted" && said(&status.message).contains("exceed") {
+        return (Worker::Failed(Failure::Crashed), format!("Evicted: {}", said(&status.message)));
+    }
+    if let Some(condition) = disrupted {
+        let why = format!("{}: {}", said(&condition.reason), said(&condition.message));
+        return (Worker::Interrupted, why);
+    }
+    let Some(ended) = ended else {
+        if let Some((code, text)) = agent(status) {
+            let told = format!(
+                "the agent could not be brought in, which is Trainyard's affair: code {code}: {text}"
+            );
+            return (Worker::Failed(Failure::Crashed), told);
+        }
+        // Its node refused it, or is gone; or our own agent could not be brought in.
+        let why = [reason.to_owned(), said(&status.message)];
+        let why: Vec<String> = why.into_iter().filter(|text| !text.is_empty()).collect();
+        let outcome = match reason {
+            "" => Worker::Failed(Failure::Crashed),
+            _ => Worker::Interrupted,
+        };
+        let told = why.join(": ");
+        return (
+            outcome,
+            if told.is_empty() { "its container never started".to_owned() } else { told },
+        );
+    };
+    let text = said(&ended.message).split_whitespace().collect::<Vec<_>>().join(" ");
+    let code = ended.exit_code;
+    let told = |what: &str| match text.is_empty() {
+        true => what.to_owned(),
+        false => text.clone(),
+    };
+    // The agent says it in a word; where it was killed, the code and the kubelet do.
+    let word = text.split_once(": ").map(|(word, _)| word).unwrap_or_default();
+    let by_kubelet = ended.reason.as_deref().unwrap_or_default();
+    match (word, by_kubelet, code) {
+        ("OutOfMemory", _, _) | (_, "OOMKilled", _) => (
+            Worker::Failed(Failure::OutOfMemory),
+            "it was killed at its memory limit; raise `spec.resources.memory`".to_owned(),
+        ),
+        ("Hung", _, _) => (Worker::Failed(Failure::Hung), text),
+        ("NotStarted", _, _) => (Worker::Failed(Failure::NotStarted), text),
+        ("Interrupted", _, _) => (Worker::Interrupted, text),
+        ("Crashed", _, _) => (Worker::Failed(Failure::Crashed), text),
+        (_, "StartError" | "ContainerCannotRun", _) | (_, _, 126 | 127) => {
+            (Worker::Failed(Failure::NotStarted), told("its container could not be started"))
+        }
+        (_, "ContainerStatusUnknown", _) => (Worker::Interrupted, told("its node is gone")),
+        (_, _, 143) => (Worker::Interrupted, "it was told to end".to_owned()),
+        (_, _, 98) => (Worker::Failed(Failure::Hung), told("it showed no progress")),
+        (_, _, 137) => (Worker::Interrupted, "its agent was killed".to_owned()),
+        _ => (
+            Worker::Failed(Failure::Crashed),
+            format!(
+                "it left with code {code}{}",
+                if text.is_empty() { String::new() } else { format!(": {text}") }
+            ),
+        ),
+    }
+}
+
+/// The end of a text that is too long: that of a traceback is the cause.
+fn shorten(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let from = text.len().saturating_sub(LONGEST);
+    let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    format!("…{}", text.get(from..).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn worker(status: Value) -> WorkerFacts {
+        let pod = json!({
+            "metadata": {"name": "line-2-1-x", "labels": {
+                JOB_LABEL: "line", ATTEMPT_LABEL: "2", INDEX: "1",
+            }},
+            "spec": {"nodeName": "n", "containers": []}, "status": status,
+        });
+        WorkerFacts::of(&serde_json::from_value(pod).expect("a pod")).expect("a worker")
+    }
+
+    fn ended(code: i32, reason: &str, message: &str) -> Value {
+        json!({"phase": "Failed", "containerStatuses": [{
+            "name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code, "reason": reason, "message": message,
+                "finishedAt": "1970-01-01T00:00:09Z"}},
+        }]})
+    }
+
+    #[test]
+    fn how_workers_end() {
+        let check = |status: Value, expected: Worker, text: &str| {
+            let end = worker(status).end.expect("it has ended");
+            assert_eq!(end.outcome, expected, "{}", end.message);
+            assert!(end.message.contains(text), "{}", end.message);
+        };
+        let crashed = Worker::Failed(Failure::Crashed);
+        check(
+            json!({"phase": "Succeeded"}),
+            Worker::Finished,
+            "worker 1 (pod `line-2-1-x` on `n`)",
+        );
+        check(
+            ended(1, "Error", "Crashed: rank 0 left with code 1; its last lines: boom"),
+            crashed,
+            "boom",
+        );
+        check(ended(3, "Error", ""), crashed, "left with code 3");
+        check(
+            ended(98, "Error", "Hung: no progress for 60 s"),
+            Worker::Failed(Failure::Hung),
+            "60 s",
+        );
+        check(
+            ended(137, "OOMKilled", ""),
+            Worker::Failed(Failure::OutOfMemory),
+            "raise `spec.resources.memory`",
+        );
+        check(
+            ended(127, "Error", "NotStarted: no such file"),
+            Worker::Failed(Failure::NotStarted),
+            "no such file",
+        );
+        check(
+            ended(128, "StartError", "exec: no"),
+            Worker::Failed(Failure::NotStarted),
+            "exec: no",
+        );
+        check(ended(143, "Error", ""), Worker::Interrupted, "told to end");
+        check(ended(137, "Error", ""), Worker::Interrupted, "agent was killed");
+        let mut drained = ended(1, "Error", "Crashed: a");
+        drained["conditions"] = json!([{"type": "DisruptionTarget", "status": "True",
+            "reason": "EvictionByEvictionAPI", "message": "drained"}]);
+        check(drained, Worker::Interrupted, "EvictionByEvictionAPI: drained");
+        let evicted =
+            |message: &str| json!({"phase": "Failed", "reason": "Evicted", "message": message});
+        check(
+            evicted("The node had condition: [DiskPressure]."),
+            Worker::Interrupted,
+            "DiskPressure",
+        );
+        check(
+            evicted("Usage of EmptyDir volume \"scratch\" exceeds the limit \"10Gi\"."),
+            crashed,
+            "scratch",
+        );
+        let agent = json!({"phase": "Failed", "initContainerStatuses": [{
+            "name": "agent", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 2, "message": "cannot copy"}},
+        }]});
+        check(agent, crashed, "code 2: cannot copy");
+        let running = worker(json!({"phase": "Running"}));
+        assert_eq!((running.index, running.attempt, running.end), (1, 2, None));
+    }
+}

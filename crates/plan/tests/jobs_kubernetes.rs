@@ -1,0 +1,169 @@
+//! Jobs as Kubernetes objects.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use trainyard_api::{TrainingJob, manifest};
+use trainyard_plan::kubernetes::{
+    JobRun, Profile, Settings, job_notes_without_operator, job_objects,
+};
+use trainyard_plan::{JobPlan, PoolFacts, Target, compile_job};
+
+fn job(spec: &str) -> TrainingJob {
+    let text = format!(
+        "apiVersion: trainyard.dev/v1alpha1\nkind: TrainingJob\nmetadata: {{name: digits, namespace: team}}\nspec: {spec}"
+    );
+    let read = manifest::read("job.yaml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    read.jobs.into_iter().next().expect("a job").value
+}
+
+fn target() -> Target {
+    let pools = BTreeMap::from([("default".to_owned(), Ok(PoolFacts::of_shares(4, None)))]);
+    Target::Kubernetes { image: "trainyard:1".to_owned(), gpu_pools: pools }
+}
+
+fn plan(spec: &str) -> JobPlan {
+    compile_job(&job(spec), &target()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn objects(spec: &str, run: JobRun, settings: &Settings) -> Vec<Value> {
+    let objects = job_objects(&plan(spec), run, settings).unwrap_or_else(|error| panic!("{error}"));
+    objects.into_iter().map(|object| object.into_value()).collect()
+}
+
+fn settings() -> Settings {
+    Settings::new("trainyard:1")
+}
+
+fn shown(objects: &[Value]) -> String {
+    objects
+        .iter()
+        .map(|object| format!("{}\n", serde_json::to_string_pretty(object).unwrap()))
+        .collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("a {kind}"))
+}
+
+const WHOLE: &str = "{framework: pytorch, image: 'example.com/train:1', command: [torchrun, train.py],
+    args: [--name=$(NAME)], workers: {count: 2}, resources: {cpu: 4, memory: 16Gi, gpu: {count: 2}},
+    env: [{name: NAME, value: a}, {name: TOKEN, valueFrom: {secretKeyRef: {name: hub, key: token}}}],
+    checkpoint: {path: checkpoints, uri: 's3://bucket/digits', credentialsSecret: store, grace: 1m},
+    progress: {timeout: 10m}, deadline: 12h, retries: 3, ttlAfterFinished: 24h, priorityClass: batch,
+    placement: {spot: only, spread: zones, nodeSelector: {disk: ssd}}}";
+
+#[test]
+fn an_attempt_of_a_gang() {
+    insta::assert_snapshot!(shown(&objects(WHOLE, JobRun::Attempt(2), &settings())));
+}
+
+/// What a Job can do by itself, for one worker and for several.
+#[test]
+fn nobody_but_kubernetes() {
+    let limits = |spec: &str| {
+        let objects = objects(spec, JobRun::Alone, &settings());
+        let spec = of_kind(&objects, "Job")["spec"].clone();
+        let fields = [
+            "backoffLimit",
+            "podFailurePolicy",
+            "activeDeadlineSeconds",
+            "ttlSecondsAfterFinished",
+            "suspend",
+        ];
+        fields.map(|field| format!("{field}: {}\n", spec[field])).concat()
+    };
+    let one = "{framework: generic, image: i, command: [t], deadline: 1h, ttlAfterFinished: 1h, suspend: true}";
+    insta::assert_snapshot!(format!("{}\n{}", limits(one), limits(WHOLE)));
+    assert_eq!(job_notes_without_operator(&plan(one)), Vec::<String>::new());
+    assert!(
+        job_notes_without_operator(&plan(WHOLE))[0]
+            .contains("`spec.retries` of `digits` needs the operator")
+    );
+}
+
+#[test]
+fn an_attempt_leaves_to_the_operator_what_is_its_own() {
+    let objects = objects(WHOLE, JobRun::Attempt(1), &settings());
+    let spec = &of_kind(&objects, "Job")["spec"];
+    for field in ["activeDeadlineSeconds", "ttlSecondsAfterFinished", "suspend"] {
+        assert_eq!(spec[field], Value::Null, "{field}");
+    }
+    assert_eq!(spec["backoffLimit"], 0);
+}
+
+#[test]
+fn a_store_in_a_volume() {
+    let spec = "{framework: generic, image: i, command: [t], checkpoint: {path: /out, uri: 'pvc://jobs/team/digits'}}";
+    let objects = objects(spec, JobRun::Attempt(1), &settings());
+    let pod = &of_kind(&objects, "Job")["spec"]["template"]["spec"];
+    let args = pod["containers"][0]["args"].to_string();
+    assert!(
+        args.contains(
+            r#""--checkpoint-path","/out","--checkpoint-uri","file:///opt/trainyard/store/team/digits""#
+        ),
+        "{args}"
+    );
+    insta::assert_snapshot!(
+        serde_json::to_string_pretty(&serde_json::json!([
+            pod["volumes"],
+            pod["containers"][0]["volumeMounts"]
+        ]))
+        .unwrap()
+    );
+}
+
+/// Each cloud tells of its spot machines' end in a way of its own, at one address.
+#[test]
+fn notices_of_clouds() {
+    let spot = |profile, spot: &str| {
+        let spec =
+            format!("{{framework: generic, image: i, command: [t], placement: {{spot: {spot}}}}}");
+        let objects = objects(&spec, JobRun::Attempt(1), &Settings { profile, ..settings() });
+        let args =
+            of_kind(&objects, "Job")["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let args: Vec<String> = serde_json::from_value(args).unwrap();
+        let cloud = args.iter().position(|arg| arg == "--cloud").map(|at| args[at + 1].clone());
+        let policy = of_kind(&objects, "NetworkPolicy").to_string();
+        (cloud, policy.contains("169.254.169.254/32"))
+    };
+    assert_eq!(spot(Profile::Generic, "only"), (None, false));
+    assert_eq!(spot(Profile::Eks, "prefer").0.as_deref(), Some("aws"));
+    assert_eq!(spot(Profile::Gke, "only"), (Some("gcp".to_owned()), true));
+    assert_eq!(spot(Profile::Aks, "only"), (Some("azure".to_owned()), true));
+    assert_eq!(spot(Profile::Gke, "never").0, None);
+}
+
+#[test]
+fn a_part_of_a_gpu() {
+    let spec = "{framework: jax, image: i, command: [t], resources: {gpu: {share: 1/4}}}";
+    let objects = objects(spec, JobRun::Attempt(1), &settings());
+    let container = &of_kind(&objects, "Job")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["resources"]["limits"]["nvidia.com/gpu.shared"], "1");
+    assert!(container["env"].to_string().contains("XLA_PYTHON_CLIENT_MEM_FRACTION"));
+}
+
+#[test]
+fn what_cannot_be_had_in_a_cluster_is_refused_with_a_cure() {
+    let refused = |spec: &str| match compile_job(&job(spec), &target()) {
+        Ok(plan) => panic!("accepted: {plan:?}"),
+        Err(error) => format!("{error}\n"),
+    };
+    let all = [
+        refused("{framework: generic, command: [t]}"),
+        refused("{framework: mpi, image: i, command: [t], workers: {count: 2}}"),
+        refused("{framework: generic, image: i, command: [t], checkpoint: {path: /usr}}"),
+        refused("{framework: generic, image: i, command: [t], checkpoint: {path: ../a}}"),
+        refused(
+            "{framework: generic, image: i, command: [t], checkpoint: {path: a, uri: 'file:///mnt/a'}}",
+        ),
+        refused(
+            "{framework: generic, image: i, command: [t], resources: {gpu: {count: 1, pool: none}}}",
+        ),
+        refused("{framework: generic, image: i, command: [t], env: [{name: RANK, value: '1'}]}"),
+        refused(
+            "{framework: jax, image: i, command: [t], resources: {gpu: {share: 1/4}}, env: [{name: XLA_PYTHON_CLIENT_MEM_FRACTION, value: '0.9'}]}",
+        ),
+    ];
+    insta::assert_snapshot!(all.concat());
+}

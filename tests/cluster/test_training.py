@@ -1,0 +1,180 @@
+"""`TrainingJob`s on a real cluster: the example on two nodes, through what happens to workers."""
+
+import json
+import pathlib
+import shutil
+
+import iris
+import pytest
+import python_image
+from conftest import ROOT
+from iris import install, trainyard
+
+IMAGE = "localhost/train-line:test"
+# A folder of this machine that every node sees: the volume of a claim `store`.
+STORE = pathlib.Path("/tmp/trainyard-cluster-checkpoints")
+# What the example prints in the end, whatever happened on the way.
+RESULT = "y = 3.000 x + -1.000"
+
+
+@pytest.fixture(scope="module")
+def train_image(cluster, tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "train.tar"
+    python_image.write(path, IMAGE, {"train.py": (ROOT / "examples/train-line/train.py").read_bytes()})
+    cluster.xtask("load", str(path))
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def team(cluster, image, train_image, namespace):
+    """A namespace under the restricted standard, with a store for checkpoints."""
+    install(cluster, image)
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    shutil.rmtree(STORE, ignore_errors=True)
+    STORE.mkdir()
+    # Owners of files in a folder of a node are not changed for a pod.
+    STORE.chmod(0o777)
+    volume, claim = iris.volume(namespace, "store")
+    volume["spec"]["hostPath"]["path"] = str(STORE)
+    for spec in (volume["spec"], claim["spec"]):
+        spec["accessModes"] = ["ReadWriteMany"]
+    cluster.apply(volume, claim)
+    yield namespace
+    cluster.kubectl("-n", namespace, "delete", "trainingjobs", "--all", check=False)
+    iris.uninstall(cluster)
+    cluster.kubectl("delete", "pv", f"{namespace}-store", "--wait=false", check=False)
+    shutil.rmtree(STORE, ignore_errors=True)
+
+
+def manifest(namespace, name, steps=200, pause=0.01, **spec):
+    return {
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "framework": "generic", "image": IMAGE, "command": ["python3", "train.py"],
+            "args": ["--steps", str(steps), "--pause", str(pause)], "workers": {"count": 2},
+            "resources": {"cpu": "100m", "memory": "256Mi"},
+            "checkpoint": {"path": "checkpoints", "uri": f"pvc://store/{name}", "grace": "10s"},
+            "placement": {"spread": "nodes"}, **spec,
+        },
+    }
+
+
+def job(cluster, namespace, name):
+    return cluster.get("-n", namespace, "trainingjob", name)
+
+
+def phase(cluster, namespace, name, wanted, seconds=90):
+    def holds():
+        found = job(cluster, namespace, name)
+        return found if found.get("status", {}).get("phase") == wanted else None
+
+    try:
+        return cluster.until(f"{name} to be {wanted}", holds, seconds)
+    except AssertionError as error:
+        told = trainyard(cluster, "describe", f"tj/{name}", "-n", namespace, check=False)
+        raise AssertionError(f"{error}\n{told.stdout}{told.stderr}") from error
+
+
+def workers(cluster, namespace, name):
+    return cluster.get("-n", namespace, "pods", "-l", f"trainyard.dev/job={name}")["items"]
+
+
+def logs(cluster, namespace, name):
+    return trainyard(cluster, "logs", f"tj/{name}", "-n", namespace, "--tail=-1").stdout
+
+
+def durable(name):
+    """Names of checkpoints that are in the store."""
+    return sorted(path.name for path in (STORE / name / "steps").glob("step-*"))
+
+
+def test_two_workers_on_two_nodes_finish(cluster, team):
+    cluster.apply(manifest(team, "line", steps=100))
+    trainyard(cluster, "wait", "tj/line", "-n", team, "--for", "ready", "--timeout", "90s")
+    status = job(cluster, team, "line")["status"]
+    assert (status["phase"], status["attempts"], status["failures"]) == ("Succeeded", 1, 0), status
+    assert {pod["spec"]["nodeName"] for pod in workers(cluster, team, "line")} == {"node-1", "node-2"}
+    assert "y = 2." in logs(cluster, team, "line")
+    assert durable("line"), "no checkpoint is in the store"
+    text = trainyard(cluster, "describe", "line", "-n", team).stdout
+    assert "Succeeded" in text and "Finished" in text, text
+    assert "line" in trainyard(cluster, "get", "-n", team).stdout
+    events = trainyard(cluster, "events", "line", "-n", team).stdout
+    assert "Started" in events and "Finished" in events, events
+
+
+def test_a_worker_that_is_deleted_costs_no_step_that_was_saved(cluster, team):
+    cluster.apply(manifest(team, "broken", steps=400, pause=0.05))
+    cluster.until("a checkpoint in the store", lambda: durable("broken"))
+    second = next(
+        pod for pod in workers(cluster, team, "broken")
+        if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
+    )
+    cluster.kubectl("-n", team, "delete", "pod", second["metadata"]["name"], "--wait=false")
+    status = phase(cluster, team, "broken", "Succeeded", 120)["status"]
+    assert status["attempts"] == 2 and status["failures"] == 0 and status["interruptions"] == 1, status
+    text = logs(cluster, team, "broken")
+    resumed = [int(line.split()[-1]) for line in text.splitlines() if "goes on from step" in line]
+    # Both workers, at the same step, and not the first.
+    assert len(resumed) == 2 and len(set(resumed)) == 1 and resumed[0] >= 20, text
+    assert RESULT in text, text
+
+
+def test_a_program_that_fails_is_tried_again_and_told(cluster, team):
+    spec = {"command": ["python3", "-c", "raise SystemExit('no data')"], "args": None, "retries": 1}
+    cluster.apply(manifest(team, "failing", **spec))
+    status = phase(cluster, team, "failing", "Failed")["status"]
+    assert (status["attempts"], status["failures"], status["reason"]) == (2, 2, "RetriesExhausted"), status
+    stalled = next(it for it in status["conditions"] if it["type"] == "Stalled")
+    assert stalled["status"] == "True" and "no data" in stalled["message"], stalled
+
+
+def test_an_image_that_is_not_there_is_told_within_30_s_and_a_correction_starts_anew(cluster, team):
+    wrong = manifest(team, "nowhere", steps=20, image="localhost/nowhere:1")
+    cluster.apply(wrong)
+
+    def told():
+        conditions = job(cluster, team, "nowhere").get("status", {}).get("conditions", [])
+        return next((it for it in conditions if it["type"] == "Stalled" and it["status"] == "True"), None)
+
+    stalled = cluster.until("the image to be told", told, 30)
+    assert stalled["reason"] == "ImagePullFailed" and "`spec.image`" in stalled["message"], stalled
+    cluster.apply(manifest(team, "nowhere", steps=20))
+    status = phase(cluster, team, "nowhere", "Succeeded")["status"]
+    assert status["attempts"] == 2 and status["failures"] == 0, status
+
+
+def test_it_can_be_suspended_and_goes_on(cluster, team):
+    cluster.apply(manifest(team, "paused", steps=300, pause=0.05))
+    cluster.until("a checkpoint in the store", lambda: durable("paused"))
+    suspend = lambda value: cluster.kubectl(  # noqa: E731
+        "-n", team, "patch", "tj", "paused", "--type=merge", "-p", json.dumps({"spec": {"suspend": value}})
+    )
+    suspend(True)
+    phase(cluster, team, "paused", "Suspended")
+    assert not [pod for pod in workers(cluster, team, "paused") if pod["status"]["phase"] == "Running"]
+    suspend(False)
+    status = phase(cluster, team, "paused", "Succeeded")["status"]
+    assert status["failures"] == status["interruptions"] == 0 and status["attempts"] == 2, status
+    assert "goes on from step" in logs(cluster, team, "paused")
+
+
+def test_what_is_over_costs_no_write(cluster, team):
+    """Statuses and objects of jobs that are over stay as they are."""
+    versions = lambda: {  # noqa: E731
+        it["metadata"]["name"]: it["metadata"]["resourceVersion"]
+        for it in cluster.get("-n", team, "trainingjobs,jobs,services,networkpolicies")["items"]
+    }
+    before = versions()
+    cluster.kubectl("-n", team, "annotate", "tj", "line", "example.com/touch=1", "--overwrite")
+    trainyard(cluster, "wait", "tj/line", "-n", team, "--timeout", "5s")
+    after = versions()
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert changed <= {"line"}, changed
+
+
+def test_it_is_deleted_with_all_that_it_has(cluster, team):
+    trainyard(cluster, "delete", "tj/line", "-n", team, "--timeout", "30s")
+    left = lambda: cluster.get("-n", team, "pods,jobs,services", "-l", "trainyard.dev/job=line")["items"]  # noqa: E731
+    cluster.until("the end of its objects", lambda: not left(), 60)
