@@ -5,26 +5,34 @@
 //! Knows nothing of Kubernetes, files, threads or clocks: text and times arrive as values, and chance
 //! is a seed.
 
+mod capacity;
 mod fragmentation;
 mod inflation;
 mod models;
 mod node;
 mod plot;
 mod policy;
+mod prices;
 mod request;
 mod scheduler;
+mod spot;
+mod spread;
 mod target;
 mod timed;
 mod trace;
 
+pub use capacity::{CapacityPlan, Demand, Kind, NoRoom};
 pub use fragmentation::Fragmentation;
 pub use inflation::{Inflation, Run, Sample};
 pub use models::{MAX_MODELS, Models, TooManyModels};
 pub use node::{Capacity, Devices, Node};
 pub use plot::{Chart, Series, svg};
 pub use policy::{Policy, UnknownPolicy};
+pub use prices::{Instance, read_prices};
 pub use request::{GpuRequest, MAX_GPUS, Model, ModelSet, Request, WHOLE_GPU};
 pub use scheduler::{Placement, Scheduler};
+pub use spot::{Availability, SpotJob, SpotOutcome, SpotPolicy, SpotTraceError};
+pub use spread::Spread;
 pub use target::{MAX_SHAPES, POPULAR, Shape, TargetWorkload};
 pub use timed::{
     Discipline, Interruptions, NoTime, Timed, TimedPod, TimedRun, TimedSample, timed_pods,

@@ -1,5 +1,7 @@
 //! Names of GPU models.
 
+use std::collections::BTreeMap;
+
 use crate::request::{Model, ModelSet};
 
 /// The most models that one cluster and its workload may name: one bit each in a [`ModelSet`].
@@ -16,11 +18,18 @@ pub struct TooManyModels {
 #[derive(Clone, Debug, Default)]
 pub struct Models {
     names: Vec<String>,
+    aliases: BTreeMap<String, String>,
 }
 
 impl Models {
+    /// From now on `name` means the model that is called `same_as`.
+    pub fn alias(&mut self, name: &str, same_as: &str) {
+        self.aliases.insert(name.to_owned(), same_as.to_owned());
+    }
+
     /// The model of this name, which is new or was named before.
     pub fn model(&mut self, name: &str) -> Result<Model, TooManyModels> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
         let at = match self.names.iter().position(|known| known == name) {
             Some(at) => at,
             None if self.names.len() >= MAX_MODELS => {
@@ -61,6 +70,8 @@ fn sets_of_models() {
     let a10 = models.model("A10").expect("room");
     assert_eq!(models.set(""), Ok(ModelSet::ANY));
     assert_eq!(models.set("|"), Ok(ModelSet::ANY));
+    models.alias("A10G", "A10");
+    assert_eq!(models.model("A10G"), Ok(a10));
     let some = models.set("A10|P100|A10").expect("room");
     assert!(some.allows(Some(a10)) && !some.allows(Some(t4)) && !some.allows(None));
     assert!(ModelSet::ANY.allows(None));

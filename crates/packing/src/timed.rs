@@ -16,6 +16,10 @@ use crate::trace::Pod;
 /// Samples of a run, about.
 const SAMPLES: u64 = 400;
 
+/// Events of a pod and of a node that may be taken after which the simulation gives up.
+const EVENTS_A_POD: usize = 100;
+const EVENTS_A_NODE: usize = 10_000;
+
 /// A pod with its times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedPod {
@@ -104,12 +108,16 @@ pub struct TimedSample {
 pub struct TimedRun {
     /// The cluster over time.
     pub samples: Vec<TimedSample>,
-    /// How long each pod that started waited before its first start, in seconds, ascending.
+    /// How long each pod that finished waited in all, after interruptions too, in seconds,
+    /// ascending.
     pub waits: Vec<u64>,
     /// Pods that no node has room for, even empty.
     pub impossible: u64,
     /// Pods that were interrupted, counting each time.
     pub interrupted: u64,
+    /// Pods that had not finished when the simulation gave up: interruptions came faster than they
+    /// made progress.
+    pub unfinished: u64,
     /// GPUs that pods had, as a part of the cluster's, averaged over the time when pods came.
     pub mean_allocated: f64,
     /// From the first arrival until the last pod left, in seconds.
@@ -148,6 +156,8 @@ enum Event {
 struct Progress {
     /// Work that is left, in seconds.
     left: u64,
+    queued: u64,
+    waited: u64,
     started: u64,
     starts: u32,
     placement: Option<Placement>,
@@ -215,6 +225,7 @@ impl Timed<'_> {
                 waits: Vec::new(),
                 impossible: 0,
                 interrupted: 0,
+                unfinished: 0,
                 mean_allocated: 0.0,
                 makespan: 0,
             },
@@ -237,9 +248,15 @@ impl Simulation<'_> {
         let (mut now, mut next_sample, mut gpu_seconds) = (0u64, 0u64, 0f64);
         let mut to_come = self.timed.pods.len();
         let mut finished_at = 0;
+        let mut events_left =
+            EVENTS_A_POD * self.timed.pods.len() + EVENTS_A_NODE * self.on_node.len();
         while let Some(Reverse((time, event))) = self.events.pop() {
             // Without pods, machines would come and go for ever.
             if to_come == 0 && self.queue.is_empty() && self.running == 0 {
+                break;
+            }
+            events_left -= 1;
+            if events_left == 0 {
                 break;
             }
             let span = time.min(last_arrival).saturating_sub(now.min(last_arrival));
@@ -248,7 +265,7 @@ impl Simulation<'_> {
             match event {
                 Event::Comes(pod) => {
                     to_come -= 1;
-                    self.come(pod);
+                    self.come(pod, now);
                 }
                 Event::Leaves { pod, start } => {
                     if self.leave(pod, start) {
@@ -269,18 +286,27 @@ impl Simulation<'_> {
         }
         self.run.waits.sort_unstable();
         self.run.makespan = finished_at;
+        let done = self.run.waits.len() as u64 + self.run.impossible;
+        self.run.unfinished = self.timed.pods.len() as u64 - done;
         if self.gpus > 0 && last_arrival > 0 {
             self.run.mean_allocated = gpu_seconds / self.gpus as f64 / last_arrival as f64;
         }
         self.run
     }
 
-    fn come(&mut self, pod: usize) {
+    fn come(&mut self, pod: usize, now: u64) {
         let Some(timed) = self.timed.pods.get(pod) else { return };
         if self.timed.nodes.iter().any(|node| node.fits(&timed.request)) {
+            self.enqueue(pod, now);
             self.queue.push_back(pod);
         } else {
             self.run.impossible += 1;
+        }
+    }
+
+    fn enqueue(&mut self, pod: usize, now: u64) {
+        if let Some(progress) = self.progress.get_mut(pod) {
+            progress.queued = now;
         }
     }
 
@@ -309,9 +335,7 @@ impl Simulation<'_> {
 
     fn start(&mut self, pod: usize, timed: &TimedPod, placement: Placement, now: u64) {
         let Some(progress) = self.progress.get_mut(pod) else { return };
-        if progress.starts == 0 {
-            self.run.waits.push(now - (timed.arrival - self.first));
-        }
+        progress.waited += now - progress.queued;
         progress.starts += 1;
         progress.started = now;
         progress.placement = Some(placement);
@@ -328,6 +352,7 @@ impl Simulation<'_> {
     fn leave(&mut self, pod: usize, start: u32) -> bool {
         let running = self.progress.get(pod).filter(|it| it.starts == start);
         let Some(placement) = running.and_then(|it| it.placement) else { return false };
+        self.run.waits.extend(self.progress.get(pod).map(|it| it.waited));
         self.stop(pod, placement);
         true
     }
@@ -356,6 +381,7 @@ impl Simulation<'_> {
             let Some(placement) = progress.placement else { continue };
             self.stop(pod, placement);
             self.run.interrupted += 1;
+            self.enqueue(pod, now);
             self.queue.push_front(pod);
         }
         self.scheduler.set_open(node, false);
@@ -455,5 +481,7 @@ mod tests {
         // Only the outages are lost.
         assert!(often.makespan < 1500, "{}", often.makespan);
         assert!(every(20).makespan > often.makespan);
+        // Never long enough for one checkpoint: it is told, not played for ever.
+        assert_eq!(every(100_000).unfinished, 1);
     }
 }

@@ -162,7 +162,7 @@ pub fn read_pods(file: &str, text: &[u8], models: &mut Models) -> Result<Vec<Pod
 }
 
 /// A CSV file with named columns, a record at a time.
-struct Table<'a> {
+pub(crate) struct Table<'a> {
     file: &'a str,
     reader: csv::Reader<&'a [u8]>,
     columns: Vec<(&'static str, Option<usize>)>,
@@ -172,14 +172,14 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn open(
+    pub(crate) fn open(
         file: &'a str,
         text: &'a [u8],
         needed: &[&'static str],
         optional: &[&'static str],
     ) -> Result<Self, TraceError> {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(text);
+        let mut reader = ReaderBuilder::new().trim(Trim::All).comment(Some(b'#')).from_reader(text);
         let header = reader.headers().map_err(|error| broken(file, &error))?.clone();
         let place = |column: &str| header.iter().position(|name| name == column);
         if let Some(column) = needed.iter().find(|column| place(column).is_none()) {
@@ -194,7 +194,7 @@ impl<'a> Table<'a> {
     }
 
     /// Goes to the next record; false where there is none.
-    fn next(&mut self) -> Result<bool, TraceError> {
+    pub(crate) fn next(&mut self) -> Result<bool, TraceError> {
         let more = self.reader.read_record(&mut self.record);
         let more = more.map_err(|error| broken(self.file, &error))?;
         self.line = self.record.position().map_or(self.line, csv::Position::line);
@@ -206,13 +206,13 @@ impl<'a> Table<'a> {
     }
 
     /// The field of a column; empty where there is no such column.
-    fn text(&self, column: &str) -> &str {
+    pub(crate) fn text(&self, column: &str) -> &str {
         let place = self.columns.iter().find(|(name, _)| *name == column).and_then(|it| it.1);
         place.and_then(|at| self.record.get(at)).unwrap_or_default()
     }
 
     /// The error of a field.
-    fn field(&self, column: &'static str, expected: impl ToString) -> TraceError {
+    pub(crate) fn field(&self, column: &'static str, expected: impl ToString) -> TraceError {
         TraceError::Field {
             file: self.file.to_owned(),
             line: self.line,
@@ -222,7 +222,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn number(
+    pub(crate) fn number(
         &self,
         column: &'static str,
         range: std::ops::RangeInclusive<u64>,
@@ -241,6 +241,17 @@ impl<'a> Table<'a> {
     fn amount(&self, column: &'static str) -> Result<u32, TraceError> {
         let amount = self.number(column, 0..=u64::from(u32::MAX))?;
         Ok(u32::try_from(amount).expect("in range"))
+    }
+
+    /// Dollars; an empty field is no price.
+    pub(crate) fn price(&self, column: &'static str) -> Result<Option<f64>, TraceError> {
+        match self.text(column) {
+            "" => Ok(None),
+            text => match text.parse::<f64>() {
+                Ok(price) if (0.0..=1e6).contains(&price) => Ok(Some(price)),
+                _ => Err(self.field(column, "a price in dollars an hour")),
+            },
+        }
     }
 
     /// Seconds, in whole ones; an empty field is no time.
