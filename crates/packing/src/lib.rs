@@ -21,6 +21,9 @@ mod target;
 mod timed;
 mod trace;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use capacity::{CapacityPlan, Demand, Kind, NoRoom};
 pub use fragmentation::Fragmentation;
 pub use inflation::{Inflation, Run, Sample};
