@@ -20,6 +20,7 @@ mod spread;
 mod target;
 mod timed;
 mod trace;
+mod waiting;
 
 #[doc(hidden)]
 pub mod fuzzing;

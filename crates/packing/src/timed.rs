@@ -1,7 +1,7 @@
 //! Plays a job trace in virtual time: pods come, wait, run and leave.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use serde::Serialize;
 
@@ -12,6 +12,7 @@ use crate::request::Request;
 use crate::scheduler::{Placement, Scheduler};
 use crate::target::TargetWorkload;
 use crate::trace::Pod;
+use crate::waiting::{Turn, Waiting};
 
 /// Samples of a run, about.
 const SAMPLES: u64 = 400;
@@ -170,7 +171,9 @@ struct Simulation<'a> {
     rng: fastrand::Rng,
     events: BinaryHeap<Reverse<(u64, Event)>>,
     progress: Vec<Progress>,
-    queue: VecDeque<usize>,
+    waiting: Waiting,
+    /// Requests that found no room since something was last freed.
+    no_room: BTreeSet<Request>,
     /// Pods by node, of nodes that may be taken.
     on_node: BTreeMap<usize, BTreeSet<usize>>,
     /// When the first pod comes, by the trace's clock.
@@ -214,7 +217,8 @@ impl Timed<'_> {
             rng,
             events,
             progress,
-            queue: VecDeque::new(),
+            waiting: Waiting::default(),
+            no_room: BTreeSet::new(),
             on_node,
             first,
             gpus: self.nodes.iter().map(|node| u64::from(node.gpu_left())).sum(),
@@ -252,7 +256,7 @@ impl Simulation<'_> {
             EVENTS_A_POD * self.timed.pods.len() + EVENTS_A_NODE * self.on_node.len();
         while let Some(Reverse((time, event))) = self.events.pop() {
             // Without pods, machines would come and go for ever.
-            if to_come == 0 && self.queue.is_empty() && self.running == 0 {
+            if to_come == 0 && self.waiting.count() == 0 && self.running == 0 {
                 break;
             }
             events_left -= 1;
@@ -298,7 +302,7 @@ impl Simulation<'_> {
         let Some(timed) = self.timed.pods.get(pod) else { return };
         if self.timed.nodes.iter().any(|node| node.fits(&timed.request)) {
             self.enqueue(pod, now);
-            self.queue.push_back(pod);
+            self.waiting.push_back(timed.request, pod);
         } else {
             self.run.impossible += 1;
         }
@@ -310,30 +314,31 @@ impl Simulation<'_> {
         }
     }
 
-    /// Starts those who wait and fit. Of equal requests, one that found no room stands for all.
+    /// Starts those who wait and fit.
     fn start_waiting(&mut self, now: u64) {
-        let mut no_room = BTreeSet::new();
-        let mut still = VecDeque::new();
-        let mut is_blocked = false;
-        for pod in std::mem::take(&mut self.queue) {
-            let Some(timed) = self.timed.pods.get(pod) else { continue };
-            if is_blocked || no_room.contains(&timed.request) {
-                still.push_back(pod);
-                continue;
-            }
-            match self.scheduler.place(&timed.request) {
-                Some(placement) => self.start(pod, timed, placement, now),
-                None => {
-                    no_room.insert(timed.request);
-                    is_blocked = self.timed.discipline == Discipline::Strict;
-                    still.push_back(pod);
+        let is_strict = self.timed.discipline == Discipline::Strict;
+        let tried = |request: &Request| is_strict || !self.no_room.contains(request);
+        let mut heads: BinaryHeap<Reverse<(Turn, Request)>> =
+            self.waiting.heads().filter(|(_, request)| tried(request)).map(Reverse).collect();
+        while let Some(Reverse((_, request))) = heads.pop() {
+            let placement = match self.no_room.contains(&request) {
+                true => None,
+                false => self.scheduler.place(&request),
+            };
+            let Some(placement) = placement else {
+                self.no_room.insert(request);
+                if is_strict {
+                    return;
                 }
-            }
+                continue;
+            };
+            let Some((pod, next)) = self.waiting.pop(&request) else { return };
+            heads.extend(next.map(|turn| Reverse((turn, request))));
+            self.start(pod, &request, placement, now);
         }
-        self.queue = still;
     }
 
-    fn start(&mut self, pod: usize, timed: &TimedPod, placement: Placement, now: u64) {
+    fn start(&mut self, pod: usize, request: &Request, placement: Placement, now: u64) {
         let Some(progress) = self.progress.get_mut(pod) else { return };
         progress.waited += now - progress.queued;
         progress.starts += 1;
@@ -341,7 +346,7 @@ impl Simulation<'_> {
         progress.placement = Some(placement);
         let leaves = Event::Leaves { pod, start: progress.starts };
         self.events.push(Reverse((now + progress.left, leaves)));
-        self.allocated += u64::from(timed.request.gpu.milli());
+        self.allocated += u64::from(request.gpu.milli());
         self.running += 1;
         if let Some(pods) = self.on_node.get_mut(&placement.node) {
             pods.insert(pod);
@@ -363,6 +368,7 @@ impl Simulation<'_> {
             return;
         };
         progress.placement = None;
+        self.no_room.clear();
         self.scheduler.remove(&timed.request, placement);
         self.allocated -= u64::from(timed.request.gpu.milli());
         self.running -= 1;
@@ -375,14 +381,18 @@ impl Simulation<'_> {
         let Some((interruptions, _)) = &self.timed.interruptions else { return };
         let interval = interruptions.checkpoint_interval.max(1);
         for pod in self.on_node.get(&node).cloned().unwrap_or_default() {
-            let Some(progress) = self.progress.get_mut(pod) else { continue };
+            let (Some(timed), Some(progress)) =
+                (self.timed.pods.get(pod), self.progress.get_mut(pod))
+            else {
+                continue;
+            };
             let ran = now - progress.started;
             progress.left -= (ran - ran % interval).min(progress.left);
             let Some(placement) = progress.placement else { continue };
             self.stop(pod, placement);
             self.run.interrupted += 1;
             self.enqueue(pod, now);
-            self.queue.push_front(pod);
+            self.waiting.push_front(timed.request, pod);
         }
         self.scheduler.set_open(node, false);
         let time = now + exponential(&mut self.rng, interruptions.mean_outage);
@@ -391,6 +401,7 @@ impl Simulation<'_> {
 
     fn give(&mut self, node: usize, now: u64) {
         let Some((interruptions, _)) = &self.timed.interruptions else { return };
+        self.no_room.clear();
         self.scheduler.set_open(node, true);
         let time = now + exponential(&mut self.rng, interruptions.mean_uptime);
         self.events.push(Reverse((time, Event::Down(node))));
@@ -404,7 +415,7 @@ impl Simulation<'_> {
             time: now,
             allocated: self.allocated as f64 / gpus,
             fragmented: fragments / gpus,
-            queued: self.queue.len() as u64,
+            queued: self.waiting.count() as u64,
             running: self.running,
         });
     }
