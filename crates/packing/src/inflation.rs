@@ -13,6 +13,10 @@ use crate::request::Request;
 use crate::scheduler::Scheduler;
 use crate::target::TargetWorkload;
 
+/// The most pods of one run. A workload whose pods ask for next to nothing does not reach the load
+/// then, which [`Sample::arrived`] tells.
+const MOST_PODS: usize = 10_000_000;
+
 /// What is to be simulated.
 #[derive(Clone, Debug)]
 pub struct Inflation<'a> {
@@ -74,10 +78,11 @@ impl Inflation<'_> {
             return pods;
         }
         while let Some(pod) = rng.choice(self.workload) {
-            if (asked + u64::from(pod.gpu.milli())) as f64 > most {
+            let more = asked + u64::from(pod.gpu.milli());
+            if more as f64 > most || pods.len() >= MOST_PODS {
                 break;
             }
-            asked += u64::from(pod.gpu.milli());
+            asked = more;
             pods.push(*pod);
         }
         pods

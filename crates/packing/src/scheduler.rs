@@ -10,7 +10,7 @@ use crate::policy::{Policy, Score, Scorer};
 use crate::request::Request;
 use crate::target::TargetWorkload;
 
-/// Scores that are kept at most, of all requests together (8 bytes each). A workload of more
+/// Scores that are kept at most, of all requests together (16 bytes each). A workload of more
 /// different requests is scored anew more often.
 const MOST_SCORES: usize = 16 << 20;
 
