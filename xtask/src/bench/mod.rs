@@ -6,6 +6,7 @@ mod lint;
 mod load;
 mod server;
 mod serving;
+mod sim;
 
 use clap::Subcommand;
 
@@ -19,6 +20,8 @@ pub(crate) enum Bench {
     Lint(lint::Lint),
     /// The model server against MLServer, LitServe and raw ONNX Runtime
     Serving(serving::Serving),
+    /// The cluster simulator: pods scheduled per second, for each policy
+    Sim(sim::Sim),
 }
 
 impl Bench {
@@ -28,6 +31,7 @@ impl Bench {
             Self::Gateway(bench) => bench.run(),
             Self::Lint(bench) => bench.run(),
             Self::Serving(bench) => bench.run(),
+            Self::Sim(bench) => bench.run(),
         }
     }
 }

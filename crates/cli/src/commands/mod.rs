@@ -25,6 +25,7 @@ mod logs;
 mod operator;
 mod output;
 mod place;
+mod plan;
 pub(crate) mod plugin;
 mod predict;
 mod render;
@@ -66,6 +67,7 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     Gateway(gateway::Gateway),
     Gpu(gpu::Gpu),
+    Plan(plan::Plan),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
@@ -101,6 +103,7 @@ impl Command {
             Self::Serve(command) => command.run(),
             Self::Gateway(command) => command.run(),
             Self::Gpu(command) => command.run(),
+            Self::Plan(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),

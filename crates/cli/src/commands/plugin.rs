@@ -8,7 +8,7 @@ const NAME: &str = "kubectl-trainyard";
 /// What a person types.
 pub(crate) const TYPED: &str = "kubectl trainyard";
 /// Commands about this machine, which make no sense there.
-const OF_THIS_MACHINE: [&str; 6] = ["up", "down", "restart", "inspect", "engine", "agent"];
+const OF_THIS_MACHINE: [&str; 7] = ["up", "down", "restart", "inspect", "engine", "agent", "plan"];
 
 /// Whether kubectl runs this process.
 pub(crate) fn is_plugin() -> bool {
