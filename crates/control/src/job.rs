@@ -24,6 +24,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// Workers that ran so long had come to work: their next failure is the first in a row.
 const HEALTHY_AFTER: Duration = Duration::from_secs(600);
 
+/// An interruption this soon after the start may be of the program's own making, such as one that
+/// kills itself: no fault that could be told apart, but each in a row waits longer.
+const SOON: Duration = Duration::from_secs(60);
+
 /// What a worker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
@@ -384,6 +388,7 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
         }
         Because::Interruption => {
             let interruptions = state.interruptions.saturating_add(1);
+            let row = if ran_for < SOON { row.saturating_add(1) } else { row };
             State { interruptions, row, ..*state }.waiting(now)
         }
     }
@@ -466,14 +471,28 @@ mod tests {
         let mut job = Job::new(Policy { retries: 0, ..POLICY });
         job.step(0, &[], false, ("Running", Order::Start));
         for turn in 1..9 {
-            let now = turn * 10;
+            let now = turn * 100;
             job.step(now, &[Worker::Interrupted, RUNNING], false, ("Ending", END));
             job.step(now, &[Worker::Interrupted, CRASHED], false, ("Waiting", NOTHING));
             job.step(now + 1, &[], false, ("Running", Order::Start));
         }
         assert_eq!((job.state.failures, job.state.interruptions, job.state.attempts), (0, 8, 9));
-        job.step(99, &[Worker::Interrupted, CRASHED], false, ("Ending", END));
-        job.step(99, &[Worker::Interrupted, CRASHED], false, ("Failed", NOTHING));
+        job.step(999, &[Worker::Interrupted, CRASHED], false, ("Ending", END));
+        job.step(999, &[Worker::Interrupted, CRASHED], false, ("Failed", NOTHING));
+    }
+
+    #[test]
+    fn interruptions_right_after_the_start_wait_longer_each_time() {
+        let mut job = Job::new(POLICY);
+        let mut now = 0;
+        for pause in [1, 2, 4, 8] {
+            job.step(now, &[], false, ("Running", Order::Start));
+            job.step(now + 5, &[Worker::Interrupted], false, ("Ending", END));
+            job.step(now + 5, &[Worker::Interrupted], false, ("Waiting", NOTHING));
+            assert_eq!(job.state.look_again_at(&job.policy), Some(at(now + 5 + pause)));
+            now += 5 + pause;
+        }
+        assert_eq!((job.state.failures, job.state.interruptions), (0, 4));
     }
 
     #[test]
