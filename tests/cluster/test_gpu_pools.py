@@ -177,6 +177,10 @@ def test_a_device_that_breaks(cluster, namespace, pools):
     cluster.xtask("chaos", "gpu-health", "node-2", 0, "unhealthy")
     seen = cluster.until("a word about it", lambda: is_true(told(cluster, "default", "Degraded")))
     assert seen["reason"] == "GpusUnhealthy" and "2 units" in seen["message"] and "`node-2`" in seen["message"]
+    about = ("events.events.k8s.io", "--field-selector", "regarding.kind=GpuPool,reason=GpusUnhealthy")
+    events = lambda: cluster.get("-n", "default", *about)["items"]
+    (event,) = cluster.until("an event", events)
+    assert event["type"] == "Warning" and event["regarding"]["name"] == "default" and event["note"] == seen["message"]
     assert cluster.get("gpupool", "default")["status"]["units"] == 2
     node = next(it for it in gpu(cluster, "nodes") if it["name"] == "node-2")
     assert [it["allocatable"] for it in node["units"] if it["resource"] == SHARED] == [2]

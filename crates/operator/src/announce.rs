@@ -1,4 +1,4 @@
-//! Events about services and jobs, published beside the reconciles that have them.
+//! Events about services, jobs and pools, published beside the reconciles that have them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,8 +8,10 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
+use kube_client::Resource;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use trainyard_api::GpuPool;
 
 use crate::cluster::{Calls, Chain};
 use crate::key::ResourceKey;
@@ -26,6 +28,9 @@ const REMEMBERED: usize = 4096;
 /// Longest note, in bytes: the API server takes 1024.
 const LONGEST_NOTE: usize = 1000;
 
+/// Where Kubernetes keeps events about what is in no namespace.
+const ELSEWHERE: &str = "default";
+
 /// Takes events; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Announcer {
@@ -34,8 +39,7 @@ pub(crate) struct Announcer {
 }
 
 struct Announcement {
-    key: ResourceKey,
-    uid: String,
+    about: ObjectReference,
     news: News,
 }
 
@@ -53,7 +57,21 @@ impl Announcer {
     }
 
     pub(crate) fn announce(&self, key: &ResourceKey, uid: &str, news: News) {
-        let announcement = Announcement { key: key.clone(), uid: uid.to_owned(), news };
+        self.send(Announcement { about: resource(key, uid), news });
+    }
+
+    pub(crate) fn announce_pool(&self, name: &str, uid: &str, news: News) {
+        let about = ObjectReference {
+            api_version: Some(GpuPool::api_version(&()).into_owned()),
+            kind: Some(GpuPool::kind(&()).into_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.send(Announcement { about, news });
+    }
+
+    fn send(&self, announcement: Announcement) {
         if self.tx.try_send(announcement).is_err() {
             self.metrics.dropped_event();
         }
@@ -62,7 +80,7 @@ impl Announcer {
 
 async fn publish(calls: Calls, instance: String, mut rx: mpsc::Receiver<Announcement>) {
     let mut told: HashMap<(String, String), (Instant, Event)> = HashMap::new();
-    while let Some(Announcement { key, uid, news }) = rx.recv().await {
+    while let Some(Announcement { about, news }) = rx.recv().await {
         let now = Instant::now();
         if told.len() >= REMEMBERED {
             told.retain(|_, (at, _)| now.duration_since(*at) < SERIES);
@@ -70,11 +88,11 @@ async fn publish(calls: Calls, instance: String, mut rx: mpsc::Receiver<Announce
         if told.len() >= REMEMBERED {
             told.clear();
         }
-        let name = (uid.clone(), news.reason.clone());
+        let name = (about.uid.clone().unwrap_or_default(), news.reason.clone());
         let before = told.remove(&name).filter(|(at, _)| now.duration_since(*at) < SERIES);
         let event = match before {
             Some((_, event)) => again(event),
-            None => first(&key, uid, news, &instance),
+            None => first(about, news, &instance),
         };
         if let Err(error) = calls.publish(&event).await {
             tracing::debug!(error = %Chain(&error), "an event was not published");
@@ -83,7 +101,18 @@ async fn publish(calls: Calls, instance: String, mut rx: mpsc::Receiver<Announce
     }
 }
 
-fn first(key: &ResourceKey, uid: String, news: News, instance: &str) -> Event {
+fn resource(key: &ResourceKey, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(key.kind.api_version()),
+        kind: Some(key.kind.kind().to_owned()),
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+fn first(about: ObjectReference, news: News, instance: &str) -> Event {
     let now = Timestamp::now();
     let mut note = news.note;
     if note.len() > LONGEST_NOTE {
@@ -94,20 +123,17 @@ fn first(key: &ResourceKey, uid: String, news: News, instance: &str) -> Event {
         action: Some("Reconcile".into()),
         event_time: Some(MicroTime(now)),
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", key.name, now.as_nanosecond())),
-            namespace: Some(key.namespace.to_string()),
+            name: Some(format!(
+                "{}.{:x}",
+                about.name.as_deref().unwrap_or_default(),
+                now.as_nanosecond()
+            )),
+            namespace: Some(about.namespace.clone().unwrap_or_else(|| ELSEWHERE.to_owned())),
             ..ObjectMeta::default()
         },
         note: Some(note),
         reason: Some(news.reason),
-        regarding: Some(ObjectReference {
-            api_version: Some(key.kind.api_version()),
-            kind: Some(key.kind.kind().to_owned()),
-            name: Some(key.name.to_string()),
-            namespace: Some(key.namespace.to_string()),
-            uid: Some(uid),
-            ..ObjectReference::default()
-        }),
+        regarding: Some(about),
         reporting_controller: Some(format!("trainyard.dev/{FIELD_MANAGER}")),
         reporting_instance: Some(instance.to_owned()),
         type_: Some(if news.is_warning { "Warning" } else { "Normal" }.to_owned()),
@@ -125,7 +151,7 @@ fn again(mut event: Event) -> Event {
 #[test]
 fn the_same_news_counts_one_up() {
     let news = News { is_warning: true, reason: "CrashLoop".into(), note: "ä".repeat(1000) };
-    let event = first(&ResourceKey::service("default", "iris"), "u".into(), news, "pod");
+    let event = first(resource(&ResourceKey::service("default", "iris"), "u"), news, "pod");
     assert!(event.note.as_ref().is_some_and(|note| note.len() <= LONGEST_NOTE));
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let third = again(again(event));

@@ -384,7 +384,8 @@ async fn tell(
     match ctx.calls.apply_status(key, uid, &status).await {
         Ok(written) => {
             ctx.metrics.wrote(key.kind.kind(), "status");
-            for news in news(before, &status) {
+            let told = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
+            for news in news(told, &status.conditions) {
                 ctx.announcer.announce(key, uid, news);
             }
             let mut written: ModelService = written;

@@ -228,6 +228,7 @@ impl Acting {
         pools::act(pools::Acting {
             pools: &cluster.gpu_pools,
             calls: &self.ctx.calls,
+            announcer: &self.ctx.announcer,
             config: &cluster.plugin_config,
             manages_nodes: cluster.manage_gpu_nodes,
         })

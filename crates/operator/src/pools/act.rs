@@ -15,8 +15,10 @@ use super::inventory::Inventory;
 use super::known::specs;
 use super::marks::patch;
 use super::verdict::{Seen, decide};
+use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain};
 use crate::compare::Leaves;
+use crate::status::news;
 
 /// Pods with GPUs come and go in bursts.
 const GATHER: Duration = Duration::from_millis(500);
@@ -28,6 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub(crate) struct Acting<'a> {
     pub(crate) pools: &'a Pools,
     pub(crate) calls: &'a Calls,
+    pub(crate) announcer: &'a Announcer,
     /// Where NVIDIA's device plugin reads its configuration.
     pub(crate) config: &'a PluginConfig,
     /// Nodes may be labelled and tainted.
@@ -202,7 +205,13 @@ impl Acting<'_> {
         }
         let uid = pool.metadata.uid.as_deref().unwrap_or_default();
         match self.calls.apply_pool_status(name, uid, &status).await {
-            Ok(()) | Err(CallError::Gone { .. } | CallError::Conflict { .. }) => {}
+            Ok(()) => {
+                let before = pool.status.as_ref().map(|status| status.conditions.as_slice());
+                for news in news(before.unwrap_or_default(), &status.conditions) {
+                    self.announcer.announce_pool(name, uid, news);
+                }
+            }
+            Err(CallError::Gone { .. } | CallError::Conflict { .. }) => {}
             Err(error) => tracing::warn!(error = %Chain(&error), "a pool's status is not written"),
         }
     }

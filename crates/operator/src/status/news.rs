@@ -1,12 +1,12 @@
 //! Which change of a status is worth an event.
 
-use trainyard_api::model_service::ModelServiceStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::conditions::Kind;
 use crate::rollout::PROMOTING;
 
 /// What a change that goes well comes by. Another reason is a cause that may pass, and a warning.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 11] = [
     "RollingOut",
     "NewRevision",
     "Superseded",
@@ -16,9 +16,11 @@ const STEPS: [&str; 9] = [
     "Switched",
     "Replacing",
     PROMOTING,
+    "LabellingNodes",
+    "TaintingNodes",
 ];
 
-/// An event about a service.
+/// An event about a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct News {
     pub(crate) is_warning: bool,
@@ -26,18 +28,17 @@ pub(crate) struct News {
     pub(crate) note: String,
 }
 
-/// The events that go with a change from one status to the next. Since they are told from what was
+/// The events that go with a change from the conditions of one status to those of the next. Since they are told from what was
 /// written before, a restart repeats none.
-pub(crate) fn news(before: Option<&ModelServiceStatus>, after: &ModelServiceStatus) -> Vec<News> {
+pub(crate) fn news(before: &[Condition], after: &[Condition]) -> Vec<News> {
     let mut news: Vec<News> = Vec::new();
     for kind in [Kind::Stalled, Kind::Degraded, Kind::Progressing, Kind::Ready] {
-        let find = |status: &ModelServiceStatus| {
-            status.conditions.iter().find(|c| c.type_ == kind.as_str()).cloned()
+        let find = |conditions: &[Condition]| {
+            let holds = |c: &&Condition| c.type_ == kind.as_str() && c.status == "True";
+            conditions.iter().find(holds).cloned()
         };
-        let Some(now) = find(after).filter(|condition| condition.status == "True") else {
-            continue;
-        };
-        let then = before.and_then(find).filter(|condition| condition.status == "True");
+        let Some(now) = find(after) else { continue };
+        let then = find(before);
         if then.is_some_and(|then| then.reason == now.reason) {
             continue;
         }

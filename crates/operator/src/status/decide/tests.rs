@@ -212,7 +212,7 @@ fn a_problem_of_the_spec_is_told_while_the_old_revision_serves() {
     assert_eq!(shown(&status), expected);
     assert_eq!(status.revision.as_deref(), Some(OLD));
     assert_eq!(status.conditions[3].message, "`spec.x`: no");
-    let told = news(None, &status);
+    let told = news(&[], &status.conditions);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].is_warning);
 }
@@ -238,12 +238,12 @@ fn the_same_again_is_the_same_status_and_no_news() {
     let deployment = facts(1, Progress::Complete);
     let mut at = seen(Some(&deployment), &pods);
     let first = decide(&at);
-    assert_eq!(news(None, &first)[0].reason, "Serving");
+    assert_eq!(news(&[], &first.conditions)[0].reason, "Serving");
     at.before = Some(&first);
     at.now = Timestamp::from_second(2000).expect("a time");
     let second = decide(&at);
     assert_eq!(first, second);
-    assert_eq!(news(Some(&first), &second), []);
+    assert_eq!(news(&first.conditions, &second.conditions), []);
 
     let pods = [crashing("a", NEW)];
     let mut at = seen(Some(&deployment), &pods);
@@ -253,6 +253,6 @@ fn the_same_again_is_the_same_status_and_no_news() {
     let times: Vec<i64> =
         third.conditions.iter().map(|c| c.last_transition_time.0.as_second()).collect();
     assert_eq!(times, [3000, 1000, 1000, 3000]);
-    let told = news(Some(&first), &third);
+    let told = news(&first.conditions, &third.conditions);
     assert_eq!(told.iter().map(|news| news.reason.as_str()).collect::<Vec<_>>(), ["CrashLoop"]);
 }
