@@ -88,7 +88,7 @@ def test_all_namespaces_and_labels(cluster, driver):
     done = cluster.exec(BINARY, "get", "-A", "-o", "wide")
     assert done.stdout.splitlines()[0].split()[:2] == ["NAMESPACE", "NAME"] and driver.namespace in done.stdout
     assert "iris" in driver.run("get", "-l", "team=vision").stdout
-    assert driver.run("get", "-l", "team=other").stderr == "no services found\n"
+    assert driver.run("get", "-l", "team=other").stderr == "no services and no jobs found\n"
     assert driver.namespace in cluster.exec(BINARY, "status", "-A").stdout
     assert "iris" in cluster.exec(BINARY, "events", "-A", "-o", "name").stdout
 
@@ -109,7 +109,7 @@ def test_kubectl_runs_it(cluster, driver, tmp_path):
     plugin = lambda *arguments: cluster.exec("sh", "-c", script, "sh", *arguments, check=False)
     done = plugin("get", "-n", driver.namespace)
     assert done.returncode == 0 and "iris" in done.stdout and done.stderr == "", done.stderr
-    assert plugin("get").stderr == "no services found\n"
+    assert plugin("get").stderr == "no services and no jobs found\n"
     assert "Usage: kubectl trainyard logs" in plugin("logs", "-h").stdout
     assert plugin("get", "irs", "-n", driver.namespace).returncode == 1
     assert "trainyard" in cluster.exec("sh", "-c", f'PATH="{tmp_path}:$PATH" kubectl plugin list').stdout
