@@ -4,10 +4,10 @@
 //! Gradient Descent", USENIX ATC 2023. As in its authors' simulator, the change is squeezed onto
 //! whole numbers from 0 to 100, so that changes of less than about a twentieth of a GPU are equal.
 
-use super::{Score, Scorer};
+use super::{Score, Scorer, best_devices};
 use crate::fragmentation::Fragmentation;
 use crate::node::{Devices, Node};
-use crate::request::{GpuRequest, Request};
+use crate::request::Request;
 
 #[derive(Debug)]
 pub(super) struct Fgd {
@@ -27,23 +27,7 @@ impl Fgd {
             let fallen = (before - after) / 1000.0;
             Some((100.0 / (1.0 + (-fallen).exp())) as Score)
         };
-        let GpuRequest::Share(milli) = request.gpu else {
-            let devices = node.tightest(request.gpu)?;
-            return Some((score(devices)?, devices));
-        };
-        let mut best: Option<(Score, Devices)> = None;
-        for (index, left) in node.gpus_left().iter().enumerate() {
-            // GPUs with as much left are as good: the first one stands for them.
-            let seen = || node.gpus_left().iter().take(index).any(|earlier| earlier == left);
-            if *left < milli || seen() {
-                continue;
-            }
-            let score = score(Devices::one(index))?;
-            if best.is_none_or(|(highest, _)| score > highest) {
-                best = Some((score, Devices::one(index)));
-            }
-        }
-        best
+        best_devices(node, request, score)
     }
 }
 

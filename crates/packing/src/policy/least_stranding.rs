@@ -13,7 +13,7 @@
 //!
 //! Three lookups and a sum make a score, where FGD has a sum over shapes.
 
-use super::{Score, Scorer};
+use super::{Score, Scorer, best_devices};
 use crate::node::{Devices, Node};
 use crate::request::{GpuRequest, Model, Request, WHOLE_GPU};
 use crate::target::TargetWorkload;
@@ -110,23 +110,7 @@ impl LeastStranding {
             // In millionths of a GPU, so that equal is equal whatever was added in which order.
             Some((-lost * 1000.0).round() as Score)
         };
-        let GpuRequest::Share(milli) = request.gpu else {
-            let devices = node.tightest(request.gpu)?;
-            return Some((score(devices)?, devices));
-        };
-        let mut best: Option<(Score, Devices)> = None;
-        for (index, left) in node.gpus_left().iter().enumerate() {
-            // GPUs with as much left are as good: the first one stands for them.
-            let seen = || node.gpus_left().iter().take(index).any(|earlier| earlier == left);
-            if *left < milli || seen() {
-                continue;
-            }
-            let score = score(Devices::one(index))?;
-            if best.is_none_or(|(highest, _)| score > highest) {
-                best = Some((score, Devices::one(index)));
-            }
-        }
-        best
+        best_devices(node, request, score)
     }
 }
 

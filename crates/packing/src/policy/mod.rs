@@ -17,7 +17,7 @@ use std::str::FromStr;
 
 use crate::fragmentation::Fragmentation;
 use crate::node::{Devices, Node};
-use crate::request::Request;
+use crate::request::{GpuRequest, Request};
 use crate::target::TargetWorkload;
 
 /// A policy of placing pods.
@@ -128,6 +128,32 @@ pub(crate) trait Scorer: fmt::Debug {
     fn is_random(&self) -> bool {
         false
     }
+}
+
+/// The GPUs of a node that score best for a request, where the score depends on what is left of
+/// each.
+fn best_devices(
+    node: &Node,
+    request: &Request,
+    score: impl Fn(Devices) -> Option<Score>,
+) -> Option<(Score, Devices)> {
+    let GpuRequest::Share(milli) = request.gpu else {
+        let devices = node.tightest(request.gpu)?;
+        return Some((score(devices)?, devices));
+    };
+    let mut best: Option<(Score, Devices)> = None;
+    for (index, left) in node.gpus_left().iter().enumerate() {
+        // GPUs with as much left are as good: the first one stands for them.
+        let seen = || node.gpus_left().iter().take(index).any(|earlier| earlier == left);
+        if *left < milli || seen() {
+            continue;
+        }
+        let score = score(Devices::one(index))?;
+        if best.is_none_or(|(highest, _)| score > highest) {
+            best = Some((score, Devices::one(index)));
+        }
+    }
+    best
 }
 
 #[derive(Debug)]
