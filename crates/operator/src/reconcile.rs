@@ -23,7 +23,7 @@ use crate::queue::Ended;
 use crate::rollout::{Contents, Course, sooner, steer};
 use crate::scale::Scalers;
 use crate::settings::Cluster;
-use crate::status::{News, Problem, Seen, decide, news, stalled_only};
+use crate::status::{News, Problem, Seen, are_there, decide, news, stalled_only};
 use crate::world::{
     Child, Entry, Resource, Source, Standing, World, may_be_ours, owner_uid, strip,
 };
@@ -369,14 +369,9 @@ async fn tell(
 ) -> Result<(), CallError> {
     let uid = service.metadata.uid.as_deref().unwrap_or_default();
     let before = service.status.as_ref();
-    // Conditions of others are theirs.
     let is_same = before.is_some_and(|before| {
-        let ours = before
-            .conditions
-            .iter()
-            .filter(|c| status.conditions.iter().any(|o| o.type_ == c.type_));
-        let others = ModelServiceStatus { conditions: status.conditions.clone(), ..before.clone() };
-        others == status && ours.eq(status.conditions.iter())
+        let rest = ModelServiceStatus { conditions: status.conditions.clone(), ..before.clone() };
+        rest == status && are_there(&before.conditions, &status.conditions)
     });
     if is_same {
         return Ok(());

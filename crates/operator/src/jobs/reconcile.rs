@@ -21,7 +21,7 @@ use crate::pods::{PodFacts, Reason, Trouble, of_create_failure, of_event};
 use crate::queue::Ended;
 use crate::reconcile::{Ctx, NAME_CONFLICT_PAUSE, ensure, tell_unreadable};
 use crate::rollout::sooner;
-use crate::status::{News, Problem};
+use crate::status::{News, Problem, are_there};
 use crate::world::{Child, Entry, JobFacts, Resource, Source, strip};
 
 /// Some workers may wait so long for others that cannot start; they hold what others could use.
@@ -399,13 +399,10 @@ impl Teller<'_> {
             before,
             now: Timestamp::now(),
         });
-        // Conditions of others are theirs.
         let is_same = before.is_some_and(|before| {
-            let is_ours = |type_: &str| status.conditions.iter().any(|it| it.type_ == type_);
-            let ours = before.conditions.iter().filter(|it| is_ours(&it.type_));
             let rest =
                 TrainingJobStatus { conditions: status.conditions.clone(), ..before.clone() };
-            rest == status && ours.eq(status.conditions.iter())
+            rest == status && are_there(&before.conditions, &status.conditions)
         });
         if is_same {
             return Ok(Some(status));

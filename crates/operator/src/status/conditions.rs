@@ -44,6 +44,12 @@ impl Verdict {
     }
 }
 
+/// Whether these conditions stand among those of before as they are. Conditions of others are theirs.
+pub(crate) fn are_there(before: &[Condition], ours: &[Condition]) -> bool {
+    let is_ours = |type_: &str| ours.iter().any(|it| it.type_ == type_);
+    before.iter().filter(|it| is_ours(&it.type_)).eq(ours)
+}
+
 /// The conditions of these verdicts. A condition whose status is as before keeps its time, and one
 /// that says the very same stays as it is, so that a repeated verdict is no change.
 pub(crate) fn merge(
