@@ -39,6 +39,11 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Builds what a benchmark measures: the program itself, or what these arguments choose.
+pub(crate) fn build_release(chosen: &[&str]) -> anyhow::Result<()> {
+    run(cargo().args(["build", "--release", "--locked", "--quiet"]).args(chosen))
+}
+
 /// Runs one step of a longer job and says how long it took.
 pub(crate) fn step(name: &str, job: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     eprintln!("==> {name}");

@@ -18,7 +18,7 @@ use super::load::median;
 use super::server::{Server, free_address};
 use crate::cluster::build::Build;
 use crate::paths;
-use crate::run::{cargo, run};
+use crate::run::{build_release, run};
 
 #[derive(Args)]
 pub(crate) struct Checkpoint {
@@ -42,9 +42,7 @@ const SECRET: &str = "minioadmin-secret";
 
 impl Checkpoint {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut build = cargo();
-        build.args(["build", "--release", "--locked", "--quiet"]);
-        run(build.args(["--package", "trainyard-checkpoint", "--example", "transfer"]))?;
+        build_release(&["--package", "trainyard-checkpoint", "--example", "transfer"])?;
         let ours = paths::target().join("release/examples/transfer");
         let peer = Command::new("rclone").arg("version").stdout(Stdio::null()).status();
         if !peer.is_ok_and(|status| status.success()) {

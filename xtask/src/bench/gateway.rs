@@ -16,7 +16,7 @@ use clap::Args;
 use super::load::{Outcome, Request, drive, median};
 use super::server::{Server, free_address};
 use crate::paths;
-use crate::run::{cargo, run};
+use crate::run::build_release;
 
 /// Connections of the throughput runs.
 const CONNECTIONS: usize = 64;
@@ -44,9 +44,7 @@ struct Way {
 
 impl Gateway {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut build = cargo();
-        build.args(["build", "--release", "--locked", "--quiet"]);
-        run(build.args(["--package", "trainyard-gateway", "--example", "proxy"]))?;
+        build_release(&["--package", "trainyard-gateway", "--example", "proxy"])?;
         let scratch =
             std::env::temp_dir().join(format!("trainyard-bench-gateway-{}", std::process::id()));
         fs::create_dir_all(&scratch)?;

@@ -21,7 +21,7 @@ use clap::Args;
 use crate::bundle::{self, Shape};
 use crate::cluster::build::Build;
 use crate::paths;
-use crate::run::{cargo, run};
+use crate::run::build_release;
 
 #[derive(Args)]
 pub(crate) struct Lint {
@@ -60,9 +60,7 @@ impl Measured {
 
 impl Lint {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut build = cargo();
-        build.args(["build", "--release", "--locked", "--quiet"]);
-        run(build.args(["--package", "trainyard-rules", "--example", "lint"]))?;
+        build_release(&["--package", "trainyard-rules", "--example", "lint"])?;
         let ours = paths::target().join("release/examples/lint");
         let scratch = tempfile::tempdir()?;
         println!(

@@ -18,7 +18,7 @@ use super::load::{Outcome, Request, drive, median};
 use super::server::{Server, answers, free_address};
 use crate::paths;
 use crate::python::{Environment, onnxruntime_library};
-use crate::run::{cargo, run};
+use crate::run::{build_release, run};
 
 const IRIS: &[u8] =
     br#"{"inputs":[{"name":"X","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}"#;
@@ -96,8 +96,7 @@ struct Raw {
 
 impl Bench {
     fn prepare(time: Duration) -> anyhow::Result<Self> {
-        let mut build = cargo();
-        run(build.args(["build", "--release", "--locked", "--quiet"]))?;
+        build_release(&[])?;
         let clients = Environment::Clients.python()?;
         let zoo = Command::new(&clients)
             .arg(paths::root().join("tests/clients/zoo.py"))
