@@ -101,6 +101,24 @@ enum SignalName {
     Hup,
 }
 
+impl SignalName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+            Self::Hup => "SIGHUP",
+        }
+    }
+
+    fn number(self) -> Signal {
+        match self {
+            Self::Usr1 => Signal::USR1,
+            Self::Usr2 => Signal::USR2,
+            Self::Hup => Signal::HUP,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum WritersName {
     /// Each saves a part of every checkpoint
@@ -175,6 +193,12 @@ impl Run {
                 process.variables.push((name, path.clone().into()));
             }
         }
+        if let Some(signal) = self.checkpoint_signal {
+            for process in &mut processes {
+                let name = OsString::from("TRAINYARD_CHECKPOINT_SIGNAL");
+                process.variables.push((name, signal.name().into()));
+            }
+        }
         let store = self.store(gang.as_ref())?;
         let log_pattern = match &self.log_pattern {
             Some(text) => Some(
@@ -193,14 +217,9 @@ impl Run {
             attempt: gang.as_ref().map_or(1, |gang| gang.attempt),
             command: self.command,
             processes,
-            checkpoint: self.checkpoint_signal.map(|signal| run::Checkpoint {
-                signal: match signal {
-                    SignalName::Usr1 => Signal::USR1,
-                    SignalName::Usr2 => Signal::USR2,
-                    SignalName::Hup => Signal::HUP,
-                },
-                grace: self.grace.0,
-            }),
+            checkpoint: self
+                .checkpoint_signal
+                .map(|signal| run::Checkpoint { signal: signal.number(), grace: self.grace.0 }),
             store,
             progress_timeout: self.progress_timeout.map(|timeout| timeout.0),
             log_pattern,
