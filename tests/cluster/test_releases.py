@@ -19,8 +19,6 @@ GATEWAY_API = ROOT / "tests/cluster/gateway-api"
 OPERATOR = [
     # Demand is averaged over a minute in real life.
     "--operator-arg=--scaling-window=10s",
-    # The image has no `sleep` for the delay between leaving the endpoints and the end.
-    "--operator-arg=--kubernetes-version=1.30",
 ]
 
 
@@ -78,7 +76,7 @@ def apply(cluster, namespace, says, code=200, **spec):
                     "args": [f"--http-override={answer}"],
                 },
                 "resources": {"cpu": "20m", "memory": "64Mi"},
-                **spec,
+                **{name: value for name, value in spec.items() if value is not None},
             },
         }
     )

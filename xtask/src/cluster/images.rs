@@ -59,22 +59,53 @@ pub(crate) struct ProgramImage<'a> {
     pub(crate) program: &'a str,
     /// Such as `localhost/coredns:1`.
     pub(crate) name: &'a str,
-    /// The program's name is put before these.
-    pub(crate) arguments: &'a [&'a str],
+    /// Whether a shell with the usual commands is beside it.
+    pub(crate) shell: bool,
 }
 
 impl ProgramImage<'_> {
     /// The archive; made if no earlier run has.
     pub(crate) fn archive(&self) -> anyhow::Result<PathBuf> {
         let folder = self.build.folder()?;
-        program_image(&folder.join(self.program), &folder, self.name, self.arguments)
+        // An archive has its image's name in it, so one of another name is another.
+        let name = self.name.replace(['/', ':'], "_");
+        let suffix = if self.shell { "-shell" } else { "" };
+        let path = folder.join(format!("{name}{suffix}.tar"));
+        if path.exists() {
+            return Ok(path);
+        }
+        let program = folder.join(self.program);
+        let content =
+            fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+        let mut layer = Layer::default();
+        layer.add(Entry::program(self.program, content));
+        layer.add(Entry::folder("tmp", 0o1777));
+        let mut image = Image::new(self.name);
+        image.entrypoint = vec![format!("/{}", self.program)];
+        image.environment = vec!["PATH=/:/bin".to_owned()];
+        image.layers = vec![layer];
+        if self.shell {
+            image.layers.push(shell()?);
+        }
+        image.write(&path)?;
+        Ok(path)
     }
 }
 
-/// The image of the helper pods of the storage provisioner: a shell with the usual commands.
+/// The image of the helper pods of the storage provisioner.
 pub(crate) fn busybox() -> anyhow::Result<PathBuf> {
     let folder = crate::paths::cache().join("cluster");
     let path = folder.join("busybox.tar");
+    let mut image = Image::new(BUSYBOX);
+    image.entrypoint = vec!["sh".to_owned()];
+    image.environment = vec!["PATH=/bin".to_owned()];
+    image.layers = vec![shell()?];
+    image.write(&path)?;
+    Ok(path)
+}
+
+/// A shell with the usual commands, in `/bin`.
+fn shell() -> anyhow::Result<Layer> {
     let mut layer = Layer::default();
     let source =
         ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|it| it.exists());
@@ -85,39 +116,8 @@ pub(crate) fn busybox() -> anyhow::Result<PathBuf> {
     {
         layer.add(Entry::link(&format!("bin/{name}"), "busybox"));
     }
-    let mut image = Image::new(BUSYBOX);
-    image.entrypoint = vec!["sh".to_owned()];
-    image.environment = vec!["PATH=/bin".to_owned()];
-    image.layers = vec![layer];
-    image.write(&path)?;
-    Ok(path)
+    Ok(layer)
 }
 
 /// The name of [`busybox`].
 pub(crate) const BUSYBOX: &str = "localhost/busybox:1";
-
-fn program_image(
-    program: &Path,
-    folder: &Path,
-    name: &str,
-    arguments: &[&str],
-) -> anyhow::Result<PathBuf> {
-    let file = program.file_name().and_then(|it| it.to_str()).context("a program has a name")?;
-    // An archive has its image's name in it, so one of another name is another.
-    let path = folder.join(format!("{}.tar", name.replace(['/', ':'], "_")));
-    if path.exists() {
-        return Ok(path);
-    }
-    let content =
-        fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    let mut layer = Layer::default();
-    layer.add(Entry::program(file, content));
-    layer.add(Entry::folder("tmp", 0o1777));
-    let mut image = Image::new(name);
-    image.entrypoint = vec![format!("/{file}")];
-    image.entrypoint.extend(arguments.iter().map(|it| (*it).to_owned()));
-    image.environment = vec!["PATH=/".to_owned()];
-    image.layers = vec![layer];
-    image.write(&path)?;
-    Ok(path)
-}

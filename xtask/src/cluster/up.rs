@@ -172,7 +172,7 @@ struct Built {
 impl Built {
     fn new(up: &Up) -> anyhow::Result<Self> {
         let pause =
-            ProgramImage { build: Build::pause(), program: "pause", name: PAUSE, arguments: &[] };
+            ProgramImage { build: Build::pause(), program: "pause", name: PAUSE, shell: false };
         let mut images = vec![pause.archive()?, dns::image()?];
         if up.metrics_server {
             images.push(metrics_server::image()?);
@@ -187,8 +187,7 @@ impl Built {
         if up.agnhost {
             let name = "localhost/agnhost:2.56";
             let build = Build::agnhost()?;
-            images
-                .push(ProgramImage { build, program: "agnhost", name, arguments: &[] }.archive()?);
+            images.push(ProgramImage { build, program: "agnhost", name, shell: true }.archive()?);
         }
         let when = |wanted: bool, build: Build, program: &str| {
             wanted.then(|| build.program(program)).transpose()

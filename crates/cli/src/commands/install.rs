@@ -120,6 +120,7 @@ impl Install {
             image_pull_policy: self.image_pull_policy.as_str(),
             scope: self.place.scope(),
             operator_args: self.operator_args.clone(),
+            kubernetes_version: None,
             operators: self.operators,
             gateways: self.gateways,
             manage_gpu_nodes: self.manage_gpu_nodes,
@@ -136,13 +137,15 @@ impl Install {
             print(documents(objects)?.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
-        block_on(self.apply(&installation))??;
+        block_on(self.apply(installation))??;
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn apply(&self, installation: &Installation) -> miette::Result<()> {
+    async fn apply(&self, mut installation: Installation) -> miette::Result<()> {
         let client = self.place.client().await?.client;
-        install::install(&client, installation, tell).await.into_diagnostic()?;
+        installation.kubernetes_version =
+            install::oldest_version(&client).await.into_diagnostic()?;
+        install::install(&client, &installation, tell).await.into_diagnostic()?;
         if self.timeout.0.is_zero() {
             return Ok(());
         }
@@ -161,6 +164,7 @@ impl Uninstall {
             image_pull_policy: "",
             scope: self.place.scope(),
             operator_args: Vec::new(),
+            kubernetes_version: None,
             operators: 0,
             gateways: 0,
             manage_gpu_nodes: false,

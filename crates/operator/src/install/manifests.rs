@@ -22,6 +22,9 @@ pub struct Installation {
     pub scope: Scope,
     /// Further arguments of the operator, such as `--profile=eks`.
     pub operator_args: Vec<String>,
+    /// The oldest Kubernetes that objects are written for, such as `1.34`; without it, the oldest
+    /// that Trainyard works on. An argument in `operator_args` goes first.
+    pub kubernetes_version: Option<String>,
     /// Pods of the operator and of the gateway; of the operators one acts.
     pub operators: u32,
     pub gateways: u32,
@@ -46,6 +49,8 @@ pub enum Lint {
 
 /// A namespace's own word: `audit`, `enforce` or `off`.
 const LINT_LABEL: &str = "trainyard.dev/lint";
+/// The operator's argument for the oldest Kubernetes of a cluster.
+const VERSION_ARGUMENT: &str = "--kubernetes-version";
 /// Namespaces of what makes a cluster work.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
 /// Groups and resources that rules look at. What controllers make of them is left out, since who
@@ -282,6 +287,9 @@ impl Installation {
         args.extend(self.watched().map(|it| format!("--watch-namespace={it}")));
         args.extend(self.lint.map(|_| format!("--lint-address=0.0.0.0:{LINT_PORT}")));
         args.extend(self.manage_gpu_nodes.then(|| "--manage-gpu-nodes".to_owned()));
+        let version = self.kubernetes_version.as_ref().map(|it| format!("{VERSION_ARGUMENT}={it}"));
+        let is_given = self.operator_args.iter().any(|it| it.starts_with(VERSION_ARGUMENT));
+        args.extend(version.filter(|_| !is_given));
         args.extend(self.operator_args.iter().cloned());
         Program {
             name: OPERATOR,
@@ -507,6 +515,7 @@ mod tests {
             image_pull_policy: "IfNotPresent",
             scope,
             operator_args: vec!["--profile=eks".to_owned()],
+            kubernetes_version: None,
             operators: 2,
             gateways: 3,
             manage_gpu_nodes: false,

@@ -5,8 +5,9 @@ mod manifests;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube_client::api::{DeleteParams, Patch, PatchParams};
+use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube_client::{Api, Client};
 use serde_json::Value;
@@ -161,6 +162,24 @@ async fn delete(
     Ok(())
 }
 
+/// The oldest Kubernetes among the API server and the nodes, such as `1.34`: what objects may use.
+/// Nodes that the caller may not list are taken to be as new as the API server.
+pub async fn oldest_version(client: &Client) -> Result<Option<String>, InstallError> {
+    let what = || "ask the API server for its version".to_owned();
+    let server = client.apiserver_version().await.map_err(|error| call(what(), error))?;
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    let nodes = nodes.map(|list| list.items).unwrap_or_default();
+    let kubelets =
+        nodes.into_iter().filter_map(|node| Some(node.status?.node_info?.kubelet_version));
+    let minors = kubelets.chain([server.git_version]).filter_map(|version| minor(&version));
+    Ok(minors.min().map(|minor| format!("1.{minor}")))
+}
+
+/// 34 of `v1.34.1-eks-3abbec1`.
+fn minor(version: &str) -> Option<u32> {
+    version.strip_prefix("v1.")?.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// Whether the API server knows ValidatingAdmissionPolicies, as from Kubernetes 1.30.
 async fn has_admission_policies(client: &Client) -> Result<bool, InstallError> {
     match client.list_api_group_resources("admissionregistration.k8s.io/v1").await {
@@ -304,5 +323,20 @@ mod tests {
         assert!(content(&before) == content(&object("2", "x", "Pod", "Checked")));
         assert!(content(&before) != content(&object("2", "y", "Pod", "")));
         assert!(content(&before) != content(&object("2", "x", "Job", "")));
+    }
+    #[test]
+    fn the_minor_version_is_read_as_clouds_write_it() {
+        let cases = [
+            ("v1.34.1", Some(34)),
+            ("v1.29.15-gke.1274000", Some(29)),
+            ("v1.31.2-eks-94953ac", Some(31)),
+            ("v1.37.0-alpha.2+dirty", Some(37)),
+            ("v1.30+", Some(30)),
+            ("", None),
+            ("v2.1", None),
+        ];
+        for (version, expected) in cases {
+            assert_eq!(minor(version), expected, "{version}");
+        }
     }
 }

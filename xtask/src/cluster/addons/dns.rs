@@ -8,7 +8,7 @@ use super::super::kubectl::Kubectl;
 
 pub(crate) fn image() -> anyhow::Result<PathBuf> {
     let name = "localhost/coredns:1";
-    ProgramImage { build: Build::coredns(), program: "coredns", name, arguments: &[] }.archive()
+    ProgramImage { build: Build::coredns(), program: "coredns", name, shell: false }.archive()
 }
 
 pub(crate) fn apply(kubectl: &Kubectl) -> anyhow::Result<()> {

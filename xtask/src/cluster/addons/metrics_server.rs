@@ -12,7 +12,7 @@ const FIRST_METRICS: Duration = Duration::from_secs(120);
 
 pub(crate) fn image() -> anyhow::Result<PathBuf> {
     let (name, program) = ("localhost/metrics-server:1", "metrics-server");
-    ProgramImage { build: Build::metrics_server(), program, name, arguments: &[] }.archive()
+    ProgramImage { build: Build::metrics_server(), program, name, shell: false }.archive()
 }
 
 pub(crate) fn apply(kubectl: &Kubectl) -> anyhow::Result<()> {

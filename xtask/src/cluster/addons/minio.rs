@@ -8,7 +8,7 @@ use super::super::kubectl::Kubectl;
 
 pub(crate) fn image() -> anyhow::Result<PathBuf> {
     let name = "localhost/minio:1";
-    ProgramImage { build: Build::minio(), program: "minio", name, arguments: &[] }.archive()
+    ProgramImage { build: Build::minio(), program: "minio", name, shell: false }.archive()
 }
 
 pub(crate) fn apply(kubectl: &Kubectl) -> anyhow::Result<()> {

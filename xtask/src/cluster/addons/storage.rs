@@ -10,7 +10,7 @@ use super::super::kubectl::Kubectl;
 
 pub(crate) fn image() -> anyhow::Result<PathBuf> {
     let (name, program) = ("localhost/local-path-provisioner:1", "local-path-provisioner");
-    ProgramImage { build: Build::local_path_provisioner(), program, name, arguments: &[] }.archive()
+    ProgramImage { build: Build::local_path_provisioner(), program, name, shell: false }.archive()
 }
 
 pub(crate) fn apply(kubectl: &Kubectl) -> anyhow::Result<()> {
