@@ -13,6 +13,7 @@ import urllib.request
 
 import pytest
 from custom import BINARY, eventually, is_alive
+from store import Store
 
 HERE = pathlib.Path(__file__).parent
 EXAMPLE = HERE.parent.parent / "examples/train-line"
@@ -358,6 +359,37 @@ def test_checkpoints_come_back_from_a_store(jobs):
     jobs.run("up", "-d", manifest)
     assert jobs.over()["phase"] == "Succeeded"
     assert "passed over step-60" in jobs.run("logs", "line") and "starts at 50" in jobs.run("logs", "line")
+
+
+READS = """
+import os, pathlib, sys
+print("sees", pathlib.Path(sys.argv[1]).read_text(), os.path.exists(os.environ["TRAINYARD_DATA_FOLDER"] + "/b"), flush=True)
+"""
+
+
+def test_data_is_there_when_the_program_starts(jobs):
+    (jobs.root / "reads.py").write_text(READS)
+    (jobs.root / "folder").mkdir()
+    (jobs.root / "folder/b").touch()
+    command = [sys.executable, "reads.py", "$(TRAINYARD_DATA_WORDS)"]
+    with Store({"/words.txt": b"some words"}).serve() as address:
+        # Plain HTTP is for this machine's own addresses, which only a URI of the agent's can have.
+        said = agent_with_data(jobs, f"words={address}/words.txt", f"folder={jobs.root}/folder", command=command)
+        assert "sees some words True" in said and "fetched the data `words`, 10 bytes" in said
+        # The other one is in the cache by now, whatever the store says.
+        missing = agent_with_data(jobs, f"words={address}/none.txt", command=command, code=126)
+        assert "the data `words` cannot be had" in missing
+    data = "  data: [{name: words, uri: 'file://./folder/b'}, {name: folder, uri: 'file://./folder'}]"
+    jobs.run("up", jobs.write(command, more=data))
+    assert "sees  True" in jobs.run("logs", "line")
+    data = "  data: [{name: folder, uri: 'file://./nothing'}]"
+    said = jobs.run("up", jobs.write(command, name="lost", more=data), code=1)
+    assert "CannotStart" in said and "the data `folder` cannot be had" in said
+
+
+def agent_with_data(jobs, *sets, command, code=0):
+    flags = [flag for one in sets for flag in ("--data", one)]
+    return jobs.run("agent", "run", "--data-cache", jobs.root / "cache", *flags, "--", *command, code=code)
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("TRAINYARD_CHAOS_RUNS", "2"))))

@@ -24,6 +24,8 @@
 //! | `workers.count` | 1 | a program that knows no others |
 //! | `processesPerWorker` | with `pytorch` one for each whole GPU, else 1 | NCCL wants one process a GPU; other frameworks use all GPUs of a worker from one |
 //! | `resources.cpu`, `.memory` | `1`, `2Gi` | as for services |
+//! | `data[].mount` | `/data/NAME` | short, and no image has it |
+//! | `data[].size` | 100Gi | ImageNet's training images are 138 GB with their archive; what is larger has to be said |
 //! | `checkpoint.signal` | `SIGUSR1` | what Slurm's users and PyTorch Lightning take for the same purpose |
 //! | `checkpoint.grace` | 2m | the notice that AWS gives before it takes a spot machine |
 //! | `checkpoint.writers` | `first` | what data parallel training does: all have the same state, and one saves it |
@@ -43,9 +45,9 @@ use crate::model_service::{
     Abort, Batching, EnvVar, Model, ModelServiceSpec, Placement, Resources, RolloutStrategy,
     RuntimeName, Scaling, Spot, Spread, Toleration,
 };
-use crate::scalar::{Bytes, Millicores, Percent};
+use crate::scalar::{Bytes, Millicores, ModelUri, Percent};
 use crate::training_job::{
-    CheckpointSignal, Framework, Launcher, Progress, TrainingJobSpec, Workers, Writers,
+    CheckpointSignal, Data, Framework, Launcher, Progress, TrainingJobSpec, Workers, Writers,
 };
 
 pub(crate) fn min_replicas() -> u32 {
@@ -55,6 +57,7 @@ pub(crate) fn min_replicas() -> u32 {
 const CPU: Millicores = Millicores(1000);
 const MEMORY: Bytes = Bytes(2 << 30);
 const CPU_TARGET: Percent = Percent::whole(70);
+const DATA: Bytes = Bytes(100 << 30);
 const SCALE_TO_ZERO_AFTER: Duration = Duration::from_secs(300);
 const CANARY_STEPS: [u8; 3] = [5, 20, 50];
 const PAUSE: Duration = Duration::from_secs(120);
@@ -240,6 +243,7 @@ pub struct CompleteJob {
     pub memory: Bytes,
     /// What was asked for in so many words, of one worker.
     pub asked: Resources,
+    pub data: Vec<CompleteData>,
     pub checkpoint: Option<CompleteCheckpoint>,
     pub progress: Option<Progress>,
     pub deadline: Option<Duration>,
@@ -248,6 +252,16 @@ pub struct CompleteJob {
     pub ttl_after_finished: Option<Duration>,
     pub priority_class: Option<String>,
     pub placement: CompletePlacement,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompleteData {
+    pub name: String,
+    pub uri: ModelUri,
+    pub sha256: Option<String>,
+    pub credentials_secret: Option<String>,
+    pub mount: String,
+    pub size: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,6 +297,7 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         cpu: resources.cpu.unwrap_or(CPU),
         memory: resources.memory.unwrap_or(MEMORY),
         asked: resources,
+        data: spec.data.iter().flatten().map(complete_data).collect(),
         checkpoint: spec.checkpoint.as_ref().map(|checkpoint| CompleteCheckpoint {
             path: checkpoint.path.clone(),
             uri: checkpoint.uri.clone(),
@@ -299,6 +314,17 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         ttl_after_finished: spec.ttl_after_finished.map(|ttl| ttl.0),
         priority_class: spec.priority_class.clone(),
         placement: placement(spec.placement.clone().unwrap_or_default(), Spread::None),
+    }
+}
+
+fn complete_data(data: &Data) -> CompleteData {
+    CompleteData {
+        name: data.name.clone(),
+        uri: data.uri.clone(),
+        sha256: data.sha256.clone(),
+        credentials_secret: data.credentials_secret.clone(),
+        mount: data.mount.clone().unwrap_or_else(|| format!("/data/{}", data.name)),
+        size: data.size.unwrap_or(DATA),
     }
 }
 

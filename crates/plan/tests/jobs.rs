@@ -95,6 +95,8 @@ fn what_cannot_be_had_is_refused_with_a_cure() {
         here("{framework: jax, command: [t], env: [{name: TRAINYARD_GANG}]}"),
         here("{framework: generic, command: [t], progress: {timeout: 1m, logPattern: 'step ('}}"),
         here("{framework: generic, command: [t], checkpoint: {path: a, uri: 'pvc://jobs/a'}}"),
+        here("{framework: generic, command: [t], data: [{name: a, uri: 'pvc://sets/a'}]}"),
+        here("{framework: generic, command: [t], env: [{name: TRAINYARD_DATA_A, value: b}]}"),
     ];
     insta::assert_snapshot!(all.concat());
 }

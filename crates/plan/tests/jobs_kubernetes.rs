@@ -113,6 +113,29 @@ fn a_store_in_a_volume() {
     );
 }
 
+/// Data is fetched by containers that alone have its credentials, or lies in a volume.
+#[test]
+fn data() {
+    let spec = "{framework: generic, image: i, command: [t, $(TRAINYARD_DATA_TRAIN_SET)], data: [
+        {name: train-set, uri: 's3://bucket/a$b', credentialsSecret: store, size: 20Gi},
+        {name: labels, uri: 'https://example.com/labels.csv', sha256: ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff, mount: /labels},
+        {name: whole, uri: 'pvc://sets/team/whole'}]}";
+    let objects = objects(spec, JobRun::Attempt(1), &settings());
+    let spec = &of_kind(&objects, "Job")["spec"];
+    let pod = &spec["template"]["spec"];
+    let worker = &pod["containers"][0];
+    let shown = serde_json::json!({
+        "podFailurePolicy": spec["podFailurePolicy"],
+        "initContainers": pod["initContainers"],
+        "volumes": pod["volumes"],
+        "volumeMounts": worker["volumeMounts"],
+        "env": worker["env"],
+        "resources": worker["resources"],
+    });
+    insta::assert_snapshot!(serde_json::to_string_pretty(&shown).unwrap());
+    assert_eq!(worker["envFrom"], Value::Null);
+}
+
 /// Each cloud tells of its spot machines' end in a way of its own, at one address.
 #[test]
 fn notices_of_clouds() {
@@ -163,6 +186,21 @@ fn what_cannot_be_had_in_a_cluster_is_refused_with_a_cure() {
         refused("{framework: generic, image: i, command: [t], env: [{name: RANK, value: '1'}]}"),
         refused(
             "{framework: jax, image: i, command: [t], resources: {gpu: {share: 1/4}}, env: [{name: XLA_PYTHON_CLIENT_MEM_FRACTION, value: '0.9'}]}",
+        ),
+        refused(
+            "{framework: generic, image: i, command: [t], data: [{name: a, uri: 'file://./a'}]}",
+        ),
+        refused(
+            "{framework: generic, image: i, command: [t], data: [{name: a, uri: 's3://b/a', mount: /usr}]}",
+        ),
+        refused(
+            "{framework: generic, image: i, command: [t], data: [{name: a, uri: 's3://b/a', mount: /a/../b}]}",
+        ),
+        refused(
+            "{framework: generic, image: i, command: [t], data: [{name: a, uri: 's3://b/a', mount: /d}, {name: b, uri: 'pvc://c/b', mount: /d//b/}]}",
+        ),
+        refused(
+            "{framework: generic, image: i, command: [t], checkpoint: {path: /out}, data: [{name: a, uri: 's3://b/a', mount: /out/a}]}",
         ),
     ];
     insta::assert_snapshot!(all.concat());

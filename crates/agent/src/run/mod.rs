@@ -5,6 +5,7 @@
 //! do when is decided by `course`, whether there is progress by `progress`; the rest carries it out.
 
 mod course;
+mod data;
 mod gathering;
 mod keeping;
 mod metrics;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
+pub use data::{Data, DataSet};
 pub use gathering::Gathering;
 pub use notice::{Cloud, METADATA, Notice};
 pub use report::{Ended, Kept, Report, Saved, Seen};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub command: Vec<OsString>,
     /// How often it is started, and with what each time; never empty.
     pub processes: Vec<Process>,
+    /// What it reads.
+    pub data: Data,
     pub checkpoint: Option<Checkpoint>,
     /// The store of its checkpoints; none if they stay where they are.
     pub store: Option<trainyard_checkpoint::Settings>,

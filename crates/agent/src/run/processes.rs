@@ -49,6 +49,7 @@ impl Processes {
     /// Starts all of them; those that were started are ended again if one cannot be.
     pub(super) fn start(
         settings: &Settings,
+        command: &[OsString],
         more: &[(OsString, OsString)],
         progress: &Arc<Mutex<Progress>>,
     ) -> Result<Self, (Exit, String)> {
@@ -63,8 +64,8 @@ impl Processes {
             out_of_memory: out_of_memory(),
         };
         for process in &settings.processes {
-            if let Err(error) = processes.spawn(settings, process, more, progress) {
-                let program = settings.command.first().cloned().unwrap_or_default();
+            if let Err(error) = processes.spawn(settings, command, process, more, progress) {
+                let program = command.first().cloned().unwrap_or_default();
                 let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
                 processes.kill();
                 let exit = Exit { rank: process.rank, cause: Cause::NotStarted(code) };
@@ -77,12 +78,13 @@ impl Processes {
     fn spawn(
         &mut self,
         settings: &Settings,
+        command: &[OsString],
         process: &Process,
         more: &[(OsString, OsString)],
         progress: &Arc<Mutex<Progress>>,
     ) -> io::Result<()> {
         let empty = || io::Error::new(io::ErrorKind::NotFound, "the command is empty");
-        let (program, args) = settings.command.split_first().ok_or_else(empty)?;
+        let (program, args) = command.split_first().ok_or_else(empty)?;
         let variables = process.variables.iter().chain(more);
         let mut child = Command::new(program)
             .args(args)

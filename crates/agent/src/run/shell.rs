@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::course::{Cause, Course, Exit, Happened, Order};
+use super::data;
 use super::keeping::Keeping;
 use super::output::lock;
 use super::processes::{Processes, now};
@@ -87,12 +88,20 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         },
         None => None,
     };
-    if let Some(gathering) = &settings.gathering {
-        let gathered = tokio::select! {
-            gathered = gathering.complete() => gathered.map_err(|message| (Cause::Exited(1), message)),
-            () = signals.end() => Err((Cause::Interrupted, TOO_EARLY.to_owned())),
-        };
-        if let Err((cause, message)) = gathered {
+    let ready = async {
+        let variables = settings.data.gather().await?;
+        if let Some(gathering) = &settings.gathering {
+            gathering.complete().await.map_err(|message| (Cause::Exited(1), message))?;
+        }
+        Ok(variables)
+    };
+    let ready = tokio::select! {
+        ready = ready => ready,
+        () = signals.end() => Err((Cause::Interrupted, TOO_EARLY.to_owned())),
+    };
+    let mut variables = match ready {
+        Ok(variables) => variables,
+        Err((cause, message)) => {
             if let Some(keeping) = keeping {
                 keeping.end().await;
             }
@@ -101,11 +110,12 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
             write(&settings, &report);
             return Ok(ended);
         }
-    }
+    };
+    let command = data::expanded(&settings.command, &variables);
     // The time that store and others have taken is not the program's.
     *lock(&progress) = Progress::new(now(), kept);
-    let variables = keeping.as_ref().map(|it| it.variables.as_slice()).unwrap_or_default();
-    let processes = match Processes::start(&settings, variables, &progress) {
+    variables.extend(keeping.iter().flat_map(|it| it.variables.iter().cloned()));
+    let processes = match Processes::start(&settings, &command, &variables, &progress) {
         Ok(processes) => processes,
         Err((exit, message)) => {
             let ended =

@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "kube's derive repeats each struct inside a function")]
 
 mod checkpoint;
+mod data;
 mod framework;
 mod progress;
 mod status;
@@ -17,6 +18,7 @@ use crate::model_service::{EnvVar, Placement, Resources};
 use crate::scalar::Period;
 
 pub use checkpoint::{Checkpoint, CheckpointSignal, Writers};
+pub use data::Data;
 pub use framework::{Framework, Launcher};
 pub use progress::{PATTERN_SIZE, Progress, wrong_log_pattern};
 pub use status::TrainingJobStatus;
@@ -53,6 +55,7 @@ pub use status::TrainingJobStatus;
     validation = Rule::new("self.framework != 'tensorflow' || !has(self.processesPerWorker) || self.processesPerWorker == 1").message("TensorFlow uses all GPUs of a worker from one process; remove it, and set `workers.count` to the number of processes").field_path(".processesPerWorker"),
     validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || !has(self.resources) || !has(self.resources.gpu) || !has(self.resources.gpu.count) || self.processesPerWorker <= self.resources.gpu.count").message("there are more processes than GPUs, and NCCL takes one process a GPU; lower it, or raise `resources.gpu.count`").field_path(".processesPerWorker"),
     validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || self.processesPerWorker == 1 || !has(self.resources) || !has(self.resources.gpu) || has(self.resources.gpu.count)").message("the processes of one worker would have to share a part of one GPU, which NCCL cannot; ask for whole GPUs with `resources.gpu.count`, or set it to 1").field_path(".processesPerWorker"),
+    validation = Rule::new("!has(self.data) || self.data.all(one, self.data.exists_one(other, other.name == one.name))").message("two of them have one name").field_path(".data"),
     validation = Rule::new("!has(self.placement) || !has(self.placement.spot) || self.placement.spot != 'only' || !has(self.checkpoint) || has(self.checkpoint.uri)").message("the disk of a spot node goes with the node, and `path` is on it; name a store with `checkpoint.uri`, or remove `checkpoint` if the job may begin anew each time").field_path(".checkpoint"),
 )]
 pub struct TrainingJobSpec {
@@ -89,6 +92,10 @@ pub struct TrainingJobSpec {
     /// What one worker may use. Default: 1 CPU and 2Gi of memory, no GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// What the program reads: it is there when the program starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub data: Option<Vec<Data>>,
     /// Where the program keeps its checkpoints, and how it is asked for one. Default: it is not
     /// asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use trainyard_api::scalar::ModelUri;
 use trainyard_control::job::{Because, Failure, Order, Phase, Reason, State, Worker, decide};
 use trainyard_plan::{Address, EnvVar, JobPlan, Program, Value, compile_job};
 
@@ -200,6 +201,16 @@ impl Actor {
         if stores {
             // Workers of one machine write to one folder, from which the first of them saves.
             flags.push("--checkpoint-shared".to_owned());
+        }
+        for set in &plan.data {
+            let uri = match &set.uri {
+                ModelUri::File(path) => job.declared.folder.join(path).display().to_string(),
+                uri => uri.to_string(),
+            };
+            flags.extend(["--data".to_owned(), format!("{}={uri}", set.name)]);
+            if let Some(sha256) = &set.sha256 {
+                flags.extend(["--data-sha256".to_owned(), format!("{}={sha256}", set.name)]);
+            }
         }
         let (args, env): (Vec<Value>, Vec<EnvVar>) =
             plan.agent(gang, Some(index), flags.iter().map(Value::literal).collect());

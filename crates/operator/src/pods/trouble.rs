@@ -165,6 +165,7 @@ impl Trouble {
 /// Whether a container runs Trainyard's image, whatever the manifest says.
 fn is_ours(container: &str) -> bool {
     [FETCH_CONTAINER, trainyard_plan::kubernetes::AGENT_CONTAINER].contains(&container)
+        || container.starts_with(trainyard_plan::kubernetes::DATA_CONTAINER)
 }
 
 /// What would let the scheduler find a node, by the words of its own message.

@@ -1,8 +1,8 @@
 //! What is kept of a worker of a training job, and how it ended.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use trainyard_control::job::{Failure, Worker};
-use trainyard_plan::kubernetes::{AGENT_CONTAINER, WORKER_CONTAINER};
+use trainyard_plan::kubernetes::{AGENT_CONTAINER, DATA_CONTAINER, WORKER_CONTAINER};
 
 use crate::names::{ATTEMPT_LABEL, JOB_LABEL};
 
@@ -60,14 +60,55 @@ fn container(status: &PodStatus) -> Option<&k8s_openapi::api::core::v1::Containe
     all.filter(|it| it.name == WORKER_CONTAINER).find_map(|it| it.state.as_ref())
 }
 
-/// How the init container that brings the agent failed, if it did.
-fn agent(status: &PodStatus) -> Option<(i32, String)> {
+/// How an init container failed, if one did: those that bring the agent and the data.
+fn preparation(status: &PodStatus) -> Option<(Worker, String)> {
     let all = status.init_container_statuses.iter().flatten();
-    let state = all.filter(|it| it.name == AGENT_CONTAINER).find_map(|it| it.state.as_ref())?;
-    let ended = state.terminated.as_ref().filter(|it| it.exit_code != 0)?;
-    let said = [ended.reason.as_deref(), ended.message.as_deref()];
-    let words = said.into_iter().flatten().flat_map(str::split_whitespace);
-    Some((ended.exit_code, words.collect::<Vec<_>>().join(" ")))
+    let ended = |it| Some((it, container_end(it)?));
+    let (container, ended) = all.filter_map(ended).find(|(_, end)| end.exit_code != 0)?;
+    let code = ended.exit_code;
+    let said = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or_default();
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(data) = container.name.strip_prefix(DATA_CONTAINER) {
+        let outcome = match FetchEnd::of(code) {
+            // It has asked for a minute; the next attempt goes on.
+            FetchEnd::Unavailable => Worker::Interrupted,
+            FetchEnd::Wrong => Worker::Failed(Failure::NotStarted),
+            FetchEnd::Unknown => Worker::Failed(Failure::Crashed),
+        };
+        let text = format!("the data `{data}` cannot be had: {said}");
+        return Some((outcome, text));
+    }
+    if container.name == AGENT_CONTAINER {
+        let told = format!(
+            "the agent could not be brought in, which is Trainyard's affair: code {code}: {said}"
+        );
+        return Some((Worker::Failed(Failure::Crashed), told));
+    }
+    None
+}
+
+fn container_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    status.state.as_ref()?.terminated.as_ref()
+}
+
+/// What the exit code of `trainyard fetch` says.
+enum FetchEnd {
+    /// The store fails, and trying again may help.
+    Unavailable,
+    /// A person has to mend it.
+    Wrong,
+    /// It was killed, such as for its memory.
+    Unknown,
+}
+
+impl FetchEnd {
+    fn of(code: i32) -> Self {
+        match code {
+            7 => Self::Unavailable,
+            2..=6 => Self::Wrong,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// The outcome, in words, and when.
@@ -101,13 +142,10 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
         return (Worker::Interrupted, why);
     }
     let Some(ended) = ended else {
-        if let Some((code, text)) = agent(status) {
-            let told = format!(
-                "the agent could not be brought in, which is Trainyard's affair: code {code}: {text}"
-            );
-            return (Worker::Failed(Failure::Crashed), told);
+        if let Some(known) = preparation(status) {
+            return known;
         }
-        // Its node refused it, or is gone; or our own agent could not be brought in.
+        // Its node refused it, or is gone.
         let why = [reason.to_owned(), said(&status.message)];
         let why: Vec<String> = why.into_iter().filter(|text| !text.is_empty()).collect();
         let outcome = match reason {
@@ -251,6 +289,20 @@ mod tests {
             "state": {"terminated": {"exitCode": 2, "message": "cannot copy"}},
         }]});
         check(agent, crashed, "code 2: cannot copy");
+        let data = |code: i32, message: &str| {
+            json!({"phase": "Failed", "initContainerStatuses": [{
+                "name": "fetch-data-mnist", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": code, "reason": "Error", "message": message}},
+            }]})
+        };
+        let wrong = Worker::Failed(Failure::NotStarted);
+        check(
+            data(3, "NotFound: nothing at s3://b/d"),
+            wrong,
+            "the data `mnist` cannot be had: NotFound",
+        );
+        check(data(7, "Unavailable: refused"), Worker::Interrupted, "Unavailable: refused");
+        check(data(137, ""), crashed, "cannot be had: Error");
         let running = worker(json!({"phase": "Running"}));
         assert_eq!((running.index, running.attempt, running.end), (1, 2, None));
     }

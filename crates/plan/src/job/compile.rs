@@ -11,6 +11,7 @@ use trainyard_api::training_job::{
     CheckpointSignal, Framework, Launcher, Writers, wrong_log_pattern,
 };
 
+use super::data::{self, DataSet};
 use super::gang::{self, Address, GANG, Gang};
 use super::{devices, mpi, storage};
 use crate::compile::PlanError;
@@ -37,6 +38,8 @@ pub struct JobPlan {
     pub env: Vec<EnvVar>,
     /// Of one worker.
     pub resources: Resources,
+    /// What its program reads.
+    pub data: Vec<DataSet>,
     pub checkpoint: Option<Checkpoint>,
     pub progress: Option<Progress>,
     pub deadline: Option<Duration>,
@@ -109,6 +112,10 @@ pub enum JobError {
     CheckpointPath { job: String, path: String, why: &'static str },
     #[error("`spec.checkpoint.uri: {uri}` of `{job}` cannot be had {help}")]
     CheckpointUri { job: String, uri: String, help: &'static str },
+    #[error("`spec.data` of `{job}`: `{data}` at {uri} cannot be had {help}")]
+    DataUri { job: String, data: String, uri: String, help: &'static str },
+    #[error("`spec.data` of `{job}`: the mount `{mount}` of `{data}` {why}")]
+    DataMount { job: String, data: String, mount: String, why: String },
     #[error(transparent)]
     Gpu(#[from] PlanError),
 }
@@ -146,6 +153,7 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         true => (checkpoint.map(|it| kept(&name, it)).transpose()?, Vec::new()),
         false => storage::of(&name, &spec)?,
     };
+    let data = data::of(&name, &spec, target, &volumes)?;
     let resources = match is_local {
         // A machine is its user's own: only what was asked for is a limit.
         true => Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu: None },
@@ -153,6 +161,14 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
     };
     let mut env = env(&spec.env);
     env.splice(0..0, devices.env);
+    if !is_local {
+        // On a machine the agent says it, which knows the path when it has fetched the data.
+        let paths = data.iter().map(|set| EnvVar {
+            name: data::data_variable(&set.name),
+            value: Value::literal(&set.mount),
+        });
+        env.splice(0..0, paths);
+    }
     Ok(JobPlan {
         namespace: job.metadata.namespace.clone(),
         notes: if is_local { kubernetes_only(job) } else { ephemeral(&spec) },
@@ -164,6 +180,7 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         command,
         env,
         resources,
+        data,
         checkpoint,
         progress: spec.progress.map(|progress| Progress {
             timeout: progress.timeout.0,
@@ -251,6 +268,8 @@ fn env(declared: &[Declared]) -> Vec<EnvVar> {
 
 const IGNORED: &str = "acts in Kubernetes only; this machine ignores it";
 
+const CREDENTIALS: &str = "acts in Kubernetes only; here the store's credentials are variables of `spec.env` or of `trainyard up`";
+
 /// Fields that this machine cannot act on, so that nobody waits for their effect.
 fn kubernetes_only(job: &TrainingJob) -> Vec<String> {
     let gpu = job.spec.resources.as_ref().is_some_and(|resources| resources.gpu.is_some());
@@ -268,7 +287,12 @@ fn kubernetes_only(job: &TrainingJob) -> Vec<String> {
         (
             "spec.checkpoint.credentialsSecret",
             job.spec.checkpoint.as_ref().is_some_and(|it| it.credentials_secret.is_some()),
-            "acts in Kubernetes only; here the store's credentials are variables of `spec.env` or of `trainyard up`",
+            CREDENTIALS,
+        ),
+        (
+            "spec.data[].credentialsSecret",
+            job.spec.data.iter().flatten().any(|it| it.credentials_secret.is_some()),
+            CREDENTIALS,
         ),
     ];
     written

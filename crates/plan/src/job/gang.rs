@@ -62,6 +62,9 @@ pub struct Process {
     pub defaults: BTreeMap<String, String>,
 }
 
+/// How variables begin that say where data is.
+pub(super) const DATA: &str = "TRAINYARD_DATA_";
+
 /// Variables that every process gets.
 const OWN: [&str; 8] = [
     "TRAINYARD_JOB",
@@ -84,7 +87,7 @@ pub(super) fn is_reserved(framework: Framework, name: &str) -> bool {
         // Its launcher tells the processes of each other, each in a way of its own.
         Framework::Mpi => &[],
     };
-    name == GANG || OWN.contains(&name) || of_framework.contains(&name)
+    name == GANG || OWN.contains(&name) || name.starts_with(DATA) || of_framework.contains(&name)
 }
 
 impl Gang {

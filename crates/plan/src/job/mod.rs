@@ -5,6 +5,7 @@
 //! follows from that in [`Gang::variables`], one file a framework.
 
 mod compile;
+mod data;
 mod devices;
 mod gang;
 mod jax;
@@ -14,4 +15,5 @@ mod storage;
 mod tensorflow;
 
 pub use compile::{Checkpoint, JobError, JobPlan, Progress, compile_job};
+pub use data::{DataSet, data_variable};
 pub use gang::{Address, GANG, Gang, GangError, Process};

@@ -94,16 +94,21 @@ fn folder(job: &str, written: &str) -> Result<(String, String), JobError> {
             if parts.is_empty() { CHECKPOINTS.to_owned() } else { format!("{CHECKPOINTS}{whole}") };
         return Ok((path, CHECKPOINTS.to_owned()));
     }
-    let is_below =
-        |folder: &str| whole.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-    let is_taken = TAKEN.contains(&whole.as_str())
-        || ["/dev", "/proc", "/sys", OURS].into_iter().any(is_below);
-    if is_taken || whole == "/tmp" {
+    if hides(&whole) {
         return Err(wrong(
             "would hide a folder that the container needs; choose one of its own, such as `/checkpoints`, or a relative one",
         ));
     }
     Ok((whole.clone(), whole))
+}
+
+/// Whether a volume at that path, which is absolute and plain, would hide what a container needs.
+pub(super) fn hides(path: &str) -> bool {
+    let is_below =
+        |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    TAKEN.contains(&path)
+        || path == "/tmp"
+        || ["/dev", "/proc", "/sys", OURS].into_iter().any(is_below)
 }
 
 #[test]

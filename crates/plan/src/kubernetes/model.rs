@@ -2,13 +2,14 @@
 
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvFromSource,
-    PersistentVolumeClaimVolumeSource, SecretEnvSource, Volume as PodVolume, VolumeMount,
+    PersistentVolumeClaimVolumeSource, ResourceRequirements, SecretEnvSource, Volume as PodVolume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use trainyard_api::scalar::Bytes;
+use trainyard_api::scalar::{Bytes, ModelUri};
 
 use super::container::{requirements, security_context};
-use super::{Context, ObjectsError};
+use super::{Context, ObjectsError, Settings};
 use crate::workload::{GpuAmount, Volume, VolumeSource};
 
 /// Where the init container sees the model's volume.
@@ -122,42 +123,73 @@ pub(super) fn fetch(ctx: &Context<'_>) -> Option<Container> {
             }
             _ => None,
         })?;
-    // A dollar sign in an address stands for itself, not for a variable.
-    let mut args = vec![
-        "fetch".to_owned(),
-        "--to".to_owned(),
-        format!("{FETCH_MOUNT}/{MODEL_FOLDER}"),
-        "--cache".to_owned(),
-        format!("{FETCH_MOUNT}/{CACHE_FOLDER}"),
-        "--termination-log".to_owned(),
-        "/dev/termination-log".to_owned(),
-    ];
-    if let Some(sha256) = sha256 {
-        args.extend(["--sha256".to_owned(), sha256.clone()]);
+    let fetch = Fetch {
+        container: "fetch-model".to_owned(),
+        volume: volume.name.clone(),
+        uri,
+        sha256: sha256.as_deref(),
+        credentials_secret: secret.as_deref(),
+    };
+    // As much as the server: a pod asks for the larger of the two, so it costs nothing.
+    let resources = requirements(&ctx.plan.workload.resources, ctx.volumes_limit(), false);
+    Some(fetch.container(ctx.settings, resources))
+}
+
+/// What an init container fetches.
+pub(super) struct Fetch<'a> {
+    /// The container's name.
+    pub(super) container: String,
+    /// The volume that it fills; what was fetched is in [`Fetch::FOLDER`] of it.
+    pub(super) volume: String,
+    pub(super) uri: &'a ModelUri,
+    pub(super) sha256: Option<&'a str>,
+    pub(super) credentials_secret: Option<&'a str>,
+}
+
+impl Fetch<'_> {
+    /// The folder of the volume with what was fetched.
+    pub(super) const FOLDER: &'static str = MODEL_FOLDER;
+
+    pub(super) fn container(
+        self,
+        settings: &Settings,
+        resources: ResourceRequirements,
+    ) -> Container {
+        let mut args = vec![
+            "fetch".to_owned(),
+            "--to".to_owned(),
+            format!("{FETCH_MOUNT}/{MODEL_FOLDER}"),
+            "--cache".to_owned(),
+            format!("{FETCH_MOUNT}/{CACHE_FOLDER}"),
+            "--termination-log".to_owned(),
+            "/dev/termination-log".to_owned(),
+        ];
+        if let Some(sha256) = self.sha256 {
+            args.extend(["--sha256".to_owned(), sha256.to_owned()]);
+        }
+        // A dollar sign in an address stands for itself, not for a variable.
+        args.extend(["--".to_owned(), self.uri.to_string().replace('$', "$$")]);
+        Container {
+            name: self.container,
+            image: Some(settings.image.clone()),
+            image_pull_policy: Some(settings.image_pull_policy.as_str().to_owned()),
+            command: Some(vec!["trainyard".to_owned()]),
+            args: Some(args),
+            env_from: self.credentials_secret.map(|secret| {
+                vec![EnvFromSource {
+                    secret_ref: Some(SecretEnvSource { name: secret.to_owned(), optional: None }),
+                    ..EnvFromSource::default()
+                }]
+            }),
+            resources: Some(resources),
+            security_context: Some(security_context()),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            volume_mounts: Some(vec![VolumeMount {
+                name: self.volume,
+                mount_path: FETCH_MOUNT.to_owned(),
+                ..VolumeMount::default()
+            }]),
+            ..Container::default()
+        }
     }
-    args.extend(["--".to_owned(), uri.to_string().replace('$', "$$")]);
-    let env_from = secret.as_ref().map(|secret| {
-        vec![EnvFromSource {
-            secret_ref: Some(SecretEnvSource { name: secret.clone(), optional: None }),
-            ..EnvFromSource::default()
-        }]
-    });
-    Some(Container {
-        name: "fetch-model".to_owned(),
-        image: Some(ctx.settings.image.clone()),
-        image_pull_policy: Some(ctx.pull_policy().to_owned()),
-        command: Some(vec!["trainyard".to_owned()]),
-        args: Some(args),
-        env_from,
-        // As much as the server: a pod asks for the larger of the two, so it costs nothing.
-        resources: Some(requirements(&ctx.plan.workload.resources, ctx.volumes_limit(), false)),
-        security_context: Some(security_context()),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(vec![VolumeMount {
-            name: volume.name.clone(),
-            mount_path: FETCH_MOUNT.to_owned(),
-            ..VolumeMount::default()
-        }]),
-        ..Container::default()
-    })
 }

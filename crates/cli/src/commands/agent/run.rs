@@ -29,6 +29,16 @@ pub(super) struct Run {
     /// All workers, as JSON [default: this one alone]
     #[arg(long, env = GANG, hide_env_values = true, value_name = "JSON")]
     gang: Option<String>,
+    /// Data that the program reads, which is fetched before it starts; the variable
+    /// TRAINYARD_DATA_NAME has its path. May be repeated
+    #[arg(long = "data", value_name = "NAME=URI", value_parser = pair)]
+    data: Vec<(String, String)>,
+    /// What the file of data must hash to; may be repeated
+    #[arg(long = "data-sha256", value_name = "NAME=HEX", value_parser = pair)]
+    digests: Vec<(String, String)>,
+    /// Folder of fetched data, which agents may share [default: the user's cache]
+    #[arg(long, value_name = "FOLDER")]
+    data_cache: Option<PathBuf>,
     /// The folder of the program's checkpoints; it is made
     #[arg(long, value_name = "FOLDER")]
     checkpoint_path: Option<PathBuf>,
@@ -86,6 +96,16 @@ pub(super) struct Run {
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// The two parts of `NAME=TEXT`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, text)) if !name.is_empty() && !text.is_empty() => {
+            Ok((name.to_owned(), text.to_owned()))
+        }
+        _ => Err("expected a name, `=` and a text".to_owned()),
+    }
 }
 
 /// What a shell leaves with that cannot run a program.
@@ -200,6 +220,15 @@ impl Run {
             }
         }
         let store = self.store(gang.as_ref())?;
+        let digest = |name: &str| self.digests.iter().find(|(it, _)| it == name);
+        let set = |(name, uri): &(String, String)| run::DataSet {
+            name: name.clone(),
+            variable: trainyard_plan::data_variable(name),
+            uri: uri.clone(),
+            sha256: digest(name).map(|(_, hex)| hex.clone()),
+        };
+        let data =
+            run::Data { sets: self.data.iter().map(set).collect(), cache: self.data_cache.clone() };
         let log_pattern = match &self.log_pattern {
             Some(text) => Some(
                 regex::RegexBuilder::new(text)
@@ -217,6 +246,7 @@ impl Run {
             attempt: gang.as_ref().map_or(1, |gang| gang.attempt),
             command: self.command,
             processes,
+            data,
             checkpoint: self
                 .checkpoint_signal
                 .map(|signal| run::Checkpoint { signal: signal.number(), grace: self.grace.0 }),

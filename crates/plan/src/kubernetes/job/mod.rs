@@ -1,6 +1,7 @@
 //! A job as Kubernetes objects: an Indexed Job whose pods are the workers, a headless Service that
 //! gives each of them a name, and what they run as and may reach.
 
+mod data;
 mod network;
 mod workers;
 
@@ -9,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
+pub use data::DATA_CONTAINER;
 pub use workers::{AGENT_CONTAINER, WORKER_CONTAINER};
 
 use super::labels::{ATTEMPT, JOB, Texts, texts};

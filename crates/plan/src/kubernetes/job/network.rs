@@ -45,7 +45,10 @@ pub(super) fn policy(ctx: &Context<'_>) -> Object {
     // Notices that the cloud takes the machine.
     endpoints.extend(cloud(ctx).map(|_| (METADATA, 80)));
     // Without a secret, the cloud's own identity may be what gives access to its stores.
-    if ctx.plan.checkpoint.as_ref().is_none_or(|it| it.credentials_secret.is_none()) {
+    let checkpoint = ctx.plan.checkpoint.as_ref();
+    if checkpoint.is_none_or(|it| it.credentials_secret.is_none())
+        || ctx.plan.data.iter().any(|set| set.credentials_secret.is_none())
+    {
         let facts = ctx.settings.profile.facts();
         endpoints.extend(facts.identity_endpoints.iter().map(|it| (it.cidr.as_str(), it.port)));
     }

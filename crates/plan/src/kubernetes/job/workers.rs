@@ -18,7 +18,7 @@ use trainyard_api::model_service::Spot;
 use trainyard_api::scalar::Bytes;
 use trainyard_api::training_job::Writers;
 
-use super::{Context, JobRun, METRICS, METRICS_NAME, job_name};
+use super::{Context, JobRun, METRICS, METRICS_NAME, data, job_name};
 use crate::kubernetes::autoscaler::count;
 use crate::kubernetes::container::{
     pod_security_context, requirements, secret_source, security_context,
@@ -49,6 +49,8 @@ const AWAIT_WORKERS: &str = "30m";
 
 /// Codes of an agent whose program could not be started: a shell's for the same.
 const NOT_STARTED: [i32; 2] = [126, 127];
+/// Codes of `trainyard fetch` for what a person has to mend.
+const NOT_FETCHED: [i32; 5] = [2, 3, 4, 5, 6];
 /// The code of an agent that was told to end.
 const INTERRUPTED: i32 = 143;
 /// What a program is given that nobody asks for a checkpoint.
@@ -70,7 +72,7 @@ pub(super) fn job(ctx: &Context<'_>) -> Result<Object, ObjectsError> {
             parallelism: Some(count(plan.workers)),
             // The first failure ends the gang: the others would wait for it for ever.
             backoff_limit: Some(if backs_off { count(plan.retries) } else { 0 }),
-            pod_failure_policy: Some(failure_policy(backs_off)),
+            pod_failure_policy: Some(failure_policy(ctx, backs_off)),
             active_deadline_seconds: plan
                 .deadline
                 .filter(|_| is_alone)
@@ -95,17 +97,21 @@ pub(super) fn job(ctx: &Context<'_>) -> Result<Object, ObjectsError> {
 }
 
 /// Which ends of a pod count, for a Job that starts its one pod again; and which end it at once.
-fn failure_policy(backs_off: bool) -> PodFailurePolicy {
-    let on_codes = |action: &str, codes: &[i32]| PodFailurePolicyRule {
+fn failure_policy(ctx: &Context<'_>, backs_off: bool) -> PodFailurePolicy {
+    let on_codes_of = |container: &str, action: &str, codes: &[i32]| PodFailurePolicyRule {
         action: action.to_owned(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(WORKER_CONTAINER.to_owned()),
+            container_name: Some(container.to_owned()),
             operator: "In".to_owned(),
             values: codes.to_vec(),
         }),
         on_pod_conditions: None,
     };
+    let on_codes = |action: &str, codes: &[i32]| on_codes_of(WORKER_CONTAINER, action, codes);
     let mut rules = vec![on_codes("FailJob", &NOT_STARTED)];
+    // What is not there, or not allowed, will not be in a minute either.
+    let fetches = data::containers(ctx);
+    rules.extend(fetches.map(|it| on_codes_of(&it.name, "FailJob", &NOT_FETCHED)));
     if backs_off {
         // A drained node, a preemption, a spot machine that is taken: no fault of the program.
         rules.push(PodFailurePolicyRule {
@@ -149,7 +155,7 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
         enable_service_links: Some(false),
         subdomain: Some(ctx.shared_name()),
         priority_class_name: plan.priority_class.clone(),
-        init_containers: Some(vec![agent(ctx)]),
+        init_containers: Some([agent(ctx)].into_iter().chain(data::containers(ctx)).collect()),
         containers: vec![worker(ctx)?],
         volumes: Some(volumes(ctx)),
         resource_claims: claim::of_pod(&plan.name, gpu),
@@ -259,7 +265,7 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         security_context: Some(security_context()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(volumes.chain([agent]).collect()),
+        volume_mounts: Some(volumes.chain([agent]).chain(data::mounts(ctx)).collect()),
         ..Container::default()
     })
 }
@@ -336,13 +342,14 @@ fn credentials(ctx: &Context<'_>) -> Option<Vec<EnvFromSource>> {
 }
 
 /// Disk that the pod's volumes may take.
-fn disk(ctx: &Context<'_>) -> Bytes {
+pub(super) fn disk(ctx: &Context<'_>) -> Bytes {
     let of = |source: &VolumeSource| match source {
         VolumeSource::Scratch { limit } => limit.0,
         _ => 0,
     };
     let volumes = ctx.plan.volumes.iter().map(|volume| of(&volume.source));
-    Bytes(volumes.fold(AGENT_SIZE.0, u64::saturating_add))
+    let fixed = AGENT_SIZE.0.saturating_add(data::limit(ctx).0);
+    Bytes(volumes.fold(fixed, u64::saturating_add))
 }
 
 fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
@@ -373,5 +380,6 @@ fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
         }
         made
     }));
+    volumes.extend(data::volumes(ctx));
     volumes
 }
