@@ -18,6 +18,12 @@ XTASK = os.environ.get("TRAINYARD_XTASK", str(ROOT / "target/debug/xtask"))
 IMAGE = os.environ.get("TRAINYARD_IMAGE", str(ROOT / "target/image-dev.tar"))
 IMAGE_NAME = os.environ.get("TRAINYARD_IMAGE_NAME", "localhost/trainyard:test")
 
+# Of the cluster; the main one where nothing is said.
+MINOR = int(os.environ.get("TRAINYARD_TEST_KUBERNETES", "1.34").replace("newest", "1.99").partition(".")[2])
+HAS_DRA = MINOR >= 34
+# ValidatingAdmissionPolicies, which older API servers do not have.
+HAS_POLICIES = MINOR >= 30
+
 # Runs inside the cluster's network, started by `test_operator_suite.py`.
 collect_ignore = ["operator"]
 

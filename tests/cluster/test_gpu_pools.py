@@ -3,17 +3,16 @@ happens when a device breaks or a pool shares its GPUs in another way. Only the 
 Tesla T4, node-2 two A100 with 80 GiB."""
 
 import json
-import os
 
 import pytest
 
 import iris as served
+from conftest import HAS_DRA
 from iris import BINARY, answered, condition, gateway, install, is_true, manifest, ready, under_load
 
 SHARED = "nvidia.com/gpu.shared"
 WHOLE = "nvidia.com/gpu"
 MIG = "nvidia.com/mig-3g.40gb"
-HAS_DRA = os.environ.get("TRAINYARD_TEST_KUBERNETES", "1.34") != "1.29"
 
 
 def pool(name, **spec):

@@ -5,8 +5,10 @@ import re
 
 import pytest
 import yaml
-from conftest import BINARY, ROOT, workload
+from conftest import BINARY, HAS_POLICIES, ROOT, workload
 from running import run
+
+pytestmark = pytest.mark.skipif(not HAS_POLICIES, reason="this Kubernetes has no ValidatingAdmissionPolicies")
 
 NAMESPACE = "policies"
 
