@@ -1,8 +1,10 @@
 """A real Kubernetes for the suite: started once, in namespaces of its own, and ended whatever happens."""
 
+import contextlib
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -43,6 +45,22 @@ class Cluster:
 
     def exec(self, *command, **options):
         return self.xtask("exec", "--", *command, **options)
+
+    @contextlib.contextmanager
+    def serving(self, objects, port=9000):
+        """An object store that pods reach; gives its address."""
+        (address,) = (
+            at["ip"] for subset in self.get("endpoints", "kubernetes")["subsets"] for at in subset["addresses"]
+        )
+        command = [XTASK, "cluster", "--name", self.name, "exec", "--", sys.executable, str(ROOT / "tests/shared/store.py")]
+        with subprocess.Popen(
+            [*command, address, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server:
+            server.stdin.write(json.dumps(objects) + "\n")
+            server.stdin.flush()
+            assert server.stdout.readline() == "ready\n"
+            yield f"http://{address}:{port}"
+            server.stdin.close()
 
     def kubectl(self, *arguments, **options):
         return self.exec("kubectl", *arguments, **options)

@@ -14,6 +14,8 @@ from iris import install, trainyard
 IMAGE = "localhost/train-line:test"
 # A folder of this machine that every node sees: the volume of a claim `store`.
 STORE = pathlib.Path("/tmp/trainyard-cluster-checkpoints")
+# Of an object store.
+STORE_PORT = 9000
 # What the example prints in the end, whatever happened on the way.
 RESULT = "y = 3.000 x + -1.000"
 
@@ -29,7 +31,7 @@ def train_image(cluster, tmp_path_factory):
 @pytest.fixture(scope="module")
 def team(cluster, image, train_image, namespace):
     """A namespace under the restricted standard, with a store for checkpoints."""
-    install(cluster, image)
+    install(cluster, image, f"--operator-arg=--store-port={STORE_PORT}")
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     shutil.rmtree(STORE, ignore_errors=True)
     STORE.mkdir()
@@ -48,7 +50,8 @@ def team(cluster, image, train_image, namespace):
 
 
 def manifest(namespace, name, steps=200, pause=0.01, **spec):
-    return {
+    """A job; what is None is left out."""
+    whole = {
         "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
@@ -59,6 +62,8 @@ def manifest(namespace, name, steps=200, pause=0.01, **spec):
             "placement": {"spread": "nodes"}, **spec,
         },
     }
+    whole["spec"] = {field: value for field, value in whole["spec"].items() if value is not None}
+    return whole
 
 
 def job(cluster, namespace, name):
@@ -129,6 +134,31 @@ def test_a_program_that_fails_is_tried_again_and_told(cluster, team):
     assert (status["attempts"], status["failures"], status["reason"]) == (2, 2, "RetriesExhausted"), status
     stalled = next(it for it in status["conditions"] if it["type"] == "Stalled")
     assert stalled["status"] == "True" and "no data" in stalled["message"], stalled
+
+
+def test_data_is_there_and_what_is_not_is_told_at_once(cluster, team):
+    (STORE / "labels").mkdir(mode=0o755)
+    (STORE / "labels/all").write_text("in a volume")
+    read = (
+        "import os, pathlib; words, labels = (pathlib.Path(os.environ['TRAINYARD_DATA_' + it]) for it in ('WORDS', 'LABELS')); "
+        "print([it.read_text() for it in (words / 'words.txt', labels / 'all', pathlib.Path('/words/words.txt'))], "
+        "[name for name in os.environ if name.startswith('AWS')])"
+    )
+    common = {"command": ["python3", "-c", read], "args": None, "workers": {"count": 1}, "checkpoint": None}
+    with cluster.serving({"/sets/words.txt": "from a store"}, STORE_PORT) as address:
+        keys = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        cluster.apply({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sets", "namespace": team}, "stringData": keys,
+        })
+        words = {"name": "words", "uri": "s3://sets/words.txt", "credentialsSecret": "sets", "mount": "/words", "size": "1Gi"}
+        cluster.apply(manifest(team, "reads", **common, data=[words, {"name": "labels", "uri": "pvc://store/labels"}]))
+        phase(cluster, team, "reads", "Succeeded")
+        assert "['from a store', 'in a volume', 'from a store'] []" in logs(cluster, team, "reads")
+        cluster.apply(manifest(team, "lost", **common, data=[{**words, "uri": "s3://sets/none.txt"}]))
+        status = phase(cluster, team, "lost", "Failed", 30)["status"]
+    assert (status["attempts"], status["reason"]) == (1, "CannotStart"), status
+    stalled = next(it for it in status["conditions"] if it["type"] == "Stalled")
+    assert "the data `words` cannot be had: NotFound" in stalled["message"], stalled
 
 
 def test_an_image_that_is_not_there_is_told_within_30_s_and_a_correction_starts_anew(cluster, team):

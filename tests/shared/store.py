@@ -2,6 +2,8 @@
 
 import contextlib
 import http.server
+import json
+import sys
 import threading
 
 
@@ -17,7 +19,7 @@ class Store:
         self.gate.set()
 
     @contextlib.contextmanager
-    def serve(self):
+    def serve(self, address="127.0.0.1", port=0):
         store = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -58,14 +60,23 @@ class Store:
             def log_message(self, *_):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = http.server.ThreadingHTTPServer((address, port), Handler)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://{address}:{server.server_port}"
         finally:
             self.gate.set()
             server.shutdown()
             thread.join()
             server.server_close()
+
+
+if __name__ == "__main__":
+    # ADDRESS PORT, with the objects as JSON in the first line of stdin, until that ends.
+    objects = json.loads(sys.stdin.readline())
+    store = Store({path: text.encode() for path, text in objects.items()})
+    with store.serve(sys.argv[1], int(sys.argv[2])):
+        print("ready", flush=True)
+        sys.stdin.read()
