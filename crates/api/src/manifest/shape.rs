@@ -272,18 +272,27 @@ mod tests {
                         walk(&field.shape, &format!("{path}.{name}"), rules);
                     }
                 }
-                // Said by the scalar's own check.
-                Shape::Scalar(kind) => *rules += kind.rules.len(),
                 Shape::List { item, .. } | Shape::Map { value: item } => walk(item, path, rules),
                 _ => {}
+            }
+        }
+        /// Rules but those of scalars, which the scalar's own check says.
+        fn written(schema: &Value) -> usize {
+            match schema {
+                Value::Object(fields) if fields.contains_key(SCALAR_KEY) => 0,
+                Value::Object(fields) => {
+                    let own = usize::from(fields.get("rule").is_some_and(Value::is_string));
+                    fields.values().map(written).sum::<usize>() + own
+                }
+                Value::Array(items) => items.iter().map(written).sum(),
+                _ => 0,
             }
         }
         for schema in schemas() {
             let shape = Shape::read(&schema).expect("every part of it is known");
             let mut rules = 0;
             walk(&shape, "spec", &mut rules);
-            let written = schema.to_string().matches("\"rule\":").count();
-            assert_eq!(rules, written, "a rule is in the schema and in no shape");
+            assert_eq!(rules, written(&schema), "a rule is in the schema and in no shape");
         }
     }
 
