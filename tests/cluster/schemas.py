@@ -31,6 +31,9 @@ def strict(schema):
     if "Quantity is a fixed-point representation" in schema.get("description", ""):
         return {"type": ["string", "number"]}
     changed = {name: strict(value) for name, value in schema.items() if not name.startswith("x-")}
+    if isinstance(schema.get("enum"), list):
+        # That of 1.29 names some values twice, which no JSON Schema may.
+        changed["enum"] = list(dict.fromkeys(schema["enum"]))
     if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema:
         if not schema.get("x-kubernetes-preserve-unknown-fields"):
             changed["additionalProperties"] = False
