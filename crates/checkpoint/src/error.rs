@@ -53,13 +53,7 @@ pub enum CheckpointError {
 impl CheckpointError {
     /// The error and its causes, in one line.
     pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(inner) = cause {
-            text.push_str(&format!(": {inner}"));
-            cause = inner.source();
-        }
-        text
+        trainyard_storage::in_full(self)
     }
 
     /// Whether the same call may succeed later, though nobody changes anything.

@@ -3,19 +3,9 @@
 use std::error::Error;
 
 use miette::{Report, miette};
+pub(crate) use trainyard_storage::in_full;
 
 /// A report that says the error and its causes, in one line.
 pub(crate) fn failure(error: impl Error) -> Report {
     miette!("{}", in_full(&error))
-}
-
-/// The error and its causes, in one line.
-pub(crate) fn in_full(error: &impl Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

@@ -61,6 +61,18 @@ pub enum StorageError {
     Files { action: &'static str, path: String, source: io::Error },
 }
 
+/// An error and its causes, in one line.
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
 impl StorageError {
     /// Whether the same call may succeed later, though nobody changes anything about it.
     pub fn is_transient(&self) -> bool {

@@ -23,7 +23,7 @@ mod space;
 mod update;
 
 pub use credentials::Credentials;
-pub use error::StorageError;
+pub use error::{StorageError, in_full};
 pub use fetch::{FetchOptions, Fetched, Progress, Source, Stage, fetch};
 pub use key::check as check_path;
 pub use space::reserve;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use trainyard_storage::{FetchOptions, Fetched, Progress, Source, StorageError};
+use trainyard_storage::{FetchOptions, Fetched, Progress, Source, StorageError, in_full};
 
 use super::course::Cause;
 
@@ -92,17 +92,6 @@ pub(super) fn expanded(command: &[OsString], variables: &[(OsString, OsString)])
         known.fold(text.to_owned(), |text, (name, value)| text.replace(&name, value)).into()
     };
     command.iter().map(expand).collect()
-}
-
-fn in_full(error: &StorageError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
