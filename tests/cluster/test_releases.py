@@ -163,8 +163,9 @@ def test_a_canary_takes_over_though_the_operator_is_killed(cluster, team):
         cluster.until("a quarter", lambda: step(cluster, team, "CanaryStep", 25), 60)
         time.sleep(1)
         split = clients.over(2)
-        part = split["b"] / (split["a"] + split["b"])
-        assert abs(part - 0.25) < 0.03, split
+        all = split["a"] + split["b"]
+        # Each request is a throw of a die: four standard deviations, however many a busy machine answers.
+        assert abs(split["b"] / all - 0.25) < 4 * (0.25 * 0.75 / all) ** 0.5, split
         # As a node's end would. The other operator goes on.
         holder = cluster.get("-n", HOME, "lease", "trainyard-operator")["spec"]["holderIdentity"].split("_")[0]
         cluster.kubectl("-n", HOME, "delete", "pod", holder, "--force", "--grace-period=0")
