@@ -20,8 +20,6 @@ pub(crate) struct Cohort<'a> {
     pub(crate) lendable: Vec<u64>,
     pub(crate) is_fair: bool,
     pub(crate) running: Vec<Running<'a>>,
-    /// Places in `running` of each queue, in the order in which they are pushed out.
-    pub(crate) running_of: Vec<Vec<usize>>,
 }
 
 /// One queue.
@@ -50,6 +48,8 @@ pub(crate) struct Pending<'a> {
     pub(crate) run_time: Option<Duration>,
 }
 
+/// What holds room, or is to.
+#[derive(Clone)]
 pub(crate) struct Running<'a> {
     pub(crate) name: &'a str,
     pub(crate) queue: usize,
@@ -116,7 +116,6 @@ impl<'a> Cohort<'a> {
             });
         }
         Self {
-            running_of: vec![Vec::new(); members.len()],
             queues: members,
             flavours,
             quotas,
@@ -203,17 +202,6 @@ pub(crate) fn cohorts(snapshot: &Snapshot) -> Vec<Cohort<'_>> {
         for member in &mut cohort.queues {
             member.pending.sort_by(|a, b| {
                 (b.priority, a.created, a.name).cmp(&(a.priority, b.created, b.name))
-            });
-        }
-        let Cohort { running, running_of, .. } = cohort;
-        for (place, item) in running.iter().enumerate() {
-            running_of[item.queue].push(place);
-        }
-        for places in running_of {
-            // The least important first, and of equals the one that has lost least.
-            places.sort_by(|a, b| {
-                let (a, b) = (&running[*a], &running[*b]);
-                (a.priority, b.since, a.name).cmp(&(b.priority, a.since, b.name))
             });
         }
     }

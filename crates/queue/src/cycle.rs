@@ -10,10 +10,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::amounts::{Amounts, Resource};
-use crate::cohort::{Cohort, Demand, Pending, WIDTH, cohorts};
-use crate::decision::{
-    Assignment, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting,
-};
+use crate::cohort::{Cohort, Demand, Pending, Running, WIDTH, cohorts};
+use crate::decision::{Assignment, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting};
 use crate::forecast::{Guest, starts};
 use crate::ledger::Ledger;
 use crate::preempt::{Asker, Victim, victims};
@@ -43,10 +41,15 @@ struct Cycle<'c, 'a> {
     now: Duration,
     actual: Ledger,
     planned: Ledger,
-    /// Of those that run: who leaves, or was told to just now.
+    /// What runs, then what was let in or planned in this cycle.
+    running: Vec<Running<'a>>,
+    /// Of each: whether nobody can push it out, since it leaves, or has left, or is not there yet.
     spared: Vec<bool>,
-    /// What was planned in this cycle.
-    fresh: Vec<Hold>,
+    /// By place: who was let in just now, as queue and place in it. It has not started, and who would
+    /// push it out once it had goes before it instead.
+    admitted: HashMap<usize, (usize, usize)>,
+    /// By place: who holds no room in what is planned.
+    gone: Vec<bool>,
     reservations: Vec<Reservation<'a>>,
     evictions: Vec<(Victim, &'a str)>,
     outcomes: Vec<Vec<Option<Outcome>>>,
@@ -64,7 +67,10 @@ enum Outcome {
     Admitted(Assignment),
     /// Room is kept for it, and is about to come.
     Planned(Vec<String>),
-    Blocked { reason: Wait, at: Option<Duration> },
+    Blocked {
+        reason: Wait,
+        at: Option<Duration>,
+    },
     /// Only a changed manifest helps; it is in nobody's way.
     Never(Wait),
 }
@@ -95,8 +101,10 @@ impl<'c, 'a> Cycle<'c, 'a> {
             now,
             actual,
             planned,
+            running: cohort.running.clone(),
             spared: cohort.running.iter().map(|item| item.is_leaving).collect(),
-            fresh: Vec::new(),
+            admitted: HashMap::new(),
+            gone: cohort.running.iter().map(|item| item.is_leaving).collect(),
             reservations: Vec::new(),
             evictions: Vec::new(),
             outcomes: cohort.queues.iter().map(|queue| none(queue.pending.len())).collect(),
@@ -169,19 +177,31 @@ impl<'c, 'a> Cycle<'c, 'a> {
             Place::Now(demand, count) => {
                 let borrows = self.planned.would_borrow(cohort, queue, &demand);
                 self.actual.add(cohort, queue, &demand);
-                self.plan(queue, demand, item.run_time);
+                let place = self.plan(queue, demand, item);
+                self.admitted.insert(place, (queue, at));
+                self.spared[place] = false;
                 let flavour = cohort.flavours[demand.flavour].to_owned();
                 Outcome::Admitted(Assignment { flavour, count, borrows })
             }
             Place::Soon(demand) => {
-                self.plan(queue, demand, item.run_time);
+                self.plan(queue, demand, item);
                 Outcome::Planned(Vec::new())
             }
             Place::After(demand, chosen) => {
-                self.evict(&chosen, item.name);
-                self.plan(queue, demand, item.run_time);
-                let name = |(place, _): &Victim| cohort.running[*place].name.to_owned();
-                Outcome::Planned(chosen.iter().map(name).collect())
+                let names = self.evict(&chosen, item.name);
+                let is_free = names.is_empty() && self.actual.fits(cohort, queue, &demand);
+                let borrows = self.planned.would_borrow(cohort, queue, &demand);
+                let place = self.plan(queue, demand, item);
+                match is_free {
+                    true => {
+                        self.actual.add(cohort, queue, &demand);
+                        self.admitted.insert(place, (queue, at));
+                        self.spared[place] = false;
+                        let flavour = cohort.flavours[demand.flavour].to_owned();
+                        Outcome::Admitted(Assignment { flavour, count: item.count, borrows })
+                    }
+                    false => Outcome::Planned(names),
+                }
             }
             Place::Never(reason) => Outcome::Never(reason),
             Place::Nowhere(reason) => {
@@ -228,8 +248,8 @@ impl<'c, 'a> Cycle<'c, 'a> {
             return Place::Soon(demand);
         }
         // Behind one that waits nobody is pushed out, unless order does not count.
-        let may_push =
-            self.heads[queue].is_none() || cohort.queues[queue].strategy == Strategy::BestEffortFifo;
+        let may_push = self.heads[queue].is_none()
+            || cohort.queues[queue].strategy == Strategy::BestEffortFifo;
         let push = |demand: Demand, passes: &mut dyn FnMut(&Demand) -> bool| {
             let Pending { name, priority, created, .. } = *item;
             let asker = Asker { queue, name, priority, created, demand };
@@ -238,7 +258,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
             {
                 return None;
             }
-            let chosen = victims(cohort, &self.planned, &self.spared, &asker)?;
+            let chosen = victims(cohort, &self.planned, (&self.running, &self.spared), &asker)?;
             Some(Place::After(demand, chosen))
         };
         if let Some(place) = all().find_map(|demand| push(demand, &mut passes)) {
@@ -264,10 +284,6 @@ impl<'c, 'a> Cycle<'c, 'a> {
             if let Some((count, demand)) = best {
                 return Place::Now(demand, count);
             }
-            let found = demands(item, item.min).find_map(|demand| push(demand, &mut passes));
-            if let Some(place) = found {
-                return place;
-            }
         }
         let least = || demands(item, item.min);
         let too_much: Vec<Option<Wait>> = least().map(|it| self.exceeds(queue, &it)).collect();
@@ -284,7 +300,8 @@ impl<'c, 'a> Cycle<'c, 'a> {
                 let first = ledger.lacking(cohort, queue, &it.0).next();
                 first.map(|(_, resource, asked, left)| (resource, asked, left))
             };
-            let (resource, asked, left) = lacking(&self.planned).or_else(|| lacking(&self.actual))?;
+            let (resource, asked, left) =
+                lacking(&self.planned).or_else(|| lacking(&self.actual))?;
             let flavour = cohort.flavours[it.0.flavour].to_owned();
             Some(Wait::QuotaUsed { flavour, resource, asked, left })
         });
@@ -309,8 +326,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
             if it.queue == queue { it.binds_own } else { borrows && it.is_within_own }
         });
         for reservation in bound {
-            let has_ended =
-                matches!((ends_by, reservation.at), (Some(end), Some(at)) if end <= at);
+            let has_ended = matches!((ends_by, reservation.at), (Some(end), Some(at)) if end <= at);
             if !has_ended && !reservation.ledger.fits(self.cohort, queue, demand) {
                 return Some(reservation.head);
             }
@@ -318,49 +334,76 @@ impl<'c, 'a> Cycle<'c, 'a> {
         None
     }
 
-    /// Keeps room for one from now on.
-    fn plan(&mut self, queue: usize, demand: Demand, run_time: Option<Duration>) {
+    /// Keeps room for one from now on. Returns its place among those that hold room.
+    fn plan(&mut self, queue: usize, demand: Demand, item: &Pending<'a>) -> usize {
         let cohort = self.cohort;
-        let ends_by = run_time.map(|run_time| self.now.saturating_add(run_time));
+        let ends_by = item.run_time.map(|run_time| self.now.saturating_add(run_time));
         self.planned.add(cohort, queue, &demand);
         for reservation in &mut self.reservations {
-            let has_ended =
-                matches!((ends_by, reservation.at), (Some(end), Some(at)) if end <= at);
+            let has_ended = matches!((ends_by, reservation.at), (Some(end), Some(at)) if end <= at);
             if !has_ended {
                 reservation.ledger.add(cohort, queue, &demand);
             }
+            reservation.held.push(!has_ended);
         }
-        self.fresh.push(Hold { queue, demand, ends_by, place: None });
+        let Pending { name, priority, created, .. } = *item;
+        let (since, is_leaving) = (self.now, false);
+        self.running.push(Running {
+            name,
+            queue,
+            priority,
+            created,
+            since,
+            demand,
+            ends_by,
+            is_leaving,
+        });
+        self.spared.push(true);
+        self.gone.push(false);
+        self.running.len() - 1
     }
 
-    fn evict(&mut self, chosen: &[Victim], for_whom: &'a str) {
+    /// Makes room: who was let in just now waits again, and who runs is told to leave. Returns who
+    /// is to leave.
+    fn evict(&mut self, chosen: &[Victim], for_whom: &'a str) -> Vec<String> {
+        let mut leave = Vec::new();
         for victim in chosen {
-            let item = &self.cohort.running[victim.0];
-            self.spared[victim.0] = true;
-            self.planned.remove(self.cohort, item.queue, &item.demand);
+            let Running { name, queue, demand, .. } = self.running[victim.0];
+            (self.spared[victim.0], self.gone[victim.0]) = (true, true);
+            self.planned.remove(self.cohort, queue, &demand);
             for reservation in &mut self.reservations {
                 if std::mem::take(&mut reservation.held[victim.0]) {
-                    reservation.ledger.remove(self.cohort, item.queue, &item.demand);
+                    reservation.ledger.remove(self.cohort, queue, &demand);
                 }
             }
-            self.evictions.push((*victim, for_whom));
+            match self.admitted.remove(&victim.0) {
+                Some((queue, at)) => {
+                    self.actual.remove(self.cohort, queue, &demand);
+                    let reason = Wait::WouldDelay { head: for_whom.to_owned() };
+                    self.outcomes[queue][at] = Some(Outcome::Blocked { reason, at: None });
+                }
+                None => {
+                    self.evictions.push((*victim, for_whom));
+                    leave.push(name.to_owned());
+                }
+            }
         }
         // There may be room now where there was none.
         self.refused.clear();
+        leave
     }
 
     /// All that uses room as planned.
     fn holds(&self) -> Vec<Hold> {
-        let stays = self.cohort.running.iter().enumerate().filter(|(at, _)| !self.spared[*at]);
-        let running = stays.map(|(at, item)| Hold {
+        let stays = self.running.iter().enumerate().filter(|(at, _)| !self.gone[*at]);
+        let hold = |(at, item): (usize, &Running<'a>)| Hold {
             queue: item.queue,
             demand: item.demand,
             // One that is late may end at any moment.
             ends_by: item.ends_by.map(|end| end.max(self.now)),
             place: Some(at),
-        });
-        let copy = |hold: &Hold| Hold { place: None, ..*hold };
-        running.chain(self.fresh.iter().map(copy)).collect()
+        };
+        stays.map(hold).collect()
     }
 
     /// Keeps room for the first of a queue. Returns when it starts at the latest, if that is known.
@@ -368,7 +411,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
         let cohort = self.cohort;
         let choices: Vec<Demand> = demands(item, item.min).collect();
         let (at, choice, ledger, held) =
-            find(cohort, &self.planned, self.holds(), queue, &choices)?;
+            find(cohort, &self.planned, (self.holds(), self.running.len()), queue, &choices)?;
         self.reservations.push(Reservation {
             queue,
             head: item.name,
@@ -384,7 +427,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
     fn tell(mut self, decisions: &mut Decisions) {
         let expected = self.forecast();
         for (victim, for_whom) in std::mem::take(&mut self.evictions) {
-            let name = self.cohort.running[victim.0].name.to_owned();
+            let name = self.running[victim.0].name.to_owned();
             let eviction = Eviction { for_whom: for_whom.to_owned(), because: victim.1 };
             decisions.evictions.insert(name, eviction);
         }
@@ -445,8 +488,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
         }
         guests.sort_by(|a, b| a.0.cmp(&b.0));
         let guests: Vec<Guest> = guests.into_iter().map(|(_, guest)| guest).collect();
-        let found =
-            starts(self.cohort, self.planned.clone(), self.holds(), &guests, self.now);
+        let found = starts(self.cohort, self.planned.clone(), self.holds(), &guests, self.now);
         guests.iter().zip(found).map(|(guest, start)| ((guest.queue, guest.at), start)).collect()
     }
 

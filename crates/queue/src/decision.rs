@@ -85,7 +85,7 @@ pub enum Wait {
     BehindHead {
         head: String,
     },
-    /// It would delay one that is before it.
+    /// It would delay one that goes before it.
     WouldDelay {
         head: String,
     },
@@ -107,10 +107,7 @@ impl Wait {
 
     /// Nothing but a changed manifest lets it start.
     pub fn needs_a_person(&self) -> bool {
-        matches!(
-            self,
-            Self::NoSuchQueue { .. } | Self::NoQuota { .. } | Self::ExceedsQuota { .. }
-        )
+        matches!(self, Self::NoSuchQueue { .. } | Self::NoQuota { .. } | Self::ExceedsQuota { .. })
     }
 }
 
@@ -147,7 +144,7 @@ impl fmt::Display for Wait {
                 write!(f, "the queue keeps its order, and `{head}` is before it")
             }
             Self::WouldDelay { head } => {
-                write!(f, "it would run on what `{head}`, which is before it, is to start with")
+                write!(f, "it would run on what `{head}` is to start with")
             }
         }
     }

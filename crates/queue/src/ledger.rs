@@ -13,10 +13,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(cohort: &Cohort<'_>) -> Self {
-        Self {
-            own: vec![0; cohort.cells() * cohort.queues.len()],
-            pooled: vec![0; cohort.cells()],
-        }
+        Self { own: vec![0; cohort.cells() * cohort.queues.len()], pooled: vec![0; cohort.cells()] }
     }
 
     pub(crate) fn used(&self, cohort: &Cohort<'_>, queue: usize, cell: usize) -> u64 {
@@ -88,12 +85,7 @@ impl Ledger {
     }
 
     /// Whether a queue would use more than its own with this.
-    pub(crate) fn would_borrow(
-        &self,
-        cohort: &Cohort<'_>,
-        queue: usize,
-        demand: &Demand,
-    ) -> bool {
+    pub(crate) fn would_borrow(&self, cohort: &Cohort<'_>, queue: usize, demand: &Demand) -> bool {
         demand.cells().any(|(cell, _, amount)| {
             let quota = cohort.quota(queue, cell);
             let used = self.used(cohort, queue, cell).saturating_add(amount);
@@ -103,12 +95,7 @@ impl Ledger {
 
     /// The largest part, over resources, that a queue has borrowed of what the cohort lends, with
     /// what it would take on top, in thousandths, by its weight.
-    pub(crate) fn share(
-        &self,
-        cohort: &Cohort<'_>,
-        queue: usize,
-        with: Option<&Demand>,
-    ) -> u64 {
+    pub(crate) fn share(&self, cohort: &Cohort<'_>, queue: usize, with: Option<&Demand>) -> u64 {
         let mut largest = 0u128;
         for at in 0..WIDTH {
             let (mut borrowed, mut lendable) = (0u128, 0u128);

@@ -28,10 +28,12 @@ pub(crate) type Victim = (usize, Because);
 pub(crate) fn victims(
     cohort: &Cohort<'_>,
     planned: &Ledger,
-    spared: &[bool],
+    (running, spared): (&[Running<'_>], &[bool]),
     asker: &Asker<'_>,
 ) -> Option<Vec<Victim>> {
-    let search = Search::new(cohort, planned, spared, asker);
+    let lacking = planned.lacking(cohort, asker.queue, &asker.demand);
+    let lacking = lacking.map(|(cell, ..)| cell).collect();
+    let search = Search { cohort, planned, running, spared, asker, lacking };
     if !search.may_preempt() {
         return None;
     }
@@ -44,24 +46,14 @@ pub(crate) fn victims(
 struct Search<'s, 'a> {
     cohort: &'s Cohort<'a>,
     planned: &'s Ledger,
+    running: &'s [Running<'a>],
     spared: &'s [bool],
     asker: &'s Asker<'s>,
     /// Cells of which too little is left.
     lacking: Vec<usize>,
 }
 
-impl<'s, 'a> Search<'s, 'a> {
-    fn new(
-        cohort: &'s Cohort<'a>,
-        planned: &'s Ledger,
-        spared: &'s [bool],
-        asker: &'s Asker<'s>,
-    ) -> Self {
-        let lacking = planned.lacking(cohort, asker.queue, &asker.demand);
-        let lacking = lacking.map(|(cell, ..)| cell).collect();
-        Self { cohort, planned, spared, asker, lacking }
-    }
-
+impl Search<'_, '_> {
     /// Whether it asks for no more than its queue's own, or may push out others although it borrows.
     fn may_preempt(&self) -> bool {
         let preemption = &self.cohort.queues[self.asker.queue].preemption;
@@ -77,12 +69,12 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     fn is_mine(&self, place: usize) -> bool {
-        self.cohort.running[place].queue == self.asker.queue
+        self.running[place].queue == self.asker.queue
     }
 
     /// Whether it uses something that is lacking, and the policy lets it be pushed out.
     fn is_candidate(&self, place: usize) -> bool {
-        let item = &self.cohort.running[place];
+        let item = &self.running[place];
         if self.spared[place] || !self.helps(item) {
             return false;
         }
@@ -112,7 +104,7 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Whether its queue uses more than its own of something that is lacking.
     fn borrows(&self, ledger: &Ledger, place: usize) -> bool {
-        let queue = self.cohort.running[place].queue;
+        let queue = self.running[place].queue;
         self.lacking.iter().any(|cell| ledger.borrows(self.cohort, queue, *cell))
     }
 
@@ -124,16 +116,17 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Other queues first, then the least important, then who has lost least.
     fn candidates(&self) -> Vec<usize> {
-        let places = self.cohort.running_of.iter().flatten().copied();
+        let running = self.running;
+        let places = 0..running.len();
         let mut found: Vec<usize> = places.filter(|place| self.is_candidate(*place)).collect();
-        let running = &self.cohort.running;
         found.sort_by(|a, b| {
             let key = |place: &usize| (self.is_mine(*place), running[*place].priority);
             let (first, second) = (&running[*a], &running[*b]);
             key(a)
                 .cmp(&key(b))
                 .then(second.since.cmp(&first.since))
-                .then(first.name.cmp(second.name))
+                // Who was let in last.
+                .then(b.cmp(a))
         });
         found
     }
@@ -153,12 +146,10 @@ impl<'s, 'a> Search<'s, 'a> {
         let preemption = &self.cohort.queues[*queue].preemption;
         if let BorrowWithinCohort::LowerPriority { max_priority } = preemption.borrow_within_cohort
         {
-            let threshold = max_priority
-                .map_or(*priority, |most| most.saturating_add(1).min(*priority));
+            let threshold =
+                max_priority.map_or(*priority, |most| most.saturating_add(1).min(*priority));
             let below = |place: &usize| {
-                self.is_mine(*place)
-                    || is_under
-                    || self.cohort.running[*place].priority < threshold
+                self.is_mine(*place) || is_under || self.running[*place].priority < threshold
             };
             let chosen: Vec<usize> = all.into_iter().filter(below).collect();
             return self.smallest(&chosen, true, Some(threshold));
@@ -181,7 +172,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let mut chosen = Vec::new();
         let mut has_room = false;
         for place in candidates {
-            let item = &self.cohort.running[*place];
+            let item = &self.running[*place];
             if !self.is_mine(*place) {
                 if !self.borrows(&ledger, *place) {
                     continue;
@@ -218,7 +209,7 @@ impl<'s, 'a> Search<'s, 'a> {
         may_borrow: bool,
     ) -> Vec<Victim> {
         for at in (0..chosen.len()).rev() {
-            let item = &self.cohort.running[chosen[at].0];
+            let item = &self.running[chosen[at].0];
             ledger.add(self.cohort, item.queue, &item.demand);
             if self.fits(&ledger, may_borrow) {
                 chosen.remove(at);
@@ -237,12 +228,12 @@ impl<'s, 'a> Search<'s, 'a> {
         let mut ledger = self.planned.clone();
         let mut lines: Vec<Vec<usize>> = vec![Vec::new(); self.cohort.queues.len()];
         for place in self.candidates().into_iter().rev() {
-            lines[self.cohort.running[place].queue].push(place);
+            lines[self.running[place].queue].push(place);
         }
         let (mut chosen, mut second): (Vec<Victim>, Vec<usize>) = (Vec::new(), Vec::new());
         while let Some(line) = self.largest(&ledger, &lines) {
             let Some(place) = lines[line].pop() else { break };
-            let item = &self.cohort.running[place];
+            let item = &self.running[place];
             if line == *queue {
                 ledger.remove(self.cohort, line, &item.demand);
                 chosen.push((place, Because::Priority));
@@ -265,10 +256,9 @@ impl<'s, 'a> Search<'s, 'a> {
             }
         }
         for place in second {
-            let item = &self.cohort.running[place];
+            let item = &self.running[place];
             let asks = ledger.share(self.cohort, *queue, Some(demand));
-            if !self.borrows(&ledger, place)
-                || asks >= ledger.share(self.cohort, item.queue, None)
+            if !self.borrows(&ledger, place) || asks >= ledger.share(self.cohort, item.queue, None)
             {
                 continue;
             }

@@ -17,7 +17,7 @@ pub(crate) struct Reservation<'a> {
     pub(crate) at: Option<Duration>,
     /// What is used then, with the head.
     pub(crate) ledger: Ledger,
-    /// Who is counted in it, by place among those that run.
+    /// Who is counted in it, by place among those that hold room.
     pub(crate) held: Vec<bool>,
     /// It asks for no more than its queue's own: who borrows may not delay it either.
     pub(crate) is_within_own: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Hold {
     pub(crate) queue: usize,
     pub(crate) demand: Demand,
     pub(crate) ends_by: Option<Duration>,
-    /// Its place among those that ran before.
+    /// Its place among those that hold room.
     pub(crate) place: Option<usize>,
 }
 
@@ -46,12 +46,12 @@ impl Hold {
 pub(crate) fn find(
     cohort: &Cohort<'_>,
     planned: &Ledger,
-    mut holds: Vec<Hold>,
+    (mut holds, places): (Vec<Hold>, usize),
     queue: usize,
     choices: &[Demand],
 ) -> Option<(Option<Duration>, Demand, Ledger, Vec<bool>)> {
     holds.sort_by_key(Hold::order);
-    let mut held = vec![false; cohort.running.len()];
+    let mut held = vec![false; places];
     for place in holds.iter().filter_map(|hold| hold.place) {
         held[place] = true;
     }

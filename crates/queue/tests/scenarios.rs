@@ -113,7 +113,11 @@ fn check(queues: &[(&str, Queue)], workloads: &[(&str, Workload)], expected: &[&
 }
 
 #[track_caller]
-fn why(queues: &[(&str, Queue)], workloads: &[(&str, Workload)], name: &str) -> (String, Option<u64>) {
+fn why(
+    queues: &[(&str, Queue)],
+    workloads: &[(&str, Workload)],
+    name: &str,
+) -> (String, Option<u64>) {
     let decisions = decide(&snapshot(queues, workloads), at(NOW));
     match &decisions.pending[name] {
         Decision::Wait(it) => {
@@ -139,7 +143,8 @@ fn all_or_nothing() {
 
 #[test]
 fn each_resource_has_to_fit() {
-    let small = FlavourQuota { cpu: Some(quota(8_000)), memory: Some(quota(1 << 30)), ..flavour("t4", 8) };
+    let small =
+        FlavourQuota { cpu: Some(quota(8_000)), memory: Some(quota(1 << 30)), ..flavour("t4", 8) };
     let a = ("a", Queue { flavours: vec![small], ..queue(0) });
     let per_worker = |memory| Amounts { cpu: 1_000, memory, gpu: 1 };
     let x = |memory| Workload { per_worker: per_worker(memory), ..waits("a", 2) };
@@ -175,11 +180,7 @@ fn flavours_in_the_queues_order() {
     // The next flavour is tried before somebody is pushed out of the first.
     let mut pushes = two;
     pushes.preemption.within_queue = WithinQueue::LowerPriority;
-    check(
-        &[("a", pushes)],
-        &[("r", runs("a", 2, 1)), ("x", priority(1, any(2)))],
-        &["x: a100 x2"],
-    );
+    check(&[("a", pushes)], &[("r", runs("a", 2, 1)), ("x", priority(1, any(2)))], &["x: a100 x2"]);
 }
 
 #[test]
@@ -262,7 +263,11 @@ fn as_few_go_as_make_room() {
     // Of equals the one that has run for the shortest time.
     check(
         &[a()],
-        &[("long", runs("a", 2, 10)), ("short", runs("a", 2, 90)), ("x", priority(2, waits("a", 2)))],
+        &[
+            ("long", runs("a", 2, 10)),
+            ("short", runs("a", 2, 90)),
+            ("x", priority(2, waits("a", 2))),
+        ],
         &["x: Preempting", "short goes for x (Priority)"],
     );
     // Nobody goes in vain.
@@ -405,7 +410,12 @@ fn shares_are_fair() {
         let queues = [("a", fair(0, 1)), ("b", fair(0, 1)), pool()];
         shown(&decide(&snapshot(&queues, &all), at(NOW)))
     };
-    let three = ["x: Preempting", "r3 goes for x (FairShare)", "r4 goes for x (FairShare)", "r5 goes for x (FairShare)"];
+    let three = [
+        "x: Preempting",
+        "r3 goes for x (FairShare)",
+        "r4 goes for x (FairShare)",
+        "r5 goes for x (FairShare)",
+    ];
     assert_eq!(with(waits("b", 3)), three);
     assert_eq!(with(waits("b", 4)), ["x: QuotaUsed"]);
 }
@@ -454,9 +464,7 @@ fn backfill_beside_the_head() {
 #[test]
 fn who_borrows_does_not_delay_the_owner() {
     let strict = Queue { strategy: Strategy::Backfill, ..queue(4) };
-    let all = |y: Workload| {
-        [("r", ends_by(200, runs("b", 2, 1))), ("x", waits("a", 4)), ("y", y)]
-    };
+    let all = |y: Workload| [("r", ends_by(200, runs("b", 2, 1))), ("x", waits("a", 4)), ("y", y)];
     let queues = || [("a", strict.clone()), ("b", queue(0))];
     check(&queues(), &all(waits("b", 2)), &["x: QuotaUsed", "y: WouldDelay"]);
     check(&queues(), &all(takes(100, waits("b", 2))), &["x: QuotaUsed", "y: t4 x2 borrowed"]);
@@ -484,17 +492,15 @@ fn fewer_workers_will_do() {
     run(5, "x: t4 x5");
     run(2, "x: t4 x2");
     run(1, "x: ExceedsQuota");
-    // It takes what is left before it pushes somebody out for less than all.
-    check(
-        &[("a", within(WithinQueue::LowerPriority))],
-        &[("r", runs("a", 2, 10)), ("x", priority(1, elastic(8, 2)))],
-        &["x: t4 x2"],
-    );
-    check(
-        &[("a", within(WithinQueue::LowerPriority))],
-        &[("r", runs("a", 3, 10)), ("x", priority(1, elastic(8, 2)))],
-        &["x: Preempting", "r goes for x (Priority)"],
-    );
+    // It takes what is left, and pushes out nobody for less than all.
+    let lower = || within(WithinQueue::LowerPriority);
+    let beside = |running, gpus, expected: &[&str]| {
+        let all = [("r", runs("a", running, 10)), ("x", priority(1, elastic(gpus, 2)))];
+        check(&[("a", lower())], &all, expected);
+    };
+    beside(2, 8, &["x: t4 x2"]);
+    beside(3, 8, &["x: QuotaUsed"]);
+    beside(3, 4, &["x: Preempting", "r goes for x (Priority)"]);
 }
 
 #[test]
@@ -534,9 +540,11 @@ fn what_is_used() {
 
 #[test]
 fn reasons_are_sentences() {
-    let (text, _) =
-        why(&[("a", queue(4))], &[("r", runs("a", 3, 1)), ("x", waits("a", 2))], "x");
-    assert_eq!(text, "it asks for 2 of GPU of the flavour `t4`, and 1 of the queue's quota is left");
+    let (text, _) = why(&[("a", queue(4))], &[("r", runs("a", 3, 1)), ("x", waits("a", 2))], "x");
+    assert_eq!(
+        text,
+        "it asks for 2 of GPU of the flavour `t4`, and 1 of the queue's quota is left"
+    );
     assert!(Wait::NoQuota { flavours: vec!["t4".into()] }.needs_a_person());
     assert!(!Because::Reclaimed.message().is_empty());
 }
