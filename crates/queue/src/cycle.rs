@@ -19,11 +19,24 @@ use crate::queue::Strategy;
 use crate::reservation::{Hold, Reservation, find};
 use crate::workload::Snapshot;
 
+/// A cycle begins anew so often at most for those that were let in and pushed out in it.
+const RESTARTS: usize = 8;
+
 /// Decides about all that waits.
 pub fn decide(snapshot: &Snapshot, now: Duration) -> Decisions {
     let mut decisions = Decisions::default();
     for cohort in cohorts(snapshot) {
-        Cycle::new(&cohort, now).run(&mut decisions);
+        let mut barred = HashMap::new();
+        for left in (0..RESTARTS).rev() {
+            let cycle = Cycle::new(&cohort, now, barred).run();
+            // Who was pushed out had taken room that decided about others.
+            if cycle.was_revoked && left > 0 {
+                barred = cycle.barred;
+                continue;
+            }
+            cycle.tell(&mut decisions);
+            break;
+        }
     }
     for (name, workload) in &snapshot.workloads {
         if workload.admission.is_none() && !snapshot.queues.contains_key(&workload.queue) {
@@ -48,6 +61,11 @@ struct Cycle<'c, 'a> {
     /// By place: who was let in just now, as queue and place in it. It has not started, and who would
     /// push it out once it had goes before it instead.
     admitted: HashMap<usize, (usize, usize)>,
+    /// Who is not let in, by queue and place in it: that one would push it out at once.
+    barred: HashMap<(usize, usize), &'a str>,
+    was_revoked: bool,
+    /// How often what is planned has changed.
+    changes: u64,
     /// By place: who holds no room in what is planned.
     gone: Vec<bool>,
     reservations: Vec<Reservation<'a>>,
@@ -55,12 +73,13 @@ struct Cycle<'c, 'a> {
     outcomes: Vec<Vec<Option<Outcome>>>,
     /// By queue: the first that has to wait, and whether nobody may pass it.
     heads: Vec<Option<(usize, bool)>>,
-    /// Requests that found no room in this cycle: an equal one behind finds none either.
+    /// Requests that found no room in this cycle: an equal one behind, which has no more rights, finds
+    /// none either. What others leave beside the one for whom they leave is for a later cycle.
     refused: HashMap<Request<'c>, Wait>,
 }
 
 /// What makes two workloads of a queue equal to the quotas.
-type Request<'c> = (usize, Amounts, u32, u32, &'c [usize], Option<Duration>);
+type Request<'c> = (usize, Amounts, u32, u32, &'c [usize]);
 
 /// Of one that waited.
 enum Outcome {
@@ -88,7 +107,11 @@ enum Place {
 type Turn<'a> = (u64, Reverse<i32>, Duration, &'a str, usize);
 
 impl<'c, 'a> Cycle<'c, 'a> {
-    fn new(cohort: &'c Cohort<'a>, now: Duration) -> Self {
+    fn new(
+        cohort: &'c Cohort<'a>,
+        now: Duration,
+        barred: HashMap<(usize, usize), &'a str>,
+    ) -> Self {
         let (mut actual, mut planned) = (Ledger::new(cohort), Ledger::new(cohort));
         for item in &cohort.running {
             actual.add(cohort, item.queue, &item.demand);
@@ -104,6 +127,9 @@ impl<'c, 'a> Cycle<'c, 'a> {
             running: cohort.running.clone(),
             spared: cohort.running.iter().map(|item| item.is_leaving).collect(),
             admitted: HashMap::new(),
+            barred,
+            was_revoked: false,
+            changes: 0,
             gone: cohort.running.iter().map(|item| item.is_leaving).collect(),
             reservations: Vec::new(),
             evictions: Vec::new(),
@@ -114,8 +140,9 @@ impl<'c, 'a> Cycle<'c, 'a> {
         }
     }
 
-    fn run(mut self, decisions: &mut Decisions) {
+    fn run(mut self) -> Self {
         let mut next = vec![0usize; self.cohort.queues.len()];
+        let mut seen = vec![self.changes; next.len()];
         let mut turns: BinaryHeap<Reverse<Turn<'a>>> = BinaryHeap::new();
         for (queue, at) in next.iter().enumerate() {
             turns.extend(self.turn(queue, *at).map(Reverse));
@@ -124,10 +151,13 @@ impl<'c, 'a> Cycle<'c, 'a> {
             let queue = turn.4;
             let at = next[queue];
             // Others were given room since, so that it may be somebody else's turn.
-            let Some(new) = self.turn(queue, at) else { continue };
-            if new > turn {
-                turns.push(Reverse(new));
-                continue;
+            if seen[queue] != self.changes {
+                let Some(new) = self.turn(queue, at) else { continue };
+                seen[queue] = self.changes;
+                if new > turn {
+                    turns.push(Reverse(new));
+                    continue;
+                }
             }
             self.look_at(queue, at);
             next[queue] += 1;
@@ -135,8 +165,9 @@ impl<'c, 'a> Cycle<'c, 'a> {
                 continue;
             }
             turns.extend(self.turn(queue, next[queue]).map(Reverse));
+            seen[queue] = self.changes;
         }
-        self.tell(decisions);
+        self
     }
 
     fn turn(&self, queue: usize, at: usize) -> Option<Turn<'a>> {
@@ -165,15 +196,18 @@ impl<'c, 'a> Cycle<'c, 'a> {
         let cohort = self.cohort;
         let member = &cohort.queues[queue];
         let item = &member.pending[at];
-        let request: Request<'c> =
-            (queue, item.per_worker, item.count, item.min, &item.flavours, item.run_time);
+        let request: Request<'c> = (queue, item.per_worker, item.count, item.min, &item.flavours);
         if let Some(reason) = self.refused.get(&request) {
             let blocked = Outcome::Blocked { reason: reason.clone(), at: None };
             self.outcomes[queue][at] = Some(blocked);
             return;
         }
         let is_strict = member.strategy == Strategy::StrictFifo;
-        let outcome = match self.place(queue, item) {
+        let place = match self.barred.get(&(queue, at)) {
+            Some(head) => Place::Nowhere(Wait::WouldDelay { head: (*head).to_owned() }),
+            None => self.place(queue, item),
+        };
+        let outcome = match place {
             Place::Now(demand, count) => {
                 let borrows = self.planned.would_borrow(cohort, queue, &demand);
                 self.actual.add(cohort, queue, &demand);
@@ -205,7 +239,10 @@ impl<'c, 'a> Cycle<'c, 'a> {
             }
             Place::Never(reason) => Outcome::Never(reason),
             Place::Nowhere(reason) => {
-                self.refused.insert(request, reason.clone());
+                // Whom another goes before may be a matter of how long it runs.
+                if !matches!(reason, Wait::WouldDelay { .. }) {
+                    self.refused.insert(request, reason.clone());
+                }
                 let mut expected = None;
                 if self.heads[queue].is_none() {
                     // One that waits for another queue's sake has no time of its own: its queue is
@@ -339,6 +376,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
         let cohort = self.cohort;
         let ends_by = item.run_time.map(|run_time| self.now.saturating_add(run_time));
         self.planned.add(cohort, queue, &demand);
+        self.changes += 1;
         for reservation in &mut self.reservations {
             let has_ended = matches!((ends_by, reservation.at), (Some(end), Some(at)) if end <= at);
             if !has_ended {
@@ -367,6 +405,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
     /// is to leave.
     fn evict(&mut self, chosen: &[Victim], for_whom: &'a str) -> Vec<String> {
         let mut leave = Vec::new();
+        self.changes += 1;
         for victim in chosen {
             let Running { name, queue, demand, .. } = self.running[victim.0];
             (self.spared[victim.0], self.gone[victim.0]) = (true, true);
@@ -378,6 +417,8 @@ impl<'c, 'a> Cycle<'c, 'a> {
             }
             match self.admitted.remove(&victim.0) {
                 Some((queue, at)) => {
+                    self.barred.insert((queue, at), for_whom);
+                    self.was_revoked = true;
                     self.actual.remove(self.cohort, queue, &demand);
                     let reason = Wait::WouldDelay { head: for_whom.to_owned() };
                     self.outcomes[queue][at] = Some(Outcome::Blocked { reason, at: None });
@@ -388,8 +429,6 @@ impl<'c, 'a> Cycle<'c, 'a> {
                 }
             }
         }
-        // There may be room now where there was none.
-        self.refused.clear();
         leave
     }
 

@@ -80,7 +80,7 @@ fn job() -> impl Strategy<Value = Job> {
                 created: at(comes),
                 per_worker: Amounts { cpu, memory: 0, gpu: 1 },
                 count,
-                min_count: (min < count && std::env::var("MIN").is_ok()).then_some(min),
+                min_count: (min < count).then_some(min),
                 flavours: match any {
                     true => vec!["t4".to_owned(), "a100".to_owned()],
                     false => vec!["t4".to_owned()],
@@ -257,20 +257,6 @@ impl Life {
         let decisions = decide(&self.snapshot, at(self.now));
         assert_eq!(decisions, decide(&self.snapshot, at(self.now)));
         evictions_are_allowed(&self.snapshot, &decisions);
-        if std::env::var("TRACE").is_ok() && self.now > 60 && self.now < 90 {
-            eprintln!(
-                "{} {:?}\n  EV {:?}\n RUN {:?}",
-                self.now,
-                decisions.pending,
-                decisions.evictions,
-                self.snapshot
-                    .workloads
-                    .iter()
-                    .filter(|(_, w)| w.admission.is_some())
-                    .map(|(n, w)| (n, &w.queue, w.admission.as_ref().unwrap()))
-                    .collect::<Vec<_>>()
-            );
-        }
         for (name, decision) in &decisions.pending {
             let workload = self.snapshot.workloads.get_mut(name).expect("it waits");
             match decision {

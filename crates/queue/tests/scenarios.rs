@@ -470,6 +470,22 @@ fn who_borrows_does_not_delay_the_owner() {
     check(&queues(), &all(takes(100, waits("b", 2))), &["x: QuotaUsed", "y: t4 x2 borrowed"]);
 }
 
+/// `x` owns what `y`, which goes first, would borrow; `first` of the queue of `x` only waits. Had `y`
+/// started it would have been pushed out by `x`, come again, and so on for ever.
+#[test]
+fn nobody_starts_to_be_pushed_out_at_once() {
+    check(
+        &[("a", reclaims(1, ReclaimWithinCohort::Any)), ("b", queue(1))],
+        &[
+            ("r", priority(1, runs("b", 1, 10))),
+            ("first", created(20, waits("a", 2))),
+            ("x", created(30, waits("a", 1))),
+            ("y", priority(1, waits("b", 1))),
+        ],
+        &["first: QuotaUsed", "x: t4 x1", "y: WouldDelay"],
+    );
+}
+
 /// One that can never start is in nobody's way.
 #[test]
 fn the_impossible_blocks_nobody() {
