@@ -1,9 +1,5 @@
 //! What a queue may use, lend and borrow, and how it orders its workloads.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 use crate::amounts::Resource;
 
 /// A queue of workloads, and what they may use.
@@ -64,28 +60,15 @@ impl Quota {
 }
 
 /// Who may start while the first of a queue has to wait.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// Nobody behind it.
-    #[serde(rename = "strictFIFO")]
     StrictFifo,
     /// Everybody who fits. A large workload may wait for ever.
-    #[serde(rename = "bestEffortFIFO")]
     BestEffortFifo,
     /// Who fits and does not delay it: who has ended by then, or uses what it leaves (EASY).
     #[default]
-    #[serde(rename = "backfill")]
     Backfill,
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::StrictFifo => "strictFIFO",
-            Self::BestEffortFifo => "bestEffortFIFO",
-            Self::Backfill => "backfill",
-        })
-    }
 }
 
 /// Whom workloads of a queue may push out.
