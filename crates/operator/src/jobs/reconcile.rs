@@ -55,7 +55,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
         }
         Ok(job) => bring_about(ctx, key, &job, entry).await,
         Err(error) => {
-            ctx.queues.put(key, None);
+            ctx.queues.keep(key);
             tell_unreadable(ctx, key, &error).await
         }
     }
@@ -78,7 +78,7 @@ async fn bring_about(
             let message = format!(
                 "`status.memory` cannot be read, so that nobody knows what was started: {error}; delete the job and apply it again"
             );
-            ctx.queues.put(key, None);
+            ctx.queues.keep(key);
             tracing::error!(error, "the status of the job was changed by somebody else");
             return tell_unreadable(ctx, key, &message).await;
         }
@@ -293,12 +293,18 @@ impl Course<'_> {
             (memory.given, memory.waiting) = (None, None);
             return;
         };
-        if let (Some(eviction), Some(_), Phase::Running) =
-            (&told.eviction, &memory.given, memory.state.phase)
-        {
+        if let (Some(eviction), Some(_)) = (&told.eviction, &memory.given) {
             let because = eviction.because.message();
-            memory.preempted = Some(format!("makes room for `{}`: {because}", eviction.for_whom));
-            self.step(memory, memory.state.preempted(), news);
+            let why = format!("makes room for `{}`: {because}", eviction.for_whom);
+            match memory.state.phase {
+                Phase::Running => {
+                    memory.preempted = Some(why);
+                    self.step(memory, memory.state.preempted(), news);
+                }
+                // It has ended, and was about to start again.
+                Phase::Waiting { .. } => (memory.given, memory.preempted) = (None, Some(why)),
+                _ => {}
+            }
         }
         if told.waiting.is_some() && memory.given.is_none() {
             memory.waiting.clone_from(&told.waiting);

@@ -315,6 +315,8 @@ pub(super) fn trouble(
 mod tests {
     use trainyard_control::job::{Policy, Worker, decide as step_of};
 
+    use trainyard_queue::{Amounts, Assignment, Wait, Waiting};
+
     use super::*;
     use crate::pods::Reason;
 
@@ -388,6 +390,60 @@ mod tests {
         let problem =
             Problem { reason: Reason::InvalidSpec, message: "`spec.image` is missing".into() };
         all.push(shown(&memory(new, None), 0, Some(&problem)));
+        insta::assert_snapshot!(all.concat());
+    }
+
+    #[test]
+    fn what_people_see_of_a_queue() {
+        let shown = |memory: &Memory, running| {
+            let status = decide(&Told {
+                generation: Some(3),
+                memory,
+                retries: 1,
+                queue: Some("research"),
+                running,
+                problem: None,
+                trouble: None,
+                notes: &[],
+                before: None,
+                now: Timestamp::UNIX_EPOCH,
+            });
+            let lines = status
+                .conditions
+                .iter()
+                .map(|it| format!("  {} {}: {}: {}\n", it.type_, it.status, it.reason, it.message));
+            let lines: Vec<String> = lines.collect();
+            let word = |text: Option<String>| text.unwrap_or_default();
+            format!("{} ({})\n{}", word(status.phase), word(status.reason), lines.concat())
+        };
+        let mut all = Vec::new();
+        let mut waits = memory(State::new(at(0)), None);
+        all.push(shown(&waits, 0));
+        let waiting = |reason, behind: Option<&str>, expected_start| Waiting {
+            reason,
+            behind: behind.map(str::to_owned),
+            ahead: 1,
+            expected_start,
+        };
+        let head = "ml/a".to_owned();
+        let behind = Wait::BehindHead { head };
+        waits.waiting = Some(waiting(behind, Some("ml/a"), Some(at(3600))));
+        all.push(shown(&waits, 0));
+        waits.waiting = Some(waiting(Wait::NoSuchQueue { queue: "research".into() }, None, None));
+        all.push(shown(&waits, 0));
+        let mut runs = memory(State::new(at(0)), None);
+        let policy = Policy { retries: 1, deadline: None };
+        runs.state = step_of(&runs.state, &policy, &[], false, at(1)).0;
+        runs.given = Some(Given {
+            queue: "research".into(),
+            assignment: Assignment { flavour: "t4".into(), count: 2, borrows: true },
+            per_worker: Amounts::default(),
+            since: at(1),
+        });
+        all.push(shown(&runs, 2));
+        runs.state = runs.state.preempted();
+        runs.preempted = Some("makes room for `ml/b`: it goes first in this queue".into());
+        all.push(shown(&runs, 1));
         insta::assert_snapshot!(all.concat());
     }
 

@@ -119,6 +119,14 @@ impl Queues {
         }
     }
 
+    /// A job that cannot be read has what it had.
+    pub(crate) fn keep(&self, key: &ResourceKey) {
+        let mut state = self.lock();
+        if state.unvisited.remove(key) && state.unvisited.is_empty() {
+            self.shared.changed.notify_one();
+        }
+    }
+
     /// Waits until something changed since the last time. For one caller. Cancel-safe.
     pub(super) async fn changed(&self) {
         self.shared.changed.notified().await;
