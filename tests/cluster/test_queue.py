@@ -24,7 +24,7 @@ def team(cluster, image, tmp_path_factory, namespace):
     cluster.apply(
         queue("one", cpu={"nominal": "100m"}, preemption={"withinQueue": "lowerPriority"}),
         queue("lender", cpu={"nominal": "100m"}, cohort="all", preemption={"reclaimWithinCohort": "any"}),
-        queue("borrower", cpu={"nominal": "0"}, cohort="all"),
+        queue("borrower", cpu={"nominal": "10m"}, cohort="all"),
     )
     yield namespace
     cluster.kubectl("-n", namespace, "delete", "trainingjobs", "--all", check=False)
@@ -81,6 +81,7 @@ def shown(cluster, name):
 def test_the_second_waits_until_the_first_ends(cluster, team):
     cluster.apply(manifest(team, "first", "one", 14, deadline="2m"))
     assert condition(until(cluster, team, "first", "Running"))["status"] == "True"
+    cluster.until("its worker to run", lambda: status(cluster, team, "first")["activeWorkers"] == 1, 30)
     cluster.apply(manifest(team, "second", "one", 1))
     waits = until(cluster, team, "second", "Waiting QuotaUsed")
     message = condition(waits)["message"]
@@ -140,6 +141,6 @@ def test_what_is_wrong_is_told(cluster, team):
     large = until(cluster, team, "large", "Waiting ExceedsQuota", 20)
     assert "it asks for 200m of CPU" in condition(large, "Stalled")["message"], large
     # Fewer workers will do, so that it is let in as it is.
-    cluster.apply(manifest(team, "large", "one", 1, workers={"count": 2, "min": 1}))
+    cluster.apply(manifest(team, "large", "one", 6, workers={"count": 2, "min": 1}))
     assert "gave it 1 worker " in condition(until(cluster, team, "large", "Running Admitted"))["message"]
     until(cluster, team, "large", "Succeeded")

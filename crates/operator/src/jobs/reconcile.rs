@@ -108,9 +108,7 @@ async fn bring_about(
     for news in news {
         ctx.announcer.announce(key, uid, news);
     }
-    let asked =
-        plan.as_ref().ok().and_then(|plan| workload(job, &spec, plan, teller.memory, &policy));
-    ctx.queues.put(key, asked);
+    ctx.queues.put(key, workload(job, &spec, plan.as_ref().ok(), teller.memory, &policy));
 
     let mut applied = Ok(());
     match act(ctx, key, job, (&entry, kind), teller.memory, plan.as_ref().ok()).await {
