@@ -146,7 +146,9 @@ impl<'a> Cohort<'a> {
 
 /// The cohorts of a snapshot, with what runs and what waits in each.
 pub(crate) fn cohorts(snapshot: &Snapshot) -> Vec<Cohort<'_>> {
-    let mut groups: BTreeMap<(Option<&str>, &str), Vec<(&str, &Queue)>> = BTreeMap::new();
+    // By cohort, or by name for a queue without.
+    type Group<'a> = Vec<(&'a str, &'a Queue)>;
+    let mut groups: BTreeMap<(Option<&str>, &str), Group<'_>> = BTreeMap::new();
     for (name, queue) in &snapshot.queues {
         let key = match &queue.cohort {
             Some(cohort) => (Some(cohort.as_str()), ""),

@@ -79,8 +79,8 @@ fn waits_in_queue(told: &Told<'_>) -> Option<(&'static str, String)> {
     };
     let mut message = format!("waits in the queue `{queue}`: {}", waiting.reason);
     if let Some(behind) = &waiting.behind {
-        message
-            .push_str(&format!("; it is behind `{behind}`, and {} are before it", waiting.ahead));
+        let number = waiting.ahead.saturating_add(1);
+        message.push_str(&format!("; it is number {number} in line, behind `{behind}`"));
     }
     match waiting.expected_start.and_then(time) {
         _ if waiting.reason.needs_a_person() => {}
