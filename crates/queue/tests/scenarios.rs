@@ -148,8 +148,8 @@ fn each_resource_has_to_fit() {
     let a = ("a", Queue { flavours: vec![small], ..queue(0) });
     let per_worker = |memory| Amounts { cpu: 1_000, memory, gpu: 1 };
     let x = |memory| Workload { per_worker: per_worker(memory), ..waits("a", 2) };
-    check(&[a.clone()], &[("x", x(1 << 29))], &["x: t4 x2"]);
-    check(&[a.clone()], &[("x", x(1 << 30))], &["x: ExceedsQuota"]);
+    check(std::slice::from_ref(&a), &[("x", x(1 << 29))], &["x: t4 x2"]);
+    check(std::slice::from_ref(&a), &[("x", x(1 << 30))], &["x: ExceedsQuota"]);
     let (text, _) = why(&[a], &[("x", x(1 << 30))], "x");
     assert!(text.contains("2Gi of memory of the flavour `t4`"), "{text}");
 }
