@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates without an async runtime, clock, network or file system.
-const PURE: [&str; 6] = ["api", "plan", "control", "packing", "rules", "diagnose"];
+const PURE: [&str; 7] = ["api", "plan", "control", "packing", "queue", "rules", "diagnose"];
 /// What a pure crate must not have anywhere below it.
 const IMPURE: [&str; 10] = [
     "tokio",

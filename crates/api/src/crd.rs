@@ -3,11 +3,11 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::CustomResourceExt;
 
-use crate::{GpuPool, ModelService, TrainingJob};
+use crate::{GpuPool, ModelService, Queue, TrainingJob};
 
 /// The definitions that make a cluster know the resources that the operator acts on.
-pub fn crds() -> [CustomResourceDefinition; 3] {
-    [ModelService::crd(), TrainingJob::crd(), GpuPool::crd()]
+pub fn crds() -> [CustomResourceDefinition; 4] {
+    [ModelService::crd(), TrainingJob::crd(), GpuPool::crd(), Queue::crd()]
 }
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
     use crate::scalar::SCALAR_KEY;
 
-    fn schemas() -> [Value; 3] {
+    fn schemas() -> [Value; 4] {
         crds().map(|crd| {
             let definition = serde_json::to_value(crd).expect("plain data");
             definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
@@ -52,6 +52,12 @@ mod tests {
     #[test]
     fn the_definition_of_pools() {
         let crd = GpuPool::crd();
+        insta::assert_snapshot!(serde_json::to_string_pretty(&crd).expect("plain data"));
+    }
+
+    #[test]
+    fn the_definition_of_queues() {
+        let crd = Queue::crd();
         insta::assert_snapshot!(serde_json::to_string_pretty(&crd).expect("plain data"));
     }
 

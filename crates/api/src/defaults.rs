@@ -47,7 +47,7 @@ use crate::model_service::{
 };
 use crate::scalar::{Bytes, Millicores, ModelUri, Percent};
 use crate::training_job::{
-    CheckpointSignal, Data, Framework, Launcher, Progress, TrainingJobSpec, Workers, Writers,
+    CheckpointSignal, Data, Framework, Launcher, Progress, TrainingJobSpec, Writers,
 };
 
 pub(crate) fn min_replicas() -> u32 {
@@ -251,6 +251,12 @@ pub struct CompleteJob {
     pub is_suspended: bool,
     pub ttl_after_finished: Option<Duration>,
     pub priority_class: Option<String>,
+    /// Which queue says when it may start.
+    pub queue: Option<String>,
+    /// In its queue.
+    pub priority: i32,
+    /// So many workers will do.
+    pub min_workers: u32,
     pub placement: CompletePlacement,
 }
 
@@ -279,6 +285,7 @@ pub struct CompleteCheckpoint {
 pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
     let resources = spec.resources.clone().unwrap_or_default();
     let gpus = resources.gpu.as_ref().and_then(|gpu| gpu.count);
+    let (workers, min) = spec.workers.as_ref().map_or((1, None), |it| (it.count, it.min));
     let processes = match spec.framework {
         Framework::PyTorch => gpus.unwrap_or(1),
         Framework::TensorFlow | Framework::Jax | Framework::Mpi | Framework::Generic => 1,
@@ -292,7 +299,8 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         command: spec.command.clone(),
         args: spec.args.clone().unwrap_or_default(),
         env: spec.env.clone().unwrap_or_default(),
-        workers: spec.workers.as_ref().map_or(1, |Workers { count }| *count),
+        workers,
+        min_workers: min.unwrap_or(workers),
         processes: spec.processes_per_worker.unwrap_or(processes),
         cpu: resources.cpu.unwrap_or(CPU),
         memory: resources.memory.unwrap_or(MEMORY),
@@ -313,6 +321,8 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         is_suspended: spec.suspend.unwrap_or(false),
         ttl_after_finished: spec.ttl_after_finished.map(|ttl| ttl.0),
         priority_class: spec.priority_class.clone(),
+        queue: spec.queue.clone(),
+        priority: spec.priority.unwrap_or(0),
         placement: placement(spec.placement.clone().unwrap_or_default(), Spread::None),
     }
 }

@@ -1,7 +1,7 @@
 //! The resources: types, defaulting, validation and CRD generation. Pure.
 //!
-//! In: the text of a manifest ([`manifest::read`]). Out: a [`ModelService`], a [`TrainingJob`]
-//! or a [`GpuPool`] in which every value is of its own type, or all problems of the text with their
+//! In: the text of a manifest ([`manifest::read`]). Out: a [`ModelService`], a [`TrainingJob`],
+//! a [`GpuPool`] or a [`Queue`] in which every value is of its own type, or all problems of the text with their
 //! places; what every field means that was left out ([`defaults`]); and the definitions that
 //! Kubernetes needs ([`crds`]).
 //! Knows nothing of plans, processes or clusters.
@@ -11,6 +11,7 @@ pub mod defaults;
 pub mod gpu_pool;
 pub mod manifest;
 pub mod model_service;
+pub mod queue;
 pub mod scalar;
 pub mod training_job;
 
@@ -18,4 +19,5 @@ pub use crd::crds;
 pub use gpu_pool::{GpuPool, GpuPoolSpec};
 pub use manifest::nearest;
 pub use model_service::{ModelService, ModelServiceSpec};
+pub use queue::{Queue, QueueSpec};
 pub use training_job::{TrainingJob, TrainingJobSpec};

@@ -81,6 +81,8 @@ pub enum Because {
     Changed,
     Deadline,
     Asked,
+    /// Others need the room more.
+    Preempted,
 }
 
 /// Why the phase is what it is.
@@ -100,6 +102,8 @@ pub enum Reason {
     Resumed,
     WorkersMissing,
     SpecChanged,
+    /// It makes room for another job of its queue or cohort.
+    Preempted,
 }
 
 impl Reason {
@@ -119,6 +123,7 @@ impl Reason {
             Self::Resumed => "Resumed",
             Self::WorkersMissing => "WorkersMissing",
             Self::SpecChanged => "SpecChanged",
+            Self::Preempted => "Preempted",
         }
     }
 }
@@ -201,7 +206,8 @@ impl State {
         }
     }
 
-    fn deadline(&self, policy: &Policy) -> Option<Duration> {
+    /// When it has to be done; none before its first start.
+    pub fn deadline(&self, policy: &Policy) -> Option<Duration> {
         Some(self.began?.saturating_add(policy.deadline?))
     }
 
@@ -249,6 +255,15 @@ impl State {
     pub fn given_up(self) -> Self {
         match self.phase {
             Phase::Running => self.ending(Because::Incomplete, Reason::WorkersMissing),
+            _ => self,
+        }
+    }
+
+    /// Makes room for another job: it is asked for a checkpoint, ends, and may start again at once, as
+    /// far as it is up to it.
+    pub fn preempted(self) -> Self {
+        match self.phase {
+            Phase::Running => self.ending(Because::Preempted, Reason::Preempted),
             _ => self,
         }
     }
@@ -381,6 +396,7 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
             }
         }
         Because::Changed => State { row: 0, ..*state }.waiting(now),
+        Because::Preempted => State { phase: Phase::Waiting { until: now }, row, ..*state },
         // Each time a little longer: nodes that are not there now may be there later.
         Because::Incomplete => {
             let interruptions = state.interruptions.saturating_add(1);
@@ -662,5 +678,21 @@ mod tests {
             advance(&mut state, &mut workers, true, now);
             prop_assert!(state.is_over(), "{:?}", state);
         }
+    }
+
+    #[test]
+    fn making_room_is_nobodys_fault() {
+        let mut job = Job::new(Policy { retries: 0, deadline: None });
+        job.step(0, &[], false, ("Running", Order::Start));
+        job.state = job.state.preempted();
+        job.step(5, &[RUNNING], false, ("Ending", NOTHING));
+        job.step(6, &[Worker::Interrupted], false, ("Waiting", NOTHING));
+        let State { failures, interruptions, reason, .. } = job.state;
+        assert_eq!((failures, interruptions, reason), (0, 0, Reason::Preempted));
+        job.step(6, &[], false, ("Running", Order::Start));
+        // One that has finished meanwhile has finished.
+        job.state = job.state.preempted();
+        job.step(9, &[FINISHED], false, ("Succeeded", NOTHING));
+        assert_eq!(job.state.preempted(), job.state);
     }
 }

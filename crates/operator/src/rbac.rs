@@ -154,6 +154,16 @@ pub fn pool_rules(manage_gpu_nodes: bool) -> Vec<Rule> {
     rules
 }
 
+/// What is needed for queues, which are of the whole cluster too.
+fn queue_rules() -> Vec<Rule> {
+    let rule =
+        |resource, verbs, why| Rule { group: "trainyard.dev", resource, verbs, why, names: vec![] };
+    vec![
+        rule("queues", &["list", "watch"], "which jobs may start"),
+        rule("queues/status", &["patch"], "what their jobs have"),
+    ]
+}
+
 /// To whom rights are given, and for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Granted<'a> {
@@ -173,6 +183,7 @@ pub fn manifests(granted: &Granted<'_>) -> Vec<Value> {
     let mut all = rules();
     if matches!(scope, Scope::Cluster) {
         all.extend(pool_rules(manage_gpu_nodes));
+        all.extend(queue_rules());
     }
     let mut objects = scoped(scope, OPERATOR, &all, (namespace, account));
     objects.push(role("Role", ELECTION, Some(namespace), &own_rules(lease)));
@@ -266,7 +277,9 @@ mod tests {
 
     #[test]
     fn no_wildcards_no_secrets_and_no_rights_over_rights() {
-        let all = [rules(), own_rules("l"), gateway_namespace_rules(), pool_rules(true)].concat();
+        let all =
+            [rules(), own_rules("l"), gateway_namespace_rules(), pool_rules(true), queue_rules()]
+                .concat();
         for rule in all {
             let words = [&[rule.group, rule.resource], rule.verbs].concat();
             assert!(!words.contains(&"*"), "{rule:?}");

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::names::MANAGED_BY_LABEL;
 use crate::pods::{PodFacts, Reason, Trouble, of_event};
 use crate::queue::Ended;
+use crate::queues::Queues;
 use crate::rollout::{Contents, Course, sooner, steer};
 use crate::scale::Scalers;
 use crate::settings::Cluster;
@@ -47,6 +48,8 @@ pub(crate) struct Ctx {
     pub(crate) loads: Arc<Loads>,
     pub(crate) scalers: Arc<Scalers>,
     pub(crate) contents: Contents,
+    /// Which jobs may start.
+    pub(crate) queues: Queues,
 }
 
 impl Ctx {

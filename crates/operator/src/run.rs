@@ -24,6 +24,7 @@ use crate::lint;
 use crate::metrics::Metrics;
 use crate::pools;
 use crate::queue::{Ended, Queue};
+use crate::queues::{self, Queues};
 use crate::reconcile::{Ctx, Looks, reconcile};
 use crate::rollout::Contents;
 use crate::scale::{Scalers, watch_demand};
@@ -105,6 +106,13 @@ pub async fn run(
             tracing::warn!("the cluster does not know GpuPools; `trainyard install` defines them");
         }
     }
+    let job_queues = Queues::default();
+    if settings.scope == Scope::Cluster && known.iter().any(|name| name == "queues") {
+        job_queues.set_served();
+        let following =
+            queues::follow(client.clone(), job_queues.clone(), metrics.clone(), sync.clone());
+        tasks.spawn(following);
+    }
     let calls = Calls::new(client.clone());
     let instance = settings.election.identity.clone();
     let (announcer, announcing) = Announcer::new(calls.clone(), instance, metrics.clone());
@@ -130,6 +138,7 @@ pub async fn run(
         loads,
         scalers,
         contents: Contents::default(),
+        queues: job_queues,
     });
     let acting = Acting { ctx, queue, sync, workers: settings.workers };
     elect_and_act(&settings, client, &acting, &stop).await;
@@ -203,6 +212,7 @@ impl Acting {
             () = stop.cancelled() => false,
             () = self.give_out(&mut running) => true,
             () = self.keep_pools() => true,
+            () = self.admit() => true,
         };
         if is_lost {
             running.shutdown().await;
@@ -235,12 +245,22 @@ impl Acting {
         .await;
     }
 
+    /// Says which jobs of queues may start, for ever.
+    async fn admit(&self) {
+        self.sync.reached().await;
+        let Ctx { queues, calls, .. } = &*self.ctx;
+        queues::act(queues::Acting { queues, calls, work: &self.queue }).await;
+    }
+
     /// Gives services to workers, for ever.
     async fn give_out(&self, running: &mut JoinSet<()>) {
         self.sync.reached().await;
         self.queue.clear();
         self.ctx.scalers.clear();
-        for key in self.ctx.world.declared() {
+        let declared = self.ctx.world.declared();
+        let jobs = declared.iter().filter(|key| key.kind == Declared::TrainingJob);
+        self.ctx.queues.reset(jobs.cloned());
+        for key in declared {
             self.queue.add(key);
         }
         let workers = Arc::new(Semaphore::new(self.workers.max(1)));

@@ -213,6 +213,16 @@ pub enum DeviceRequest {
     Claim { device_class: String, count: u32, memory: Option<Bytes> },
 }
 
+impl DeviceRequest {
+    /// Whole GPUs, parts of one or instances, as their pool has them.
+    pub fn units(&self) -> u32 {
+        match self {
+            Self::Resource { units, .. } => *units,
+            Self::Claim { count, .. } => *count,
+        }
+    }
+}
+
 /// How much of a GPU: exactly one way of saying it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

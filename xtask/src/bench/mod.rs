@@ -4,6 +4,7 @@ mod checkpoint;
 mod gateway;
 mod lint;
 mod load;
+mod queue;
 mod server;
 mod serving;
 mod sim;
@@ -18,6 +19,8 @@ pub(crate) enum Bench {
     Gateway(gateway::Gateway),
     /// The linter against kube-score
     Lint(lint::Lint),
+    /// The job queue: one decision cycle over 10,000 waiting jobs
+    Queue(queue::Queue),
     /// The model server against MLServer, LitServe and raw ONNX Runtime
     Serving(serving::Serving),
     /// The cluster simulator: pods scheduled per second, for each policy
@@ -30,6 +33,7 @@ impl Bench {
             Self::Checkpoint(bench) => bench.run(),
             Self::Gateway(bench) => bench.run(),
             Self::Lint(bench) => bench.run(),
+            Self::Queue(bench) => bench.run(),
             Self::Serving(bench) => bench.run(),
             Self::Sim(bench) => bench.run(),
         }

@@ -13,7 +13,10 @@ use super::parse::join;
 use super::report::Report;
 use super::shape::{self, Shape};
 use crate::model_service::{MODEL_NAME, wrong_model_name};
-use crate::{GpuPool, GpuPoolSpec, ModelService, ModelServiceSpec, TrainingJob, TrainingJobSpec};
+use crate::{
+    GpuPool, GpuPoolSpec, ModelService, ModelServiceSpec, Queue, QueueSpec, TrainingJob,
+    TrainingJobSpec,
+};
 
 /// The version of every resource that can be read.
 const VERSION: &str = "trainyard.dev/v1alpha1";
@@ -24,16 +27,18 @@ enum Kind {
     ModelService,
     TrainingJob,
     GpuPool,
+    Queue,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::ModelService, Self::TrainingJob, Self::GpuPool];
+    const ALL: [Self; 4] = [Self::ModelService, Self::TrainingJob, Self::GpuPool, Self::Queue];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::ModelService => "ModelService",
             Self::TrainingJob => "TrainingJob",
             Self::GpuPool => "GpuPool",
+            Self::Queue => "Queue",
         }
     }
 
@@ -43,6 +48,7 @@ impl Kind {
             Self::ModelService => "service",
             Self::TrainingJob => "job",
             Self::GpuPool => "pool",
+            Self::Queue => "queue",
         }
     }
 
@@ -51,6 +57,7 @@ impl Kind {
             Self::ModelService => shape::model_service(),
             Self::TrainingJob => shape::training_job(),
             Self::GpuPool => shape::gpu_pool(),
+            Self::Queue => shape::queue(),
         }
     }
 
@@ -62,6 +69,9 @@ impl Kind {
                 "write `spec: {framework: …, command: […]}`: what trains, and with what"
             }
             Self::GpuPool => "write `spec: {nodeSelector: {…}}`: labels of the pool's nodes",
+            Self::Queue => {
+                "write `spec: {quotas: [{pool: default, cpu: {nominal: …}}]}`: what its jobs may use"
+            }
         }
     }
 
@@ -72,6 +82,7 @@ impl Kind {
             Self::GpuPool => {
                 "write `metadata: {name: default}`: services name the pool by it, and those that name none get `default`"
             }
+            Self::Queue => "write `metadata: {name: research}`: jobs name the queue by it",
         }
     }
 }
@@ -81,6 +92,7 @@ pub(super) enum Resource {
     ModelService(Box<ModelService>),
     TrainingJob(Box<TrainingJob>),
     GpuPool(Box<GpuPool>),
+    Queue(Box<Queue>),
 }
 
 const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -152,6 +164,9 @@ pub(super) fn resource(report: &mut Report, root: &Node) -> Option<Resource> {
         Kind::GpuPool => serde_json::from_value::<GpuPoolSpec>(spec)
             .map(|spec| GpuPool { metadata, spec, status: None })
             .map(|pool| Resource::GpuPool(Box::new(pool))),
+        Kind::Queue => serde_json::from_value::<QueueSpec>(spec)
+            .map(|spec| Queue { metadata, spec, status: None })
+            .map(|queue| Resource::Queue(Box::new(queue))),
     };
     match read {
         Ok(resource) => Some(resource),
@@ -253,8 +268,9 @@ fn metadata(
                     .filter(|name| check_name(report, kind, name, &entry.value))
                     .map(str::to_owned);
             }
-            "namespace" if kind == Kind::GpuPool => {
-                let message = "`metadata.namespace`: a GpuPool is of the whole cluster";
+            "namespace" if matches!(kind, Kind::GpuPool | Kind::Queue) => {
+                let kind = kind.as_str();
+                let message = format!("`metadata.namespace`: a {kind} is of the whole cluster");
                 report
                     .problem(ProblemKind::Rule, &path, message, entry.key_span.clone())
                     .label("belongs to no namespace")

@@ -28,7 +28,7 @@ pub use errors::{ManifestErrors, Mark, Problem, ProblemKind};
 pub use located::{Located, Place, Source};
 pub use nearest::nearest;
 
-use crate::{GpuPool, ModelService, TrainingJob};
+use crate::{GpuPool, ModelService, Queue, TrainingJob};
 use document::Resource;
 use node::Content;
 use report::Report;
@@ -43,6 +43,7 @@ pub struct Manifests {
     pub services: Vec<Located<ModelService>>,
     pub jobs: Vec<Located<TrainingJob>>,
     pub gpu_pools: Vec<Located<GpuPool>>,
+    pub queues: Vec<Located<Queue>>,
 }
 
 /// Reads every document of a text, which may be YAML or JSON.
@@ -77,12 +78,16 @@ pub fn read(source_name: &str, text: &str) -> Result<Manifests, ManifestErrors> 
             Some(Resource::GpuPool(value)) => {
                 found.gpu_pools.push(Located { value: *value, source, at });
             }
+            Some(Resource::Queue(value)) => {
+                found.queues.push(Located { value: *value, source, at });
+            }
             None => {}
         }
     }
     names_are_unique(&found.services, "services", &mut report);
     names_are_unique(&found.jobs, "jobs", &mut report);
     names_are_unique(&found.gpu_pools, "pools", &mut report);
+    names_are_unique(&found.queues, "queues", &mut report);
     report.into_result(found)
 }
 

@@ -76,6 +76,12 @@ pub(super) fn gpu_pool() -> &'static Shape {
     SPEC.get_or_init(Shape::of::<crate::GpuPoolSpec>)
 }
 
+/// The shape of a queue's `spec`.
+pub(super) fn queue() -> &'static Shape {
+    static SPEC: OnceLock<Shape> = OnceLock::new();
+    SPEC.get_or_init(Shape::of::<crate::QueueSpec>)
+}
+
 /// The shape of labels and annotations.
 pub(super) fn texts() -> &'static Shape {
     static TEXTS: OnceLock<Shape> = OnceLock::new();
@@ -248,11 +254,12 @@ pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
 
-    fn schemas() -> [Value; 3] {
+    fn schemas() -> [Value; 4] {
         [
             spec_schema::<crate::ModelServiceSpec>(),
             spec_schema::<crate::TrainingJobSpec>(),
             spec_schema::<crate::GpuPoolSpec>(),
+            spec_schema::<crate::QueueSpec>(),
         ]
     }
 

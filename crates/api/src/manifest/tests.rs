@@ -559,6 +559,8 @@ fn mistakes_in_a_job() {
         ),
         check("  framework: generic\n  command: [a]\n  workers: {count: 0}\n"),
         check("  framework: generic\n  command: [a]\n  workers: {count: 2, min: 1}\n"),
+        check("  framework: generic\n  command: [a]\n  queue: q\n  workers: {count: 2, min: 3}\n"),
+        check("  framework: generic\n  command: [a]\n  priority: 3\n"),
         check("  framework: generic\n  command: [a]\n  checkpoint: {signal: SIGKILL}\n"),
         check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, keep: 2}\n"),
         check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: bucket/a}\n"),
@@ -575,6 +577,56 @@ fn mistakes_in_a_job() {
         ),
         check("  framework: generic\n  command: [a]\n  suspend: yes\n"),
         check("  framework: generic\n  command: [a]\n  suspend: 'true'\n"),
+    ];
+    insta::assert_snapshot!(all.join(""));
+}
+
+fn queue(spec: &str) -> String {
+    format!(
+        "apiVersion: trainyard.dev/v1alpha1\nkind: Queue\nmetadata: {{name: research}}\nspec:\n{spec}"
+    )
+}
+
+#[test]
+fn the_whole_schema_of_a_queue_is_read_and_printed_back() {
+    let text = queue(
+        "  cohort: all
+  quotas:
+    - pool: default
+      cpu: {nominal: 64, borrowingLimit: 500m, lendingLimit: 8}
+      memory: {nominal: 256Gi, borrowingLimit: 1Gi, lendingLimit: 8Gi}
+    - {pool: t4, gpu: {nominal: 8, borrowingLimit: 0, lendingLimit: 2}}
+  strategy: bestEffort
+  preemption: {withinQueue: lowerOrNewerEqualPriority, reclaimWithinCohort: any, borrowWithinCohort: {maxPriority: -3}}
+",
+    );
+    let found = read("queue.yaml", &text).expect("valid");
+    let queue = &found.queues[0].value;
+    let printed = serde_json::to_string(&queue).expect("plain data");
+    let again = read("queue.json", &printed).expect("what is printed is read");
+    assert_eq!(again.queues[0].value, *queue);
+    insta::assert_snapshot!(serde_json::to_string_pretty(queue).expect("plain data"));
+}
+
+#[test]
+fn mistakes_in_a_queue() {
+    let check = |spec: &str| refused(&queue(spec));
+    let quotas = "  quotas: [{pool: t4, gpu: {nominal: 1}}]\n";
+    let all = [
+        check("  cohort: all\n"),
+        check("  quotas: []\n"),
+        check("  quotas: [{gpu: {nominal: 1}}]\n"),
+        check("  quotas: [{pool: a, gpu: {nominal: 1}}, {pool: a, cpu: {nominal: 1}}]\n"),
+        check("  quotas: [{pool: a, gpu: {nominal: 1, lendingLimit: 1}}]\n"),
+        check("  quotas: [{pool: a, cpu: {nominal: -1}}]\n"),
+        check("  quotas: [{pool: a, gpu: {nominal: 0.5}}]\n"),
+        check(&format!("{quotas}  fairSharing: {{weight: 1}}\n")),
+        check(&format!("{quotas}  cohort: all\n  fairSharing: {{weight: 0}}\n")),
+        check(&format!(
+            "{quotas}  cohort: all\n  fairSharing: {{weight: 1}}\n  preemption: {{borrowWithinCohort: {{}}}}\n"
+        )),
+        check(&format!("{quotas}  strategy: FIFO\n  preemption: {{withinQueue: Always}}\n")),
+        refused(&queue(quotas).replace("name: research", "name: Research, namespace: a")),
     ];
     insta::assert_snapshot!(all.join(""));
 }

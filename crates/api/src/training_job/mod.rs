@@ -57,6 +57,8 @@ pub use status::TrainingJobStatus;
     validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || self.processesPerWorker == 1 || !has(self.resources) || !has(self.resources.gpu) || has(self.resources.gpu.count)").message("the processes of one worker would have to share a part of one GPU, which NCCL cannot; ask for whole GPUs with `resources.gpu.count`, or set it to 1").field_path(".processesPerWorker"),
     validation = Rule::new("!has(self.data) || self.data.all(one, self.data.exists_one(other, other.name == one.name))").message("two of them have one name").field_path(".data"),
     validation = Rule::new("!has(self.placement) || !has(self.placement.spot) || self.placement.spot != 'only' || !has(self.checkpoint) || has(self.checkpoint.uri)").message("the disk of a spot node goes with the node, and `path` is on it; name a store with `checkpoint.uri`, or remove `checkpoint` if the job may begin anew each time").field_path(".checkpoint"),
+    validation = Rule::new("has(self.queue) || !has(self.priority)").message("it orders the jobs of a queue; name one with `queue`, or remove it").field_path(".priority"),
+    validation = Rule::new("has(self.queue) || !has(self.workers) || !has(self.workers.min)").message("only a queue lets fewer workers start; name one with `queue`, or remove `min`").field_path(".workers"),
 )]
 pub struct TrainingJobSpec {
     /// What the program is written with, which says how its processes find each other: `pytorch`,
@@ -118,6 +120,16 @@ pub struct TrainingJobSpec {
     /// as `24h`. Acted on in Kubernetes only. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Period>,
+    /// The Queue that says when it may start, and how many workers at once its jobs may have. Acted on
+    /// in Kubernetes only. Default: it starts at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub queue: Option<String>,
+    /// Who goes first in the queue: higher before lower, and of equals the one that was declared
+    /// first. The nodes' own order of pods is `priorityClass`. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1000000, max = 1000000))]
+    pub priority: Option<i32>,
     /// The PriorityClass of the workers' pods. Acted on in Kubernetes only. Default: the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -130,8 +142,15 @@ pub struct TrainingJobSpec {
 /// How many workers there are.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.min) || self.min <= self.count").message("it is more than `count`; lower it").field_path(".min"),
+)]
 pub struct Workers {
     /// Workers, all of which run at once or none.
     #[schemars(range(min = 1, max = 1000))]
     pub count: u32,
+    /// So many will do where its queue has no room for all of them. Default: all are needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min: Option<u32>,
 }

@@ -12,7 +12,8 @@ pub struct TrainingJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: it has finished. `Progressing`: it runs, or will. `Degraded`: it runs again after a
-    /// failure. `Stalled`: it has failed for good.
+    /// failure. `Stalled`: it has failed for good. `QuotaReserved`, of jobs with a queue: it has what
+    /// it asked for, or why not.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -28,6 +28,7 @@ mod place;
 mod plan;
 pub(crate) mod plugin;
 mod predict;
+mod queue;
 mod render;
 mod restart;
 mod rollback;
@@ -69,6 +70,7 @@ pub(crate) enum Command {
     Gpu(gpu::Gpu),
     Plan(plan::Plan),
     Predict(predict::Predict),
+    Queue(queue::Queue),
     Inspect(inspect::Inspect),
     Engine(engine::Engine),
     Operator(operator::Operator),
@@ -105,6 +107,7 @@ impl Command {
             Self::Gpu(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Predict(command) => command.run(),
+            Self::Queue(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Engine(command) => command.run(),
             Self::Operator(command) => command.run(),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use trainyard_api::manifest;
-use trainyard_api::{GpuPool, GpuPoolSpec, ModelService, TrainingJob};
+use trainyard_api::{GpuPool, GpuPoolSpec, ModelService, Queue, TrainingJob};
 use trainyard_local::target::{read_manifests, resolve};
 use trainyard_plan::kubernetes::{
     JobRun, Object, Settings, Track, job_notes_without_operator, job_objects, node_marks,
@@ -122,6 +122,7 @@ impl Render {
         let (mut services, mut notes, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut pools: Vec<GpuPool> = Vec::new();
         let mut jobs: Vec<TrainingJob> = Vec::new();
+        let (mut found_queues, mut has_queues): (Vec<Queue>, bool) = (Vec::new(), false);
         if !stdin.is_empty() {
             let mut bytes = Vec::new();
             // One byte more than a manifest may have is enough to refuse it.
@@ -132,6 +133,7 @@ impl Render {
             services.extend(found.services.into_iter().map(|located| located.value));
             jobs.extend(found.jobs.into_iter().map(|located| located.value));
             pools.extend(found.gpu_pools.into_iter().map(|located| located.value));
+            found_queues.extend(found.queues.into_iter().map(|located| located.value));
             notes.extend(found.notes);
             secrets.extend(found.secrets.into_keys());
         }
@@ -148,7 +150,14 @@ impl Render {
         services.extend(resolved.services.into_iter().map(|declared| declared.manifest));
         jobs.extend(resolved.jobs.into_iter().map(|declared| declared.manifest));
         pools.extend(resolved.gpu_pools);
-        if services.is_empty() && jobs.is_empty() && pools.is_empty() {
+        let queues = found_queues.into_iter().chain(resolved.queues);
+        for queue in queues.filter_map(|queue| queue.metadata.name) {
+            eprintln!(
+                "note: the Queue `{queue}` is not printed: an operator acts on it; apply it as it is"
+            );
+            has_queues = true;
+        }
+        if services.is_empty() && jobs.is_empty() && pools.is_empty() && !has_queues {
             return Err(miette!("there is no ModelService, TrainingJob or GpuPool to render"));
         }
         let pools = pools.into_iter();

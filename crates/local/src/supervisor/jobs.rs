@@ -454,8 +454,9 @@ fn told(job: &Job, state: &State, now: Duration) -> (Severity, String) {
             (Severity::Warning, "it has taken longer than its deadline".to_owned())
         }
         Reason::Stopped => (Severity::Normal, "it is ended, as asked".to_owned()),
-        // Of clusters: here a changed job is another run, and all workers fit the machine.
-        Reason::Resumed | Reason::WorkersMissing | Reason::SpecChanged => {
+        // Of clusters: here a changed job is another run, all workers fit the machine, and there is
+        // no queue.
+        Reason::Resumed | Reason::WorkersMissing | Reason::SpecChanged | Reason::Preempted => {
             (Severity::Normal, "its workers start again".to_owned())
         }
     }
@@ -477,5 +478,6 @@ fn because_name(because: Because) -> &'static str {
         Because::Changed => "SpecChanged",
         Because::Deadline => "DeadlineExceeded",
         Because::Asked => "Stopped",
+        Because::Preempted => "Preempted",
     }
 }

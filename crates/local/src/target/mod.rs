@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use trainyard_api::manifest::{self, Located, ManifestErrors};
 use trainyard_api::model_service::{MODEL_NAME, Model, wrong_model_name};
 use trainyard_api::scalar::ModelUri;
-use trainyard_api::{GpuPool, ModelService, ModelServiceSpec, TrainingJob};
+use trainyard_api::{GpuPool, ModelService, ModelServiceSpec, Queue, TrainingJob};
 use trainyard_plan::{JobError, compile_job};
 
 pub(crate) use fingerprint::{files, fingerprint};
@@ -83,6 +83,8 @@ pub struct Resolved {
     pub jobs: Vec<DeclaredJob>,
     /// Pools that stand among the manifests. This machine has no use for them.
     pub gpu_pools: Vec<GpuPool>,
+    /// Queues, of which the same is true.
+    pub queues: Vec<Queue>,
     /// Secrets that stand among the manifests.
     pub secrets: BTreeMap<String, Entries>,
     /// Folders among the targets, with what they had before they were read.
@@ -98,7 +100,11 @@ impl Resolved {
             let name = pool.metadata.name.as_deref().unwrap_or_default();
             format!("the GpuPool `{name}` acts in Kubernetes only; this machine ignores it")
         });
-        self.notes.iter().cloned().chain(pools).collect()
+        let queues = self.queues.iter().map(|queue| {
+            let name = queue.metadata.name.as_deref().unwrap_or_default();
+            format!("the Queue `{name}` acts in Kubernetes only; this machine ignores it")
+        });
+        self.notes.iter().cloned().chain(pools).chain(queues).collect()
     }
 
     /// Which of its jobs this machine cannot run, before anything of them is started. Blocks: it
@@ -165,6 +171,7 @@ pub fn resolve(targets: &[PathBuf]) -> Result<Resolved, Vec<TargetError>> {
                 resolved.services.extend(found.services);
                 resolved.jobs.extend(found.jobs);
                 resolved.gpu_pools.extend(found.gpu_pools);
+                resolved.queues.extend(found.queues);
                 resolved.secrets.extend(found.secrets);
                 resolved.folders.extend(found.folders);
                 resolved.notes.extend(found.notes);
@@ -296,6 +303,7 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
                 resolved.services.extend(found.services);
                 resolved.jobs.extend(found.jobs);
                 resolved.gpu_pools.extend(found.gpu_pools);
+                resolved.queues.extend(found.queues);
                 resolved.secrets.extend(found.secrets);
                 resolved.notes.extend(found.notes);
             }
@@ -306,7 +314,7 @@ fn folder(path: &Path) -> Result<Resolved, Vec<TargetError>> {
         return Err(errors);
     }
     let is_empty = resolved.services.is_empty() && resolved.jobs.is_empty();
-    if is_empty && resolved.gpu_pools.is_empty() {
+    if is_empty && resolved.gpu_pools.is_empty() && resolved.queues.is_empty() {
         let models = layout::models(path, &listing).map_err(|error| vec![error])?;
         resolved.services.extend(models.iter().map(|path| plain(path)));
         // What is not a manifest beside a model is nobody's mistake.
@@ -338,6 +346,7 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
         jobs: jobs.collect(),
         services: services.collect(),
         gpu_pools: found.gpu_pools.into_iter().map(|located| located.value).collect(),
+        queues: found.queues.into_iter().map(|located| located.value).collect(),
         secrets: found.secrets,
         notes: found.notes,
         ..Resolved::default()
@@ -350,6 +359,7 @@ pub struct Documents {
     pub services: Vec<Located<ModelService>>,
     pub jobs: Vec<Located<TrainingJob>>,
     pub gpu_pools: Vec<Located<GpuPool>>,
+    pub queues: Vec<Located<Queue>>,
     /// Secrets that stand among them.
     pub secrets: BTreeMap<String, Entries>,
     /// What was left aside, and why.
@@ -391,6 +401,7 @@ fn documents_of(name: &str, bytes: &[u8], was_named: bool) -> Result<Documents, 
         services: located.services,
         jobs: located.jobs,
         gpu_pools: located.gpu_pools,
+        queues: located.queues,
         ..found
     })
 }

@@ -15,7 +15,6 @@ use kube_client::core::{
 use kube_client::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use trainyard_api::GpuPool;
 
 use super::CallError;
 use crate::key::ResourceKey;
@@ -333,22 +332,25 @@ impl Calls {
         within(what, api.patch_metadata(name, &params, &Patch::Merge(patch))).await.map(|_| ())
     }
 
-    /// Applies a pool's status. Conditions of others stay.
-    pub(crate) async fn apply_pool_status(
+    /// Applies the status of a resource of the whole cluster. Conditions of others stay.
+    pub(crate) async fn apply_cluster_status<K>(
         &self,
         name: &str,
         uid: &str,
         status: &impl serde::Serialize,
-    ) -> Result<(), CallError> {
-        let api: Api<GpuPool> = Api::all(self.client.clone());
+    ) -> Result<(), CallError>
+    where
+        K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
         let body = json!({
-            "apiVersion": GpuPool::api_version(&()), "kind": GpuPool::kind(&()),
-            // Another pool of that name is not what the status is about.
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            // Another one of that name is not what the status is about.
             "metadata": {"name": name, "uid": uid},
             "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let what = format!("write the status of the GpuPool {name}");
+        let what = format!("write the status of the {} {name}", K::kind(&()));
         within(what, api.patch_status(name, &params, &Patch::Apply(&body))).await.map(|_| ())
     }
 

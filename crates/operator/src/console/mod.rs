@@ -10,6 +10,7 @@ mod events;
 mod failure;
 mod gpus;
 mod logs;
+mod queues;
 mod replica;
 mod revisions;
 mod services;
@@ -20,6 +21,8 @@ pub use change::{Cascade, Deletion};
 pub use events::{Happened, merge};
 pub use failure::{ConsoleError, Right};
 pub use logs::{Containers, Line, LogRequest};
+pub(crate) use queues::Standing;
+pub use queues::{JobAdmitted, JobWaiting, QueueSeen};
 pub use replica::{Replica, ReplicaState};
 pub use revisions::Kept;
 pub use services::{Key, Selection, key};
@@ -27,6 +30,7 @@ pub use summary::{Awaited, Summary, time_text, unix_ms};
 pub use watch::Watch;
 
 pub use crate::key::Declared as Kind;
+pub use trainyard_api::queue::QueueUse;
 
 use kube_client::Client;
 

@@ -9,5 +9,7 @@ mod memory;
 mod observe;
 mod reconcile;
 mod status;
+mod workload;
 
+pub(crate) use memory::stand_in_queue;
 pub(crate) use reconcile::reconcile;

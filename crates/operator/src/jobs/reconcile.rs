@@ -6,19 +6,21 @@ use k8s_openapi::jiff::Timestamp;
 use trainyard_api::TrainingJob;
 use trainyard_api::defaults::complete_job;
 use trainyard_api::training_job::TrainingJobStatus;
-use trainyard_control::job::{Phase, Policy, State, decide};
+use trainyard_control::job::{Because, Phase, Policy, Reason as Cause, State, decide};
 use trainyard_plan::kubernetes::{JobRun, job_name, job_objects};
 use trainyard_plan::{JobPlan, Target, compile_job};
 
-use super::memory::{Memory, revision};
+use super::memory::{Given, Memory, revision};
 use super::observe::{Attempt, Seen, Silent, observe};
-use super::status::{self, Told};
+use super::status;
+use super::workload::{per_worker, workload};
 use crate::cluster::{CallError, Chain};
 use crate::desired::{owner, problems, wanted};
 use crate::key::ResourceKey;
 use crate::kinds::{self, KindIndex};
 use crate::pods::{PodFacts, Reason, Trouble, of_create_failure, of_event};
 use crate::queue::Ended;
+use crate::queues::Told;
 use crate::reconcile::{Ctx, NAME_CONFLICT_PAUSE, ensure, tell_unreadable};
 use crate::rollout::sooner;
 use crate::status::{News, Problem, are_there};
@@ -37,16 +39,25 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, CallError> {
     let _visit = ctx.world.visit(key);
     let entry = ctx.world.entry(key).unwrap_or_default();
-    let Some(Resource { content, .. }) = &entry.resource else { return Ok(Ended::Settled) };
+    let Some(Resource { content, .. }) = &entry.resource else {
+        ctx.queues.put(key, None);
+        return Ok(Ended::Settled);
+    };
     let job: Result<TrainingJob, String> = match content {
         Ok(packed) => packed.unpack().map_err(|error| error.to_string()),
         Err(invalid) => Err(invalid.error.clone()),
     };
     match job {
         // Its objects go with it: the cluster's garbage collector follows their owner references.
-        Ok(job) if job.metadata.deletion_timestamp.is_some() => Ok(Ended::Settled),
+        Ok(job) if job.metadata.deletion_timestamp.is_some() => {
+            ctx.queues.put(key, None);
+            Ok(Ended::Settled)
+        }
         Ok(job) => bring_about(ctx, key, &job, entry).await,
-        Err(error) => tell_unreadable(ctx, key, &error).await,
+        Err(error) => {
+            ctx.queues.keep(key);
+            tell_unreadable(ctx, key, &error).await
+        }
     }
 }
 
@@ -67,17 +78,22 @@ async fn bring_about(
             let message = format!(
                 "`status.memory` cannot be read, so that nobody knows what was started: {error}; delete the job and apply it again"
             );
+            ctx.queues.keep(key);
             tracing::error!(error, "the status of the job was changed by somebody else");
             return tell_unreadable(ctx, key, &message).await;
         }
     };
     let spec = complete_job(&job.spec);
     let policy = Policy { retries: spec.retries, deadline: spec.deadline };
-    let plan = plan(ctx, key, job);
-    let course = Course { job, kind, plan: plan.as_ref(), policy, stop: spec.is_suspended };
+    let told = ctx.queues.told(key);
+    let given = memory.given.as_ref().map(|given| &given.assignment).or(told.granted.as_ref());
+    let plan = plan(ctx, key, job, given.map(|given| given.count));
+    let turn = spec.queue.as_deref().map(|name| Turn { name, told });
+    let course = Course { job, kind, plan: plan.as_ref(), policy, stop: spec.is_suspended, turn };
     let (seen, news) = course.decide(&mut memory, &entry, key, since_epoch);
 
-    let teller = Teller { ctx, key, job, memory: &mut memory, retries: spec.retries };
+    let queue = spec.queue.as_deref();
+    let teller = Teller { ctx, key, job, memory: &mut memory, retries: spec.retries, queue };
     let mut problem = plan.as_ref().err().filter(|_| !teller.memory.state.is_over()).cloned();
     let notes = plan.as_ref().map(|plan| plan.notes.as_slice()).unwrap_or_default();
     // Before it is done: a later operator goes on from there.
@@ -92,6 +108,7 @@ async fn bring_about(
     for news in news {
         ctx.announcer.announce(key, uid, news);
     }
+    ctx.queues.put(key, workload(job, &spec, plan.as_ref().ok(), teller.memory, &policy));
 
     let mut applied = Ok(());
     match act(ctx, key, job, (&entry, kind), teller.memory, plan.as_ref().ok()).await {
@@ -133,7 +150,13 @@ async fn bring_about(
         }
         return Ok(Ended::LookAgain(left));
     }
-    let decided = state.look_again_at(&policy).map(|at| at.saturating_sub(since_epoch));
+    let is_queued = spec.queue.is_some() && memory.given.is_none();
+    let decided = match state.phase {
+        // Its queue wakes it.
+        Phase::Waiting { .. } if is_queued => state.deadline(&policy),
+        _ => state.look_again_at(&policy),
+    };
+    let decided = decided.map(|at| at.saturating_sub(since_epoch));
     let half = seen.half_since.filter(|_| state.phase == Phase::Running).map(|since| {
         let left = since.saturating_add(HALF_GANG).saturating_sub(now.as_second());
         Duration::from_secs(u64::try_from(left).unwrap_or(0))
@@ -153,16 +176,30 @@ fn time_to_live(state: &State, ttl: Option<Duration>, now: Duration) -> Option<D
     Some(ended.saturating_add(ttl?).saturating_sub(now))
 }
 
-fn plan(ctx: &Ctx, key: &ResourceKey, job: &TrainingJob) -> Result<JobPlan, Problem> {
+/// What its workers are made of: all that it asks for, or as many as its queue gave it.
+fn plan(
+    ctx: &Ctx,
+    key: &ResourceKey,
+    job: &TrainingJob,
+    given: Option<u32>,
+) -> Result<JobPlan, Problem> {
     let invalid = |message| Problem { reason: Reason::InvalidSpec, message };
     if let Some(message) = problems(key, None, &job.spec) {
         return Err(invalid(message));
+    }
+    if job.spec.queue.is_some() && !ctx.queues.is_served() {
+        let message = "`spec.queue`: this operator knows no queues, since it acts in some namespaces only or the cluster has no definition of them; remove it, or have the operator installed for the whole cluster (`trainyard install`)";
+        return Err(Problem { reason: Reason::NotSupported, message: message.to_owned() });
+    }
+    let mut job = job.clone();
+    if let (Some(given), Some(workers)) = (given, &mut job.spec.workers) {
+        workers.count = given.min(workers.count);
     }
     let target = Target::Kubernetes {
         image: ctx.cluster.objects.image.clone(),
         gpu_pools: ctx.cluster.gpu_pools.facts().as_ref().clone(),
     };
-    compile_job(job, &target).map_err(|error| invalid(error.to_string()))
+    compile_job(&job, &target).map_err(|error| invalid(error.to_string()))
 }
 
 /// What decisions are made from.
@@ -172,6 +209,14 @@ struct Course<'a> {
     plan: Result<&'a JobPlan, &'a Problem>,
     policy: Policy,
     stop: bool,
+    /// None for a job without a queue.
+    turn: Option<Turn<'a>>,
+}
+
+/// What its queue has to say.
+struct Turn<'a> {
+    name: &'a str,
+    told: Told,
 }
 
 impl Course<'_> {
@@ -192,7 +237,12 @@ impl Course<'_> {
                 memory.revision.clone_from(&wanted);
                 memory.last = None;
             }
+            // It may ask for something else now.
+            if matches!(memory.state.phase, Phase::Waiting { .. }) {
+                memory.given = None;
+            }
         }
+        self.hear(memory, &mut news);
         if !self.stop {
             self.step(memory, memory.state.resumed(now), &mut news);
         }
@@ -222,6 +272,9 @@ impl Course<'_> {
             }
             if next.attempts > memory.state.attempts {
                 let Ok(plan) = self.plan else { return (seen, news) };
+                if !self.take_turn(memory, plan, now, &mut news) {
+                    return (seen, news);
+                }
                 memory.workers = plan.workers;
                 memory.revision.clone_from(&wanted);
                 memory.made = None;
@@ -232,8 +285,69 @@ impl Course<'_> {
         }
     }
 
+    /// Takes in what its queue says: that it has to make room, or why it waits.
+    fn hear(&self, memory: &mut Memory, news: &mut Vec<News>) {
+        let Some(Turn { told, .. }) = &self.turn else {
+            (memory.given, memory.waiting) = (None, None);
+            return;
+        };
+        if let (Some(eviction), Some(_)) = (&told.eviction, &memory.given) {
+            let because = eviction.because.message();
+            let why = format!("makes room for `{}`: {because}", eviction.for_whom);
+            match memory.state.phase {
+                Phase::Running => {
+                    memory.preempted = Some(why);
+                    self.step(memory, memory.state.preempted(), news);
+                }
+                // It has ended, and was about to start again.
+                Phase::Waiting { .. } => (memory.given, memory.preempted) = (None, Some(why)),
+                _ => {}
+            }
+        }
+        if told.waiting.is_some() && memory.given.is_none() {
+            memory.waiting.clone_from(&told.waiting);
+        }
+    }
+
+    /// Whether it may start: it has no queue, has been given what it asks for, or is now.
+    fn take_turn(
+        &self,
+        memory: &mut Memory,
+        plan: &JobPlan,
+        now: Duration,
+        news: &mut Vec<News>,
+    ) -> bool {
+        let Some(Turn { name, told }) = &self.turn else { return true };
+        if memory.given.is_some() {
+            return true;
+        }
+        let Some(assignment) = &told.granted else { return false };
+        let given = Given {
+            queue: (*name).to_owned(),
+            assignment: assignment.clone(),
+            per_worker: per_worker(plan),
+            since: now,
+        };
+        news.push(status::admitted(&given));
+        (memory.given, memory.waiting, memory.preempted) = (Some(given), None, None);
+        true
+    }
+
     fn step(&self, memory: &mut Memory, next: State, news: &mut Vec<News>) {
-        news.extend(status::step(&memory.state, &next, memory.last.as_deref()));
+        let why = match next.reason {
+            Cause::Preempted => memory.preempted.as_deref(),
+            _ => memory.last.as_deref(),
+        };
+        news.extend(status::step(&memory.state, &next, why));
+        let was_ended_for_good =
+            matches!(memory.state.phase, Phase::Ending(Because::Preempted | Because::Changed))
+                && matches!(next.phase, Phase::Waiting { .. });
+        if was_ended_for_good || next.is_over() {
+            memory.given = None;
+        }
+        if next.is_over() {
+            memory.waiting = None;
+        }
         memory.state = next;
     }
 }
@@ -376,6 +490,7 @@ struct Teller<'a> {
     job: &'a TrainingJob,
     memory: &'a mut Memory,
     retries: u32,
+    queue: Option<&'a str>,
 }
 
 impl Teller<'_> {
@@ -388,10 +503,11 @@ impl Teller<'_> {
         trouble: Option<&Trouble>,
         notes: &[String],
     ) -> Result<Option<TrainingJobStatus>, CallError> {
-        let status = status::decide(&Told {
+        let status = status::decide(&status::Told {
             generation: self.job.metadata.generation,
             memory: self.memory,
             retries: self.retries,
+            queue: self.queue,
             running: seen.running,
             problem,
             trouble,

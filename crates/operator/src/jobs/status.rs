@@ -7,10 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use trainyard_api::training_job::TrainingJobStatus;
 use trainyard_control::job::{Phase, Reason as Cause, State};
 
-use super::memory::Memory;
+use super::memory::{Given, Memory};
 use crate::key::Declared;
 use crate::pods::Trouble;
-use crate::status::{News, Problem, Verdict, merge};
+use crate::status::{News, Problem, Verdict, condition, merge};
 
 /// One job at one moment.
 pub(super) struct Told<'a> {
@@ -18,6 +18,7 @@ pub(super) struct Told<'a> {
     pub(super) memory: &'a Memory,
     /// Failures that there may be; one more and the job is over.
     pub(super) retries: u32,
+    pub(super) queue: Option<&'a str>,
     /// Workers whose program runs.
     pub(super) running: u32,
     /// Why what the spec asks for cannot be brought about at all.
@@ -38,11 +39,18 @@ pub(super) fn decide(told: &Told<'_>) -> TrainingJobStatus {
     let reason = match (told.problem, running_trouble(told)) {
         (Some(problem), _) => problem.reason.as_str(),
         (None, Some(trouble)) => trouble.reason.as_str(),
-        (None, None) => reason(state),
+        (None, None) => match waits_in_queue(told) {
+            Some((reason, _)) => reason,
+            None => reason(state),
+        },
     };
+    let mut conditions = merge(before, verdicts, told.generation, told.now);
+    if let Some(verdict) = quota_reserved(told) {
+        conditions.push(condition(before, QUOTA_RESERVED, verdict, told.generation, told.now));
+    }
     TrainingJobStatus {
         observed_generation: told.generation,
-        conditions: merge(before, verdicts, told.generation, told.now),
+        conditions,
         phase: Some(phase(state).to_owned()),
         reason: Some(reason.to_owned()),
         active_workers: if state.is_over() { 0 } else { told.running },
@@ -54,6 +62,59 @@ pub(super) fn decide(told: &Told<'_>) -> TrainingJobStatus {
         completion_time: state.ended.filter(|_| state.phase != Phase::Interrupted).and_then(time),
         memory: Some(told.memory.to_text()),
     }
+}
+
+/// Kueue's name for the same.
+pub(super) const QUOTA_RESERVED: &str = "QuotaReserved";
+
+/// Why a job waits that its queue has not let in: in one word, and for people.
+fn waits_in_queue(told: &Told<'_>) -> Option<(&'static str, String)> {
+    let (queue, memory) = (told.queue?, told.memory);
+    let is_waiting = matches!(memory.state.phase, Phase::Waiting { .. });
+    if !is_waiting || memory.given.is_some() {
+        return None;
+    }
+    let Some(waiting) = &memory.waiting else {
+        return Some(("Queued", format!("waits in the queue `{queue}`")));
+    };
+    let mut message = format!("waits in the queue `{queue}`: {}", waiting.reason);
+    if let Some(behind) = &waiting.behind {
+        let number = waiting.ahead.saturating_add(1);
+        message.push_str(&format!("; it is number {number} in line, behind `{behind}`"));
+    }
+    match waiting.expected_start.and_then(time) {
+        _ if waiting.reason.needs_a_person() => {}
+        Some(start) => message.push_str(&format!("; as things stand it starts by {}", start.0)),
+        None => message.push_str("; when it starts depends on jobs without `spec.deadline`"),
+    }
+    Some((waiting.reason.as_str(), message))
+}
+
+/// Whether its queue has given it what it asks for; none for a job without a queue.
+fn quota_reserved(told: &Told<'_>) -> Option<Verdict> {
+    told.queue?;
+    if let Some((reason, message)) = waits_in_queue(told) {
+        return Some(Verdict::no(reason, message));
+    }
+    let Some(given) = &told.memory.given else {
+        return Some(Verdict::no("Over", "it needs nothing any more"));
+    };
+    Some(Verdict::yes("Admitted", what_it_has(given)))
+}
+
+fn what_it_has(given: &Given) -> String {
+    let Given { queue, assignment, .. } = given;
+    let workers = if assignment.count == 1 { "worker" } else { "workers" };
+    let borrows = if assignment.borrows { ", partly lent by its cohort" } else { "" };
+    format!(
+        "the queue `{queue}` gave it {} {workers} of the quota `{}`{borrows}",
+        assignment.count, assignment.flavour
+    )
+}
+
+/// The event of a job that its queue has let in.
+pub(super) fn admitted(given: &Given) -> News {
+    News { is_warning: false, reason: "Admitted".to_owned(), note: what_it_has(given) }
 }
 
 fn time(since_epoch: Duration) -> Option<Time> {
@@ -120,6 +181,19 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
         [] => String::new(),
         notes => format!("; {}", notes.join("; ")),
     };
+    if let Some((reason, message)) = waits_in_queue(told) {
+        let needs_a_person =
+            told.memory.waiting.as_ref().is_some_and(|it| it.reason.needs_a_person());
+        return [
+            Verdict::no(reason, message.clone()),
+            match needs_a_person {
+                true => Verdict::no(reason, "it waits for a person"),
+                false => Verdict::yes(reason, message.clone()),
+            },
+            degraded,
+            if needs_a_person { Verdict::yes(reason, message) } else { fine() },
+        ];
+    }
     match state.phase {
         Phase::Waiting { .. } => {
             let message = match state.reason {
@@ -135,7 +209,11 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
             [Verdict::no(reason, message.clone()), Verdict::yes(reason, message), degraded, fine()]
         }
         Phase::Ending(_) => {
-            let message = format!("its workers are being ended; {counted}");
+            let why = match (state.reason, &told.memory.preempted) {
+                (Cause::Preempted, Some(for_whom)) => format!("it {for_whom}; "),
+                _ => String::new(),
+            };
+            let message = format!("{why}its workers are being ended; {counted}");
             [Verdict::no(reason, message.clone()), Verdict::yes(reason, message), degraded, fine()]
         }
         Phase::Succeeded => [
@@ -210,6 +288,7 @@ pub(super) fn step(before: &State, after: &State, last: Option<&str>) -> Option<
         Cause::DeadlineExceeded => (true, "it was not done within `spec.deadline`".to_owned()),
         Cause::Stopped => (false, "`spec.suspend` is true: the workers end".to_owned()),
         Cause::Resumed => (false, "it goes on".to_owned()),
+        Cause::Preempted => (false, format!("it {last}")),
         Cause::SpecChanged => (false, "`spec` has changed: all workers start anew".to_owned()),
     };
     Some(News { is_warning, reason: reason(after).to_owned(), note })
@@ -236,6 +315,8 @@ pub(super) fn trouble(
 mod tests {
     use trainyard_control::job::{Policy, Worker, decide as step_of};
 
+    use trainyard_queue::{Amounts, Assignment, Wait, Waiting};
+
     use super::*;
     use crate::pods::Reason;
 
@@ -256,6 +337,7 @@ mod tests {
             generation: Some(3),
             memory,
             retries: 1,
+            queue: None,
             running,
             problem,
             trouble: None,
@@ -311,6 +393,60 @@ mod tests {
         insta::assert_snapshot!(all.concat());
     }
 
+    #[test]
+    fn what_people_see_of_a_queue() {
+        let shown = |memory: &Memory, running| {
+            let status = decide(&Told {
+                generation: Some(3),
+                memory,
+                retries: 1,
+                queue: Some("research"),
+                running,
+                problem: None,
+                trouble: None,
+                notes: &[],
+                before: None,
+                now: Timestamp::UNIX_EPOCH,
+            });
+            let lines = status
+                .conditions
+                .iter()
+                .map(|it| format!("  {} {}: {}: {}\n", it.type_, it.status, it.reason, it.message));
+            let lines: Vec<String> = lines.collect();
+            let word = |text: Option<String>| text.unwrap_or_default();
+            format!("{} ({})\n{}", word(status.phase), word(status.reason), lines.concat())
+        };
+        let mut all = Vec::new();
+        let mut waits = memory(State::new(at(0)), None);
+        all.push(shown(&waits, 0));
+        let waiting = |reason, behind: Option<&str>, expected_start| Waiting {
+            reason,
+            behind: behind.map(str::to_owned),
+            ahead: 1,
+            expected_start,
+        };
+        let head = "ml/a".to_owned();
+        let behind = Wait::BehindHead { head };
+        waits.waiting = Some(waiting(behind, Some("ml/a"), Some(at(3600))));
+        all.push(shown(&waits, 0));
+        waits.waiting = Some(waiting(Wait::NoSuchQueue { queue: "research".into() }, None, None));
+        all.push(shown(&waits, 0));
+        let mut runs = memory(State::new(at(0)), None);
+        let policy = Policy { retries: 1, deadline: None };
+        runs.state = step_of(&runs.state, &policy, &[], false, at(1)).0;
+        runs.given = Some(Given {
+            queue: "research".into(),
+            assignment: Assignment { flavour: "t4".into(), count: 2, borrows: true },
+            per_worker: Amounts::default(),
+            since: at(1),
+        });
+        all.push(shown(&runs, 2));
+        runs.state = runs.state.preempted();
+        runs.preempted = Some("makes room for `ml/b`: it goes first in this queue".into());
+        all.push(shown(&runs, 1));
+        insta::assert_snapshot!(all.concat());
+    }
+
     /// A status that is told twice must not differ: each difference is a write.
     #[test]
     fn the_same_is_told_the_same() {
@@ -320,6 +456,7 @@ mod tests {
                 generation: Some(1),
                 memory: &memory,
                 retries: 1,
+                queue: None,
                 running: 0,
                 problem: None,
                 trouble: None,

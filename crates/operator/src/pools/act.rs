@@ -204,7 +204,7 @@ impl Acting<'_> {
             return;
         }
         let uid = pool.metadata.uid.as_deref().unwrap_or_default();
-        match self.calls.apply_pool_status(name, uid, &status).await {
+        match self.calls.apply_cluster_status::<GpuPool>(name, uid, &status).await {
             Ok(()) => {
                 let before = pool.status.as_ref().map(|status| status.conditions.as_slice());
                 for news in news(before.unwrap_or_default(), &status.conditions) {

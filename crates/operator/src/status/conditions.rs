@@ -58,20 +58,29 @@ pub(crate) fn merge(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let conditions = Kind::ALL.into_iter().zip(verdicts).map(|(kind, verdict)| {
-        let status = if verdict.holds { "True" } else { "False" };
-        let same = before.iter().find(|c| c.type_ == kind.as_str() && c.status == status);
-        // Conditions have seconds: what is written and read again must be the same.
-        let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        Condition {
-            type_: kind.as_str().to_owned(),
-            status: status.to_owned(),
-            observed_generation: generation,
-            last_transition_time: same
-                .map_or(Time(second), |condition| condition.last_transition_time.clone()),
-            reason: verdict.reason,
-            message: verdict.message,
-        }
-    });
-    conditions.collect()
+    let all = Kind::ALL.into_iter().zip(verdicts);
+    all.map(|(kind, verdict)| condition(before, kind.as_str(), verdict, generation, now)).collect()
+}
+
+/// The condition of one verdict, as [`merge`] makes it.
+pub(crate) fn condition(
+    before: &[Condition],
+    type_: &str,
+    verdict: Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if verdict.holds { "True" } else { "False" };
+    let same = before.iter().find(|c| c.type_ == type_ && c.status == status);
+    // Conditions have seconds: what is written and read again must be the same.
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        observed_generation: generation,
+        last_transition_time: same
+            .map_or(Time(second), |condition| condition.last_transition_time.clone()),
+        reason: verdict.reason,
+        message: verdict.message,
+    }
 }

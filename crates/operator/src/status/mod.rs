@@ -4,6 +4,6 @@ mod conditions;
 mod decide;
 mod news;
 
-pub(crate) use conditions::{Verdict, are_there, merge};
+pub(crate) use conditions::{Verdict, are_there, condition, merge};
 pub(crate) use decide::{Problem, Seen, decide, stalled_only};
 pub(crate) use news::{News, news};

@@ -283,6 +283,7 @@ fn kubernetes_only(job: &TrainingJob) -> Vec<String> {
         ("spec.placement", job.spec.placement.is_some(), IGNORED),
         ("spec.priorityClass", job.spec.priority_class.is_some(), IGNORED),
         ("spec.suspend", job.spec.suspend == Some(true), IGNORED),
+        ("spec.queue", job.spec.queue.is_some(), IGNORED),
         ("spec.ttlAfterFinished", job.spec.ttl_after_finished.is_some(), IGNORED),
         (
             "spec.checkpoint.credentialsSecret",

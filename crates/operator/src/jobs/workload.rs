@@ -1,0 +1,135 @@
+//! What a job with a queue asks for, or has, for those who decide about queues.
+
+use std::time::Duration;
+
+use trainyard_api::TrainingJob;
+use trainyard_api::defaults::CompleteJob;
+use trainyard_control::job::{Because, Phase, Policy};
+use trainyard_plan::JobPlan;
+use trainyard_queue::{Admission, Amounts, Workload};
+
+use super::memory::Memory;
+
+/// The quota of jobs that ask for no GPU, or name no pool.
+const DEFAULT: &str = "default";
+
+/// What one worker takes of a quota.
+pub(super) fn per_worker(plan: &JobPlan) -> Amounts {
+    let device = plan.resources.gpu.as_ref().and_then(|gpu| gpu.device.as_ref());
+    let gpu = device.map_or(0, |device| device.request.units());
+    Amounts {
+        cpu: plan.resources.cpu.map_or(0, |cpu| cpu.0),
+        memory: plan.resources.memory.map_or(0, |memory| memory.0),
+        gpu: gpu.into(),
+    }
+}
+
+/// None for a job without a queue, and for one that neither waits nor has anything. One without a
+/// plan cannot start, and keeps what it has.
+pub(super) fn workload(
+    job: &TrainingJob,
+    spec: &CompleteJob,
+    plan: Option<&JobPlan>,
+    memory: &Memory,
+    policy: &Policy,
+) -> Option<Workload> {
+    let queue = spec.queue.as_ref()?;
+    let state = &memory.state;
+    if state.is_over() {
+        return None;
+    }
+    let created = job.metadata.creation_timestamp.as_ref().map_or(0, |at| at.0.as_second());
+    let common = Workload {
+        queue: queue.clone(),
+        priority: spec.priority,
+        created: Duration::from_secs(u64::try_from(created).unwrap_or(0)),
+        count: spec.workers,
+        ..Workload::default()
+    };
+    if let Some(given) = &memory.given {
+        // Workers of which one has failed start again with what they have.
+        let is_leaving = matches!(
+            state.phase,
+            Phase::Ending(
+                Because::Preempted | Because::Changed | Because::Asked | Because::Deadline
+            )
+        );
+        let admission = Admission {
+            flavour: given.assignment.flavour.clone(),
+            count: given.assignment.count,
+            since: given.since,
+            ends_by: state.deadline(policy),
+            is_leaving,
+        };
+        return Some(Workload {
+            queue: given.queue.clone(),
+            per_worker: given.per_worker,
+            admission: Some(admission),
+            ..common
+        });
+    }
+    let plan = plan.filter(|_| matches!(state.phase, Phase::Waiting { .. }))?;
+    let pool = plan.resources.gpu.as_ref().and_then(|gpu| gpu.pool.clone());
+    Some(Workload {
+        per_worker: per_worker(plan),
+        min_count: (spec.min_workers < spec.workers).then_some(spec.min_workers),
+        flavours: vec![pool.unwrap_or_else(|| DEFAULT.to_owned())],
+        // What it has used of that before it was pushed out is left aside: more is promised to nobody.
+        run_time: policy.deadline,
+        ..common
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_api::defaults::complete_job;
+    use trainyard_plan::{Target, compile_job};
+    use trainyard_queue::Assignment;
+
+    use super::*;
+    use crate::jobs::memory::Given;
+
+    #[test]
+    fn what_is_asked_for_and_what_is_had() {
+        let job: TrainingJob = serde_json::from_value(serde_json::json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+            "metadata": {"name": "a", "namespace": "ml", "creationTimestamp": "1970-01-01T00:00:09Z"},
+            "spec": {
+                "framework": "generic", "image": "i", "command": ["t"], "queue": "q", "priority": 3,
+                "workers": {"count": 4, "min": 2}, "resources": {"cpu": "500m", "memory": "1Gi"},
+                "deadline": "1h",
+            },
+        }))
+        .expect("a job");
+        let spec = complete_job(&job.spec);
+        let target = Target::Kubernetes { image: "t".to_owned(), gpu_pools: Default::default() };
+        let plan = compile_job(&job, &target).expect("a plan");
+        let policy = Policy { retries: 1, deadline: spec.deadline };
+        let mut memory = Memory::new(Duration::from_secs(10));
+        let of = |memory: &Memory, plan| workload(&job, &spec, plan, memory, &policy);
+        let asks = of(&memory, Some(&plan)).expect("it waits");
+        assert_eq!((asks.count, asks.min_count, asks.priority), (4, Some(2), 3));
+        assert_eq!(asks.per_worker, Amounts { cpu: 500, memory: 1 << 30, gpu: 0 });
+        assert_eq!(
+            (asks.flavours, asks.created),
+            (vec!["default".to_owned()], Duration::from_secs(9))
+        );
+        assert_eq!(asks.run_time, Some(Duration::from_secs(3600)));
+        assert_eq!(of(&memory, None), None);
+        let assignment = Assignment { flavour: "t4".to_owned(), count: 2, borrows: false };
+        let per_worker = Amounts { gpu: 1, ..Amounts::default() };
+        let (queue, since) = ("before".to_owned(), Duration::from_secs(20));
+        memory.given = Some(Given { queue, assignment, per_worker, since });
+        memory.state.phase = Phase::Running;
+        memory.state.began = Some(Duration::from_secs(20));
+        let has = of(&memory, None).expect("it has something");
+        assert_eq!((has.queue.as_str(), has.per_worker), ("before", per_worker));
+        let admission = has.admission.expect("it was let in");
+        assert_eq!(admission.ends_by, Some(Duration::from_secs(3620)));
+        assert!(!admission.is_leaving);
+        memory.state = memory.state.preempted();
+        assert!(of(&memory, None).and_then(|it| it.admission).is_some_and(|it| it.is_leaving));
+        memory.state.phase = Phase::Succeeded;
+        assert_eq!(of(&memory, Some(&plan)), None);
+    }
+}

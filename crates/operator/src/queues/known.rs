@@ -1,0 +1,385 @@
+//! Queues and jobs as they are known now, and what was decided about each job.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use trainyard_api::Queue;
+use trainyard_api::queue::{QueueStatus, QueueUse};
+use trainyard_queue::{
+    Admission, Assignment, Decision, Decisions, Eviction, Snapshot, Used, Waiting, Workload, decide,
+};
+
+use super::spec::queue;
+use crate::key::ResourceKey;
+
+/// What only says when, or how much, is told again this late: each word of it is a write.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// Cheap to clone: all clones are one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Queues {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The cluster has queues, and this operator may read them.
+    is_served: bool,
+    queues: BTreeMap<String, Queue>,
+    jobs: HashMap<ResourceKey, Known>,
+    /// Jobs that were not looked at since this operator leads. What they have is not known yet.
+    unvisited: HashSet<ResourceKey>,
+}
+
+#[derive(Debug)]
+struct Known {
+    workload: Workload,
+    granted: Option<Granted>,
+    waiting: Option<(Waiting, Instant)>,
+    eviction: Option<Eviction>,
+}
+
+/// What was decided and is not in the job's status yet.
+#[derive(Debug, Clone)]
+struct Granted {
+    assignment: Assignment,
+    since: Duration,
+}
+
+/// What was decided about a job.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) granted: Option<Assignment>,
+    pub(crate) waiting: Option<Waiting>,
+    /// It is to make room.
+    pub(crate) eviction: Option<Eviction>,
+}
+
+/// What came of a cycle.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Jobs about which there is something new.
+    pub(super) jobs: Vec<ResourceKey>,
+    /// The status of each queue whose status is another one: name, uid and status.
+    pub(super) statuses: Vec<(String, String, QueueStatus)>,
+}
+
+impl Queues {
+    pub(crate) fn set_served(&self) {
+        self.lock().is_served = true;
+    }
+
+    pub(crate) fn is_served(&self) -> bool {
+        self.lock().is_served
+    }
+
+    /// Begins anew, as the jobs are found.
+    pub(crate) fn reset(&self, jobs: impl Iterator<Item = ResourceKey>) {
+        let mut state = self.lock();
+        state.jobs.clear();
+        state.unvisited = jobs.collect();
+        self.shared.changed.notify_one();
+    }
+
+    /// Takes in what a watch tells of queues.
+    pub(super) fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Queue>)) {
+        change(&mut self.lock().queues);
+        self.shared.changed.notify_one();
+    }
+
+    /// What was decided about a job.
+    pub(crate) fn told(&self, key: &ResourceKey) -> Told {
+        let state = self.lock();
+        let Some(known) = state.jobs.get(key) else { return Told::default() };
+        Told {
+            granted: known.granted.as_ref().map(|granted| granted.assignment.clone()),
+            waiting: known.waiting.as_ref().map(|(waiting, _)| waiting.clone()),
+            eviction: known.eviction.clone(),
+        }
+    }
+
+    /// Takes in what a job asks for or has, as its status says; none for one that does neither.
+    pub(crate) fn put(&self, key: &ResourceKey, workload: Option<Workload>) {
+        let mut state = self.lock();
+        let was_unvisited = state.unvisited.remove(key);
+        let is_news = match workload {
+            None => state.jobs.remove(key).is_some(),
+            Some(workload) => state.put(key, workload),
+        };
+        if is_news || was_unvisited && state.unvisited.is_empty() {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// A job that cannot be read has what it had.
+    pub(crate) fn keep(&self, key: &ResourceKey) {
+        let mut state = self.lock();
+        if state.unvisited.remove(key) && state.unvisited.is_empty() {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Waits until something changed since the last time. For one caller. Cancel-safe.
+    pub(super) async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    /// Decides about all jobs. Takes milliseconds. None while not all jobs were looked at.
+    pub(super) fn cycle(&self, now: Duration) -> Option<Outcome> {
+        let (snapshot, keys) = self.lock().snapshot()?;
+        let decisions = decide(&snapshot, now);
+        Some(self.lock().take_in(&snapshot, &keys, decisions, now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// True if it is news.
+    fn put(&mut self, key: &ResourceKey, workload: Workload) -> bool {
+        let Some(known) = self.jobs.get_mut(key) else {
+            let known = Known { workload, granted: None, waiting: None, eviction: None };
+            self.jobs.insert(key.clone(), known);
+            return true;
+        };
+        if known.workload == workload {
+            return false;
+        }
+        match &workload.admission {
+            Some(admission) => {
+                (known.granted, known.waiting) = (None, None);
+                if admission.is_leaving {
+                    known.eviction = None;
+                }
+            }
+            None => {
+                // What was granted was granted to another request.
+                (known.granted, known.eviction) = (None, None);
+            }
+        }
+        known.workload = workload;
+        true
+    }
+
+    fn snapshot(&self) -> Option<(Snapshot, BTreeMap<String, ResourceKey>)> {
+        if !self.unvisited.is_empty() {
+            return None;
+        }
+        let mut snapshot = Snapshot::default();
+        for (name, resource) in &self.queues {
+            snapshot.queues.insert(name.clone(), queue(&resource.spec));
+        }
+        let mut keys = BTreeMap::new();
+        for (key, known) in &self.jobs {
+            let mut workload = known.workload.clone();
+            if let Some(granted) = &known.granted {
+                workload.admission = Some(Admission {
+                    flavour: granted.assignment.flavour.clone(),
+                    count: granted.assignment.count,
+                    since: granted.since,
+                    ends_by: workload.run_time.map(|it| granted.since.saturating_add(it)),
+                    is_leaving: false,
+                });
+            } else if let (Some(admission), true) =
+                (&mut workload.admission, known.eviction.is_some())
+            {
+                admission.is_leaving = true;
+            }
+            snapshot.workloads.insert(key.to_string(), workload);
+            keys.insert(key.to_string(), key.clone());
+        }
+        Some((snapshot, keys))
+    }
+
+    fn take_in(
+        &mut self,
+        snapshot: &Snapshot,
+        keys: &BTreeMap<String, ResourceKey>,
+        decisions: Decisions,
+        now: Duration,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (name, eviction) in decisions.evictions {
+            let Some(key) = keys.get(&name) else { continue };
+            let Some(known) = self.jobs.get_mut(key) else { continue };
+            // One that was granted and has not started waits again.
+            match known.granted.take() {
+                Some(_) => {}
+                None if known.workload.admission.is_some() => known.eviction = Some(eviction),
+                None => continue,
+            }
+            outcome.jobs.push(key.clone());
+        }
+        for (name, decision) in decisions.pending {
+            let Some(key) = keys.get(&name) else { continue };
+            let Some(known) = self.jobs.get_mut(key) else { continue };
+            // It is another one by now, and is decided about again.
+            if snapshot.workloads.get(&name) != Some(&known.workload) || known.granted.is_some() {
+                continue;
+            }
+            match decision {
+                Decision::Admit(assignment) => {
+                    known.granted = Some(Granted { assignment, since: now });
+                    outcome.jobs.push(key.clone());
+                }
+                Decision::Wait(waiting) if is_worth_telling(known.waiting.as_ref(), &waiting) => {
+                    known.waiting = Some((waiting, Instant::now()));
+                    outcome.jobs.push(key.clone());
+                }
+                Decision::Wait(_) => {}
+            }
+        }
+        let mut counts: HashMap<&str, (u32, u32)> = HashMap::new();
+        for known in self.jobs.values() {
+            let (waiting, admitted) = counts.entry(&known.workload.queue).or_default();
+            match known.workload.admission.is_some() || known.granted.is_some() {
+                true => *admitted += 1,
+                false => *waiting += 1,
+            }
+        }
+        for (name, queue) in &self.queues {
+            let Some(used) = decisions.used.get(name) else { continue };
+            let counts = counts.get(name.as_str()).copied().unwrap_or_default();
+            let status = status(queue.metadata.generation, counts, used);
+            if queue.status.as_ref() != Some(&status) {
+                let uid = queue.metadata.uid.clone().unwrap_or_default();
+                outcome.statuses.push((name.clone(), uid, status));
+            }
+        }
+        outcome
+    }
+}
+
+fn is_worth_telling(before: Option<&(Waiting, Instant)>, after: &Waiting) -> bool {
+    let Some((before, at)) = before else { return true };
+    let is_other = before.reason.as_str() != after.reason.as_str() || before.behind != after.behind;
+    is_other || before != after && at.elapsed() >= TELL_AGAIN
+}
+
+fn status(generation: Option<i64>, (waiting, admitted): (u32, u32), used: &Used) -> QueueStatus {
+    let usage = used.flavours.iter().map(|it| QueueUse {
+        pool: it.flavour.clone(),
+        resource: it.resource.to_string().to_lowercase(),
+        used: it.resource.show(it.used),
+        nominal: it.resource.show(it.nominal),
+        borrowed: it.resource.show(it.borrowed),
+    });
+    QueueStatus {
+        observed_generation: generation,
+        waiting,
+        admitted,
+        usage: usage.collect(),
+        share: used.share,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_queue::Amounts;
+
+    use super::*;
+    use crate::key::Declared;
+
+    fn key(name: &str) -> ResourceKey {
+        ResourceKey::new(Declared::TrainingJob, "ml", name)
+    }
+
+    fn queues(gpus: u32) -> Queues {
+        let queues = Queues::default();
+        let queue: Queue = serde_json::from_value(serde_json::json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "Queue",
+            "metadata": {"name": "q", "uid": "u", "generation": 1},
+            "spec": {
+                "quotas": [{"pool": "t4", "gpu": {"nominal": gpus}}],
+                "preemption": {"withinQueue": "lowerPriority"},
+            },
+        }))
+        .expect("a queue");
+        queues.change(|all| drop(all.insert("q".to_owned(), queue)));
+        queues
+    }
+
+    fn asks(gpus: u32, priority: i32) -> Workload {
+        Workload {
+            queue: "q".to_owned(),
+            priority,
+            per_worker: Amounts { gpu: 1, ..Amounts::default() },
+            count: gpus,
+            flavours: vec!["t4".to_owned()],
+            ..Workload::default()
+        }
+    }
+
+    fn has(workload: &Workload, is_leaving: bool) -> Workload {
+        let admission = Admission {
+            flavour: "t4".to_owned(),
+            count: workload.count,
+            since: Duration::from_secs(1),
+            ends_by: None,
+            is_leaving,
+        };
+        Workload { admission: Some(admission), ..workload.clone() }
+    }
+
+    const NOW: Duration = Duration::from_secs(9);
+
+    #[test]
+    fn nothing_is_decided_before_all_were_looked_at() {
+        let queues = queues(1);
+        queues.reset([key("a"), key("b")].into_iter());
+        queues.put(&key("a"), Some(asks(1, 0)));
+        assert!(queues.cycle(NOW).is_none());
+        queues.put(&key("b"), Some(has(&asks(1, 0), false)));
+        let outcome = queues.cycle(NOW).expect("all are known");
+        assert_eq!(outcome.jobs, [key("a")]);
+        assert!(queues.told(&key("a")).granted.is_none());
+        let status = &outcome.statuses[0].2;
+        assert_eq!((status.waiting, status.admitted, &*status.usage[0].used), (1, 1, "1"));
+    }
+
+    /// What was granted counts before it is in any status, and is given once.
+    #[test]
+    fn what_was_granted_is_used() {
+        let queues = queues(1);
+        queues.put(&key("a"), Some(asks(1, 0)));
+        queues.cycle(NOW);
+        assert!(queues.told(&key("a")).granted.is_some());
+        queues.put(&key("b"), Some(asks(1, 0)));
+        queues.cycle(NOW);
+        assert!(queues.told(&key("b")).granted.is_none());
+        let again = queues.cycle(NOW).expect("all are known");
+        assert!(again.jobs.is_empty(), "{again:?}");
+        queues.put(&key("a"), Some(has(&asks(1, 0), false)));
+        assert!(queues.told(&key("a")).granted.is_none());
+        queues.put(&key("a"), None);
+        queues.cycle(NOW);
+        assert!(queues.told(&key("b")).granted.is_some());
+    }
+
+    #[test]
+    fn who_is_pushed_out_is_told_once() {
+        let queues = queues(1);
+        queues.put(&key("low"), Some(has(&asks(1, 0), false)));
+        queues.put(&key("high"), Some(asks(1, 5)));
+        queues.cycle(NOW);
+        let eviction = queues.told(&key("low")).eviction.expect("it makes room");
+        assert_eq!(eviction.for_whom, "ml/high");
+        assert!(queues.cycle(NOW).expect("known").jobs.iter().all(|it| *it != key("low")));
+        queues.put(&key("low"), Some(has(&asks(1, 0), true)));
+        assert!(queues.told(&key("low")).eviction.is_none());
+        queues.put(&key("low"), Some(asks(1, 0)));
+        queues.cycle(NOW);
+        assert!(queues.told(&key("high")).granted.is_some());
+        assert!(queues.told(&key("low")).granted.is_none());
+    }
+}

@@ -1,0 +1,205 @@
+//! What was decided, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::amounts::Resource;
+
+/// What one cycle decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Of each workload that was not admitted before.
+    pub pending: BTreeMap<String, Decision>,
+    /// Who is to make room.
+    pub evictions: BTreeMap<String, Eviction>,
+    /// What each queue uses after this cycle: what runs, what leaves and what was admitted now.
+    pub used: BTreeMap<String, Used>,
+}
+
+/// Of one workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Admit(Assignment),
+    Wait(Waiting),
+}
+
+/// What a workload is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Assignment {
+    pub flavour: String,
+    /// Workers.
+    pub count: u32,
+    /// With it its queue uses more than its own.
+    pub borrows: bool,
+}
+
+/// Why a workload waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    pub reason: Wait,
+    /// Who is before it in its queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
+    /// How many are before it.
+    pub ahead: usize,
+    /// When it starts as things stand; none if that depends on what nobody has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_start: Option<Duration>,
+}
+
+/// Why a workload cannot start now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "is")]
+pub enum Wait {
+    NoSuchQueue {
+        queue: String,
+    },
+    /// The queue has no quota of any flavour that will do.
+    NoQuota {
+        flavours: Vec<String>,
+    },
+    /// More than the queue can ever have, with all that it may borrow.
+    ExceedsQuota {
+        flavour: String,
+        resource: Resource,
+        asked: u64,
+        most: u64,
+    },
+    /// Not enough is left now.
+    QuotaUsed {
+        flavour: String,
+        resource: Resource,
+        asked: u64,
+        left: u64,
+    },
+    /// Others were told to make room for it.
+    Preempting {
+        victims: Vec<String>,
+    },
+    /// Its queue is strict, and the one before it waits.
+    BehindHead {
+        head: String,
+    },
+    /// It would delay one that goes before it.
+    WouldDelay {
+        head: String,
+    },
+}
+
+impl Wait {
+    /// In one word, for conditions and events.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoSuchQueue { .. } => "NoSuchQueue",
+            Self::NoQuota { .. } => "NoQuota",
+            Self::ExceedsQuota { .. } => "ExceedsQuota",
+            Self::QuotaUsed { .. } => "QuotaUsed",
+            Self::Preempting { .. } => "Preempting",
+            Self::BehindHead { .. } => "BehindHead",
+            Self::WouldDelay { .. } => "WouldDelay",
+        }
+    }
+
+    /// Nothing but a changed manifest lets it start.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::NoSuchQueue { .. } | Self::NoQuota { .. } | Self::ExceedsQuota { .. })
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[String]| {
+            let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            quoted.join(", ")
+        };
+        match self {
+            Self::NoSuchQueue { queue } => {
+                write!(f, "there is no queue `{queue}`; apply one, or correct the name")
+            }
+            Self::NoQuota { flavours } => {
+                write!(f, "the queue has no quota of the flavour {}", list(flavours))
+            }
+            Self::ExceedsQuota { flavour, resource, asked, most } => write!(
+                f,
+                "it asks for {} of {resource} of the flavour `{flavour}`, and the queue can have {} at most, with all that it may borrow",
+                resource.show(*asked),
+                resource.show(*most)
+            ),
+            Self::QuotaUsed { flavour, resource, asked, left } => write!(
+                f,
+                "it asks for {} of {resource} of the flavour `{flavour}`, and {} of the queue's quota is left",
+                resource.show(*asked),
+                resource.show(*left)
+            ),
+            Self::Preempting { victims } if victims.is_empty() => {
+                f.write_str("those that were told to make room have not ended yet")
+            }
+            Self::Preempting { victims } => write!(f, "{} make room for it", list(victims)),
+            Self::BehindHead { head } => {
+                write!(f, "the queue keeps its order, and `{head}` is before it")
+            }
+            Self::WouldDelay { head } => {
+                write!(f, "it would run on what `{head}` is to start with")
+            }
+        }
+    }
+}
+
+/// Why a workload has to make room, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Eviction {
+    pub for_whom: String,
+    pub because: Because,
+}
+
+/// What gives the right to push out another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Because {
+    /// The other goes first in the same queue.
+    Priority,
+    /// Another queue takes back its own.
+    Reclaimed,
+    /// Its queue has a larger share of what the cohort lends.
+    FairShare,
+    /// Another queue borrows for one of higher priority.
+    BorrowedForPriority,
+}
+
+impl Because {
+    /// For people.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Priority => "it goes first in this queue",
+            Self::Reclaimed => "its queue takes back what it had lent",
+            Self::FairShare => "this queue had more than its fair share",
+            Self::BorrowedForPriority => "its priority is higher, and this queue had borrowed",
+        }
+    }
+}
+
+/// What a queue uses, by the order of its flavours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Used {
+    pub flavours: Vec<FlavourUse>,
+    /// Its largest part of what the cohort lends, in thousandths, by its weight.
+    pub share: u64,
+}
+
+/// What it uses of one resource of one flavour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlavourUse {
+    pub flavour: String,
+    pub resource: Resource,
+    pub used: u64,
+    pub nominal: u64,
+    /// Of what is used, beyond its own.
+    pub borrowed: u64,
+}

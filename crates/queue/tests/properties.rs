@@ -1,0 +1,401 @@
+//! What holds of every decision, over whole lives of queues in virtual time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use trainyard_queue::{
+    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, FlavourQuota, Queue,
+    Quota, ReclaimWithinCohort, Snapshot, Strategy as Order, Wait, WithinQueue, Workload, decide,
+};
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A workload, when it comes and how long it really runs.
+#[derive(Debug, Clone)]
+struct Job {
+    workload: Workload,
+    comes: u64,
+    runs_for: u64,
+}
+
+fn quota() -> impl Strategy<Value = Quota> {
+    (0u64..6, proptest::option::of(0u64..5), proptest::option::of(0u64..5)).prop_map(
+        |(nominal, borrowing_limit, lending_limit)| Quota {
+            nominal,
+            borrowing_limit,
+            lending_limit,
+        },
+    )
+}
+
+fn queue(order: impl Strategy<Value = Order>) -> impl Strategy<Value = Queue> {
+    let flavour = |name: &'static str| {
+        (proptest::option::of(quota()), quota()).prop_map(move |(cpu, gpu)| FlavourQuota {
+            flavour: name.to_owned(),
+            cpu,
+            memory: None,
+            gpu: Some(gpu),
+        })
+    };
+    let preemption = (0..3usize, 0..3usize, 0..3usize);
+    (any::<bool>(), flavour("t4"), proptest::option::of(flavour("a100")), order, preemption)
+        .prop_map(|(is_shared, first, second, strategy, (within, reclaim, borrow))| {
+            let mut queue = Queue {
+                cohort: is_shared.then(|| "all".to_owned()),
+                flavours: [Some(first), second].into_iter().flatten().collect(),
+                strategy,
+                ..Queue::default()
+            };
+            use BorrowWithinCohort as B;
+            queue.preemption.within_queue = [
+                WithinQueue::Never,
+                WithinQueue::LowerPriority,
+                WithinQueue::LowerOrNewerEqualPriority,
+            ][within];
+            queue.preemption.reclaim_within_cohort = [
+                ReclaimWithinCohort::Never,
+                ReclaimWithinCohort::LowerPriority,
+                ReclaimWithinCohort::Any,
+            ][reclaim];
+            queue.preemption.borrow_within_cohort = [
+                B::Never,
+                B::LowerPriority { max_priority: None },
+                B::LowerPriority { max_priority: Some(1) },
+            ][borrow];
+            queue
+        })
+}
+
+fn job() -> impl Strategy<Value = Job> {
+    let size = (1u32..5, 0u64..2, 1u32..5);
+    let times = (0u64..30, 1u64..20, 0u64..5, any::<bool>());
+    (0..3usize, 0..3i32, size, times, any::<bool>()).prop_map(
+        |(queue, priority, (count, cpu, min), (comes, runs_for, slack, is_known), any)| Job {
+            workload: Workload {
+                queue: ["a", "b", "c"][queue].to_owned(),
+                priority,
+                created: at(comes),
+                per_worker: Amounts { cpu, memory: 0, gpu: 1 },
+                count,
+                min_count: (min < count).then_some(min),
+                flavours: match any {
+                    true => vec!["t4".to_owned(), "a100".to_owned()],
+                    false => vec!["t4".to_owned()],
+                },
+                run_time: is_known.then(|| at(runs_for + slack)),
+                admission: None,
+            },
+            comes,
+            runs_for,
+        },
+    )
+}
+
+fn queues(
+    order: impl Strategy<Value = Order> + Clone,
+    weights: bool,
+) -> impl Strategy<Value = BTreeMap<String, Queue>> {
+    let weight = move || match weights {
+        true => proptest::option::of(1u32..4).boxed(),
+        false => Just(None).boxed(),
+    };
+    let one = (queue(order), weight()).prop_map(|(queue, weight)| Queue { weight, ..queue });
+    proptest::collection::vec(one, 3)
+        .prop_map(|queues| ["a", "b", "c"].map(str::to_owned).into_iter().zip(queues).collect())
+}
+
+fn any_order() -> impl Strategy<Value = Order> + Clone {
+    prop_oneof![Just(Order::StrictFifo), Just(Order::BestEffortFifo), Just(Order::Backfill)]
+}
+
+/// Of what nobody may have too much, told without the code under test.
+fn quotas_hold(snapshot: &Snapshot) {
+    let used = |queue: &str, flavour: &str, of: fn(&Amounts) -> u64| -> u64 {
+        let mine = snapshot.workloads.values().filter(|it| it.queue == queue);
+        mine.filter_map(|it| Some((it, it.admission.as_ref()?)))
+            .filter(|(_, admission)| admission.flavour == flavour)
+            .map(|(it, admission)| of(&it.per_worker) * u64::from(admission.count))
+            .sum()
+    };
+    type Get = (fn(&FlavourQuota) -> Option<Quota>, fn(&Amounts) -> u64);
+    let resources: [Get; 2] = [(|it| it.cpu, |it| it.cpu), (|it| it.gpu, |it| it.gpu)];
+    for (get, of) in resources {
+        for flavour in ["t4", "a100"] {
+            let mut pool: BTreeMap<Option<&str>, (u64, u64)> = BTreeMap::new();
+            for (name, queue) in &snapshot.queues {
+                let quota = queue.flavours.iter().find(|it| it.flavour == flavour).and_then(get);
+                let Some(quota) = quota else { continue };
+                let used = used(name, flavour, of);
+                let Some(cohort) = queue.cohort.as_deref() else {
+                    assert!(used <= quota.nominal, "{name} uses {used} of {quota:?}");
+                    continue;
+                };
+                if let Some(limit) = quota.borrowing_limit {
+                    assert!(used <= quota.nominal + limit, "{name} uses {used} of {quota:?}");
+                }
+                let kept = quota.lending_limit.map_or(0, |it| quota.nominal.saturating_sub(it));
+                let (all, most) = pool.entry(Some(cohort)).or_default();
+                *all += used.max(kept);
+                *most += quota.nominal;
+            }
+            for (all, most) in pool.values() {
+                assert!(all <= most, "the cohort uses or keeps {all} of {most}");
+            }
+        }
+    }
+}
+
+/// Whoever goes may be pushed out by that one, under the policy of that one's queue.
+fn evictions_are_allowed(snapshot: &Snapshot, decisions: &Decisions) {
+    for (name, eviction) in &decisions.evictions {
+        let victim = &snapshot.workloads[name];
+        let asker = &snapshot.workloads[&eviction.for_whom];
+        let (mine, theirs) = (&snapshot.queues[&asker.queue], &snapshot.queues[&victim.queue]);
+        assert!(asker.admission.is_none() && victim.admission.is_some());
+        let Decision::Wait(waiting) = &decisions.pending[&eviction.for_whom] else {
+            panic!("{} starts before {name} has left", eviction.for_whom)
+        };
+        let Wait::Preempting { victims } = &waiting.reason else { panic!("{waiting:?}") };
+        assert!(victims.contains(name));
+        let is_lower = victim.priority < asker.priority;
+        if asker.queue == victim.queue {
+            assert_eq!(eviction.because, Because::Priority);
+            match mine.preemption.within_queue {
+                WithinQueue::Never => panic!("{name} goes"),
+                WithinQueue::LowerPriority => assert!(is_lower),
+                WithinQueue::LowerOrNewerEqualPriority => assert!(
+                    is_lower
+                        || victim.priority == asker.priority && victim.created >= asker.created
+                ),
+            }
+            continue;
+        }
+        assert!(mine.cohort.is_some() && mine.cohort == theirs.cohort);
+        match mine.preemption.reclaim_within_cohort {
+            ReclaimWithinCohort::Never => panic!("{name} goes"),
+            ReclaimWithinCohort::LowerPriority => assert!(is_lower),
+            ReclaimWithinCohort::Any => {}
+        }
+        if eviction.because == Because::BorrowedForPriority {
+            assert!(is_lower && mine.preemption.borrow_within_cohort != BorrowWithinCohort::Never);
+        }
+    }
+}
+
+/// A life of queues: who comes, starts, is pushed out, leaves a second later and comes again.
+struct Life {
+    jobs: BTreeMap<String, Job>,
+    /// How long each really runs.
+    lengths: BTreeMap<String, u64>,
+    snapshot: Snapshot,
+    /// When those that run end, or have left.
+    ends: BTreeMap<String, u64>,
+    /// When each that was the first of its queue was to start at the latest.
+    promised: BTreeMap<String, Duration>,
+    started: BTreeMap<String, u64>,
+    now: u64,
+}
+
+impl Life {
+    fn new(queues: &BTreeMap<String, Queue>, jobs: &[Job]) -> Self {
+        let named = |(at, job): (usize, &Job)| (format!("j{at:02}"), job.clone());
+        Self {
+            jobs: jobs.iter().enumerate().map(named).collect(),
+            snapshot: Snapshot { queues: queues.clone(), workloads: BTreeMap::new() },
+            lengths: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            started: BTreeMap::new(),
+            now: 0,
+        }
+    }
+
+    /// Goes on until nothing happens any more. Returns who has not finished, and why.
+    fn run(&mut self) -> Vec<(String, Wait)> {
+        for _ in 0..400 {
+            let arrived = self.jobs.iter().filter(|(_, job)| job.comes <= self.now);
+            let arrived: Vec<String> = arrived.map(|(name, _)| name.clone()).collect();
+            for name in arrived {
+                if let Some(job) = self.jobs.remove(&name) {
+                    self.lengths.insert(name.clone(), job.runs_for);
+                    self.snapshot.workloads.insert(name.clone(), job.workload);
+                    self.started.insert(name, u64::MAX);
+                }
+            }
+            let decisions = self.cycle();
+            let next = self.jobs.values().map(|job| job.comes).chain(self.ends.values().copied());
+            let Some(next) = next.min() else {
+                let waits = decisions.pending.into_iter().filter_map(|(name, decision)| {
+                    let Decision::Wait(waiting) = decision else { return None };
+                    Some((name, waiting.reason))
+                });
+                return waits.collect();
+            };
+            self.now = next;
+        }
+        panic!("it goes on for ever");
+    }
+
+    fn cycle(&mut self) -> Decisions {
+        let ended: Vec<String> = self
+            .ends
+            .iter()
+            .filter(|(_, end)| **end <= self.now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in ended {
+            self.ends.remove(&name);
+            let workload = self.snapshot.workloads.get_mut(&name).expect("it runs");
+            match workload.admission.as_ref().is_some_and(|it| it.is_leaving) {
+                true => workload.admission = None,
+                false => drop(self.snapshot.workloads.remove(&name)),
+            }
+        }
+        let decisions = decide(&self.snapshot, at(self.now));
+        assert_eq!(decisions, decide(&self.snapshot, at(self.now)));
+        evictions_are_allowed(&self.snapshot, &decisions);
+        for (name, decision) in &decisions.pending {
+            let workload = self.snapshot.workloads.get_mut(name).expect("it waits");
+            match decision {
+                Decision::Admit(assignment) => {
+                    let least = workload.min_count.unwrap_or(workload.count);
+                    assert!((least..=workload.count).contains(&assignment.count));
+                    assert!(workload.flavours.contains(&assignment.flavour));
+                    let ends_by = workload.run_time.map(|it| at(self.now) + it);
+                    workload.admission = Some(Admission {
+                        flavour: assignment.flavour.clone(),
+                        count: assignment.count,
+                        since: at(self.now),
+                        ends_by,
+                        is_leaving: false,
+                    });
+                    let length = self.lengths.get(name).copied().unwrap_or(1);
+                    self.ends.insert(name.clone(), self.now + length);
+                    let first = self.started.get_mut(name).expect("it came");
+                    *first = (*first).min(self.now);
+                }
+                Decision::Wait(waiting) => {
+                    if let (Wait::QuotaUsed { .. }, 0, Some(start)) =
+                        (&waiting.reason, waiting.ahead, waiting.expected_start)
+                    {
+                        self.promised.entry(name.clone()).or_insert(start);
+                    }
+                }
+            }
+        }
+        for name in decisions.evictions.keys() {
+            let workload = self.snapshot.workloads.get_mut(name).expect("it runs");
+            workload.admission.as_mut().expect("it runs").is_leaving = true;
+            self.ends.insert(name.clone(), self.now + 1);
+        }
+        quotas_hold(&self.snapshot);
+        decisions
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// No quota is exceeded at any moment, nobody has half of its workers, nobody is pushed out
+    /// against the policy, and nothing goes on for ever.
+    #[test]
+    fn lives_go_by_the_rules(
+        queues in queues(any_order(), false),
+        jobs in proptest::collection::vec(job(), 1..16),
+    ) {
+        Life::new(&queues, &jobs).run();
+    }
+
+    #[test]
+    fn fair_lives_go_by_the_rules(
+        queues in queues(any_order(), true),
+        jobs in proptest::collection::vec(job(), 1..16),
+    ) {
+        Life::new(&queues, &jobs).run();
+    }
+
+    /// Where order counts, everybody who can start has started in the end.
+    #[test]
+    fn nobody_starves(
+        queues in queues(prop_oneof![Just(Order::StrictFifo), Just(Order::Backfill)], false),
+        jobs in proptest::collection::vec(job(), 1..16),
+    ) {
+        let left = Life::new(&queues, &jobs).run();
+        for (name, wait) in left {
+            prop_assert!(wait.needs_a_person(), "{name} waits for ever: {wait}");
+        }
+    }
+
+    /// Nobody who passes the first of a queue makes it start later than it was to.
+    #[test]
+    fn promises_are_kept(
+        nominal in 1u64..8,
+        jobs in proptest::collection::vec(job(), 2..20),
+    ) {
+        let gpu = Some(Quota { nominal, ..Quota::default() });
+        let flavours = vec![FlavourQuota { flavour: "t4".to_owned(), gpu, ..FlavourQuota::default() }];
+        let queue = Queue { flavours, ..Queue::default() };
+        let all: Vec<Job> = jobs.into_iter().map(|job| Job {
+            comes: 0,
+            workload: Workload {
+                queue: "a".to_owned(), priority: 0, min_count: None, ..job.workload
+            },
+            ..job
+        }).collect();
+        let mut life = Life::new(&BTreeMap::from([("a".to_owned(), queue)]), &all);
+        life.run();
+        for (name, promised) in &life.promised {
+            let started = at(life.started[name]);
+            prop_assert!(started <= *promised, "{name} started at {started:?}, not by {promised:?}");
+        }
+    }
+
+    /// One that asks alone: those that go are needed each, and with all of them gone it starts.
+    #[test]
+    fn nobody_goes_in_vain(
+        queues in queues(any_order(), false),
+        fair in any::<bool>(),
+        running in proptest::collection::vec(job(), 1..14),
+        asker in job(),
+    ) {
+        let mut queues = queues;
+        if fair {
+            queues.values_mut().for_each(|queue| queue.weight = Some(1));
+        }
+        // What runs was let in by the same rules.
+        let mut life = Life::new(&queues, &[]);
+        for (at_, job) in running.into_iter().enumerate() {
+            let name = format!("r{at_:02}");
+            life.snapshot.workloads.insert(name.clone(), job.workload);
+            life.started.insert(name, u64::MAX);
+        }
+        let first = decide(&life.snapshot, at(0));
+        life.snapshot.workloads.retain(|name, _| matches!(first.pending[name], Decision::Admit(_)));
+        life.cycle();
+        let mut snapshot = life.snapshot;
+        snapshot.workloads.retain(|_, it| it.admission.is_some());
+        snapshot.workloads.insert("x".to_owned(), Workload { min_count: None, ..asker.workload });
+        let decisions = decide(&snapshot, at(50));
+        let victims: Vec<&String> = decisions.evictions.keys().collect();
+        let without = |gone: &[&String]| {
+            let mut snapshot = snapshot.clone();
+            snapshot.workloads.retain(|name, _| !gone.contains(&name));
+            let decisions = decide(&snapshot, at(50));
+            matches!(decisions.pending["x"], Decision::Admit(_))
+        };
+        let is_reclaiming = decisions.evictions.values().any(|it| it.because == Because::Reclaimed);
+        if !victims.is_empty() {
+            prop_assert!(without(&victims), "{victims:?} go in vain");
+            for spared in 0..victims.len() {
+                let mut some = victims.clone();
+                some.remove(spared);
+                // Who asks for what its queue owns may not be let in by borrowing instead.
+                let is_needed = !without(&some) || is_reclaiming;
+                prop_assert!(is_needed, "{} goes for nothing", victims[spared]);
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+"""Queues of jobs on a real cluster: who waits and why, who makes room, what was lent comes back."""
+
+import json
+
+import pytest
+import python_image
+from conftest import ROOT
+from iris import HOME, install, trainyard, uninstall
+
+IMAGE = "localhost/train-line:test"
+QUEUES = ("one", "lender", "borrower")
+# A program that ends when it is told to.
+SLEEP = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep({})"
+)
+
+
+@pytest.fixture(scope="module")
+def team(cluster, image, tmp_path_factory, namespace):
+    path = tmp_path_factory.mktemp("image") / "train.tar"
+    python_image.write(path, IMAGE, {"train.py": (ROOT / "examples/train-line/train.py").read_bytes()})
+    cluster.xtask("load", str(path))
+    install(cluster, image)
+    cluster.apply(
+        queue("one", cpu={"nominal": "100m"}, preemption={"withinQueue": "lowerPriority"}),
+        queue("lender", cpu={"nominal": "100m"}, cohort="all", preemption={"reclaimWithinCohort": "any"}),
+        queue("borrower", cpu={"nominal": "10m"}, cohort="all"),
+    )
+    yield namespace
+    cluster.kubectl("-n", namespace, "delete", "trainingjobs", "--all", check=False)
+    cluster.kubectl("delete", "queues.trainyard.dev", *QUEUES, "--wait=false", check=False)
+    uninstall(cluster)
+
+
+def queue(name, cpu, **spec):
+    return {
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "Queue", "metadata": {"name": name},
+        "spec": {"quotas": [{"pool": "default", "cpu": cpu}], **spec},
+    }
+
+
+def manifest(namespace, name, queue, seconds, **spec):
+    return {
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "framework": "generic", "image": IMAGE, "command": ["python3", "-c", SLEEP.format(seconds)],
+            "resources": {"cpu": "100m", "memory": "64Mi"}, "queue": queue, **spec,
+        },
+    }
+
+
+def status(cluster, namespace, name):
+    return cluster.get("-n", namespace, "trainingjob", name).get("status", {})
+
+
+def until(cluster, namespace, name, wanted, seconds=60):
+    """Waits for a phase, and for the reason that the queue gives, if one is named."""
+    phase, _, reason = wanted.partition(" ")
+
+    def holds():
+        found = status(cluster, namespace, name)
+        reserved = condition(found)
+        is_so = found.get("phase") == phase and (not reason or reserved.get("reason") == reason)
+        return found if is_so else None
+
+    try:
+        return cluster.until(f"{name} to be {wanted}", holds, seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{json.dumps(status(cluster, namespace, name), indent=1)}") from error
+
+
+def condition(found, kind="QuotaReserved"):
+    return next((it for it in found.get("conditions", []) if it["type"] == kind), {})
+
+
+def shown(cluster, name):
+    return json.loads(trainyard(cluster, "queue", name, "-o", "json").stdout)[0]
+
+
+def test_the_second_waits_until_the_first_ends(cluster, team):
+    cluster.apply(manifest(team, "first", "one", 14, deadline="2m"))
+    assert condition(until(cluster, team, "first", "Running"))["status"] == "True"
+    cluster.until("its worker to run", lambda: status(cluster, team, "first")["activeWorkers"] == 1, 30)
+    cluster.apply(manifest(team, "second", "one", 1))
+    waits = until(cluster, team, "second", "Waiting QuotaUsed")
+    message = condition(waits)["message"]
+    assert "asks for 100m of CPU" in message and "it starts by 20" in message, message
+    assert condition(waits, "Progressing")["message"] == message
+    # Nothing of it is there: no Job, no pod.
+    assert not cluster.get("-n", team, "jobs,pods", "-l", "trainyard.dev/job=second")["items"]
+    cluster.until("the queue's status", lambda: shown(cluster, "one")["usage"][0]["used"] == "100m", 20)
+    seen = shown(cluster, "one")
+    assert [it["job"] for it in seen["admitted"]] == [f"{team}/first"], seen
+    assert [(it["job"], it["reason"]) for it in seen["waiting"]] == [(f"{team}/second", "QuotaUsed")], seen
+    text = trainyard(cluster, "queue").stdout
+    assert f"{team}/second" in text and "nominal" in text, text
+    # An operator that knows nothing but the statuses lets nobody in, and writes nothing.
+    version = lambda: {  # noqa: E731
+        it["metadata"]["name"]: it["metadata"]["resourceVersion"]
+        for it in cluster.get("-n", team, "trainingjobs")["items"]
+    }
+    before = version()
+    cluster.kubectl("-n", HOME, "rollout", "restart", "deployment/trainyard-operator")
+    cluster.kubectl("-n", HOME, "rollout", "status", "deployment/trainyard-operator", "--timeout=60s")
+    assert version() == before or status(cluster, team, "first")["phase"] == "Succeeded"
+    until(cluster, team, "second", "Succeeded")
+    assert status(cluster, team, "first")["phase"] == "Succeeded"
+    assert condition(status(cluster, team, "second"))["reason"] == "Over"
+
+
+def test_a_higher_priority_makes_room_and_costs_no_retry(cluster, team):
+    cluster.apply(manifest(team, "low", "one", 300, retries=0))
+    until(cluster, team, "low", "Running")
+    cluster.apply(manifest(team, "high", "one", 2, priority=5))
+    until(cluster, team, "low", "Waiting", 40)
+    until(cluster, team, "high", "Succeeded")
+    again = until(cluster, team, "low", "Running Admitted")
+    assert (again["attempts"], again["failures"], again["interruptions"]) == (2, 0, 0), again
+    events = trainyard(cluster, "events", "low", "-n", team).stdout
+    assert "Preempted" in events and f"{team}/high" in events and "Admitted" in events, events
+    cluster.kubectl("-n", team, "delete", "tj", "low", "--wait=false")
+
+
+def test_what_was_lent_comes_back(cluster, team):
+    cluster.apply(manifest(team, "guest", "borrower", 300))
+    guest = until(cluster, team, "guest", "Running Admitted")
+    assert "lent by its cohort" in condition(guest)["message"], guest
+    assert shown(cluster, "borrower")["admitted"][0]["borrows"]
+    cluster.apply(manifest(team, "owner", "lender", 2))
+    until(cluster, team, "owner", "Succeeded")
+    until(cluster, team, "guest", "Running Admitted")
+    assert status(cluster, team, "guest")["attempts"] == 2
+    cluster.kubectl("-n", team, "delete", "tj", "guest", "--wait=false")
+
+
+def test_what_is_wrong_is_told(cluster, team):
+    cluster.apply(manifest(team, "lost", "nowhere", 1), manifest(team, "large", "one", 1, workers={"count": 2}))
+    lost = until(cluster, team, "lost", "Waiting NoSuchQueue", 20)
+    assert "there is no queue `nowhere`" in condition(lost, "Stalled")["message"], lost
+    large = until(cluster, team, "large", "Waiting ExceedsQuota", 20)
+    assert "it asks for 200m of CPU" in condition(large, "Stalled")["message"], large
+    # Fewer workers will do, so that it is let in as it is.
+    cluster.apply(manifest(team, "large", "one", 6, workers={"count": 2, "min": 1}))
+    assert "gave it 1 worker " in condition(until(cluster, team, "large", "Running Admitted"))["message"]
+    until(cluster, team, "large", "Succeeded")
