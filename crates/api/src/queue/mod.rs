@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scalar::{Bytes, Millicores};
+use crate::scalar::{Bytes, Millicores, unruled};
 
 pub use status::{QueueStatus, QueueUse};
 
@@ -101,12 +101,15 @@ pub struct CpuQuota {
 #[serde(rename_all = "camelCase")]
 pub struct MemoryQuota {
     /// The queue's own, such as `256Gi`.
+    #[schemars(schema_with = "unruled::<Bytes>")]
     pub nominal: Bytes,
     /// It uses at most so much beyond its own. Default: as much as the cohort has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "unruled::<Option<Bytes>>")]
     pub borrowing_limit: Option<Bytes>,
     /// It lends at most so much of its own. Default: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "unruled::<Option<Bytes>>")]
     pub lending_limit: Option<Bytes>,
 }
 

@@ -1,10 +1,9 @@
 //! `spec.data`.
 
 use kube::KubeSchema;
-use schemars::{Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use crate::scalar::{Bytes, ModelUri};
+use crate::scalar::{Bytes, ModelUri, unruled};
 
 /// Data that the program reads, and finds at its start.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -41,14 +40,6 @@ pub struct Data {
     /// Disk that a worker keeps for it. More is not fetched. Acted on in Kubernetes only. Default:
     /// 100Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "unruled_bytes")]
+    #[schemars(schema_with = "unruled::<Option<Bytes>>")]
     pub size: Option<Bytes>,
-}
-
-/// Without the rules, whose cost API servers before 1.30 find too high in a list. What the pattern
-/// lets through, the operator tells of.
-fn unruled_bytes(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = generator.subschema_for::<Option<Bytes>>();
-    schema.remove("x-kubernetes-validations");
-    schema
 }
