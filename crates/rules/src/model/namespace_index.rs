@@ -62,11 +62,11 @@ impl<'b, K: Eq + Hash> NamespaceIndex<'b, K> {
             let end = list.partition_point(|entry| entry.namespace <= name);
             list.get(first..end).unwrap_or_default()
         };
-        let unset = around(of(""), file, most);
+        let unset = around(of(""), |entry| entry.file < file, most);
         let set = if namespace.is_empty() {
             list.get(..most.min(list.len())).unwrap_or_default()
         } else {
-            around(of(namespace), file, most)
+            around(of(namespace), |entry| entry.file < file, most)
         };
         let mut found: Vec<usize> = unset.iter().chain(set).map(|entry| entry.number).collect();
         found.sort_unstable();
@@ -75,9 +75,9 @@ impl<'b, K: Eq + Hash> NamespaceIndex<'b, K> {
     }
 }
 
-/// At most `most` of a list, from a little before those of a file on.
-fn around<'a, 'b>(list: &'a [Entry<'b>], file: usize, most: usize) -> &'a [Entry<'b>] {
-    let own = list.partition_point(|entry| entry.file < file);
+/// At most `most` of a list in the order of files, from a little before those of one file on.
+pub(super) fn around<T>(list: &[T], is_before: impl Fn(&T) -> bool, most: usize) -> &[T] {
+    let own = list.partition_point(is_before);
     let start = own.saturating_sub(most / 4).min(list.len().saturating_sub(most));
     list.get(start..list.len().min(start + most)).unwrap_or_default()
 }

@@ -14,6 +14,8 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use node::LOOKUPS;
 pub use node::{Entry, Node};
 pub use read_error::ReadError;
 pub use tree::{File, Place, Span};
