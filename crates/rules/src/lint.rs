@@ -422,7 +422,7 @@ spec: {{rules: [{{backendRefs: [{{name: server-{n}, port: 80}}]}}]}}
 
     #[test]
     fn what_all_share_costs_in_proportion_to_the_objects() {
-        let (some, more) = (lookups(500), lookups(1500));
+        let (some, more) = (lookups(300), lookups(900));
         assert!(more < some * 7 / 2, "{some} look-ups became {more} with thrice the objects");
     }
 }

@@ -493,16 +493,23 @@ impl<'b> Bundle<'b> {
     ) -> Vec<&Pod<'b>> {
         let file = from.file().index;
         let rarest = selector.labels.iter().min_by_key(|label| self.pods_by_label.count(label));
-        let found = match rarest {
-            Some(label) => self.pods_by_label.get(label, namespace, file, MOST_SEEN),
-            None => self.all_pods.get(&(), namespace, file, MOST_SEEN),
-        };
-        let found = found
+        let labelled = rarest
+            .map(|label| self.pods_by_label.each(label, namespace, file, MOST_SEEN))
             .into_iter()
+            .flatten();
+        let any = rarest
+            .is_none()
+            .then(|| self.all_pods.each(&(), namespace, file, MOST_SEEN))
+            .into_iter()
+            .flatten();
+        let mut found: Vec<&Pod<'b>> = labelled
+            .chain(any)
             .filter_map(|index| self.pods.get(index))
             .filter(|pod| selector.matches(pod.labels()))
             .take(MOST_SELECTED)
             .collect();
+        found.sort_unstable_by_key(|pod| pod.index);
+        found.dedup_by_key(|pod| pod.index);
         self.nearest(found, from, |pod| pod.spec)
     }
 
@@ -713,9 +720,8 @@ impl<'b> Bundle<'b> {
 
     /// Pods that may be in a namespace, in the same folder as a node. A few thousand at most.
     pub fn pods_near(&self, namespace: &str, from: Node<'_>) -> impl Iterator<Item = &Pod<'b>> {
-        let found = self.all_pods.get(&(), namespace, from.file().index, MOST_SEEN);
-        found
-            .into_iter()
+        self.all_pods
+            .each(&(), namespace, from.file().index, MOST_SEEN)
             .filter_map(|index| self.pods.get(index))
             .filter(move |pod| self.distance(pod.spec, from) <= 1)
     }

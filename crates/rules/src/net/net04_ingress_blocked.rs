@@ -1,5 +1,5 @@
 use crate::context::Context;
-use crate::model::{Object, Pod, Policy, allows_anybody, allows_port};
+use crate::model::{Object, Pod, allows_anybody, allows_port};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::yaml::Node;
