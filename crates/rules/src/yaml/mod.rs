@@ -6,6 +6,7 @@
 
 mod build;
 mod node;
+mod plain;
 mod read_error;
 mod scalar;
 mod split;
