@@ -192,9 +192,17 @@ def test_a_device_that_breaks(cluster, namespace, pools):
     node = next(it for it in gpu(cluster, "nodes") if it["name"] == "node-2")
     assert [it["allocatable"] for it in node["units"] if it["resource"] == SHARED] == [2]
     assert "×" in cluster.exec(BINARY, "gpu", "nodes").stdout
+    if HAS_DRA:
+        # The service that has it is told, with the card's name, though all its replicas still answer.
+        seen = cluster.until("a word to its owner", lambda: is_true(condition(cluster, namespace, "Degraded")))
+        assert seen["reason"] == "GpuUnhealthy" and "`GPU-" in seen["message"] and "[D48]" in seen["message"]
+        assert is_true(condition(cluster, namespace, "Ready"))
+        pods = [it["object"]["name"] for it in doctor(cluster, namespace) if it["diagnosis"] == "D48"]
+        assert len(pods) == 1 and f"`{pods[0]}`" in seen["message"], (pods, seen)
     cluster.xtask("chaos", "gpu-health", "node-2", 0, "healthy")
     cluster.until("all units", lambda: cluster.get("gpupool", "default")["status"]["units"] == 4)
     cluster.until("calm", lambda: told(cluster, "default", "Degraded")["status"] == "False")
+    cluster.until("iris as before", lambda: (c := condition(cluster, namespace, "Degraded")) and c["status"] == "False")
 
 
 def test_another_mode_is_rolled_out_under_load(cluster, namespace, pools):
