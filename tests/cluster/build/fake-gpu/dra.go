@@ -45,8 +45,11 @@ func (d *Driver) Run(ctx context.Context) error {
 		slog.Info("no dynamic resource allocation: the cluster has no resource.k8s.io/v1")
 		return nil
 	}
-	if err := os.MkdirAll(driverFolder, 0o755); err != nil {
-		return err
+	// Kubelet makes its folder when it starts, which may be later.
+	for _, folder := range []string{driverFolder, registryFolder} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
 	}
 	endpoint := filepath.Join(driverFolder, "dra.sock")
 	for path, register := range map[string]func(*grpc.Server){
