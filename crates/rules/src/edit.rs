@@ -139,7 +139,9 @@ impl Edit {
     }
 
     fn new(node: Node<'_>, span: Span, text: String) -> Self {
-        Self { file: node.file().index, span, text }
+        let file = node.file();
+        let text = if file.has_crlf() { text.replace('\n', "\r\n") } else { text };
+        Self { file: file.index, span, text }
     }
 }
 
@@ -286,6 +288,22 @@ mod tests {
         );
         check("a: 1\n", "a", Edit::remove, None);
         check("a: {b: 1, c: 2}\n", "a.b", Edit::remove, None);
+    }
+
+    #[test]
+    fn lines_end_as_the_others_of_the_file() {
+        let deep = |n: Node<'_>| Edit::insert(n, "k", "x: 1\ny: 2");
+        check(
+            "a:\r\n  b: 1\r\n",
+            "a",
+            deep,
+            Some("a:\r\n  b: 1\r\n  k:\r\n    x: 1\r\n    y: 2\r\n"),
+        );
+        let item = |n: Node<'_>| Edit::prepend(n, "x: 1\ny: 2");
+        check("a:\r\n- b\r\n", "a", item, Some("a:\r\n- x: 1\r\n  y: 2\r\n- b\r\n"));
+        check("a: 1\r\nb: 2\r\n", "b", Edit::remove, Some("a: 1\r\n"));
+        // One stray return does not make the file another's.
+        check("a:\n  b: 1\r\n", "a", |n| Edit::insert(n, "k", "v"), Some("a:\n  b: 1\n  k: v\r\n"));
     }
 
     #[test]

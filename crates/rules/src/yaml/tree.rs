@@ -179,6 +179,12 @@ impl File {
         })
     }
 
+    /// Whether lines end as on Windows, by the first of them.
+    pub(crate) fn has_crlf(&self) -> bool {
+        let end = memchr::memchr(b'\n', self.text.as_bytes());
+        end.is_some_and(|end| self.text.as_bytes().get(end.wrapping_sub(1)) == Some(&b'\r'))
+    }
+
     /// Line and column of a byte. A place inside of a character is that character's.
     #[must_use]
     pub fn place(&self, byte: u32) -> Place {
