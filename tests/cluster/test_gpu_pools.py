@@ -197,8 +197,9 @@ def test_a_device_that_breaks(cluster, namespace, pools):
         seen = cluster.until("a word to its owner", lambda: is_true(condition(cluster, namespace, "Degraded")))
         assert seen["reason"] == "GpuUnhealthy" and "`GPU-" in seen["message"] and "[D48]" in seen["message"]
         assert is_true(condition(cluster, namespace, "Ready"))
-        pods = [it["object"]["name"] for it in doctor(cluster, namespace) if it["diagnosis"] == "D48"]
-        assert len(pods) == 1 and f"`{pods[0]}`" in seen["message"], (pods, seen)
+        found = [it["object"] for it in doctor(cluster, namespace) if it["diagnosis"] == "D48"]
+        pods = [it["name"] for it in found if it["kind"] == "Pod"]
+        assert len(pods) == 1 and f"`{pods[0]}`" in seen["message"], (found, seen)
     cluster.xtask("chaos", "gpu-health", "node-2", 0, "healthy")
     cluster.until("all units", lambda: cluster.get("gpupool", "default")["status"]["units"] == 4)
     cluster.until("calm", lambda: told(cluster, "default", "Degraded")["status"] == "False")

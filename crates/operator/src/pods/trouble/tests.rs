@@ -77,10 +77,14 @@ fn devices() {
             }],
         }]})
     };
-    let words = ["`model`", "`GPU-b` of `nvidia.com/gpu`", "doctor pod/iris-7c9-x", "[D48]"];
+    let words = ["`model`", "`GPU-b` of `nvidia.com/gpu`", "doctor pod/iris-7c9-x"];
     check(running("Unhealthy", true), Some(Reason::GpuUnhealthy), &words);
     check(running("Unhealthy", false), Some(Reason::GpuUnhealthy), &words);
     check(running("Unknown", true), None, &[]);
+    let mut whole = pod(running("Unhealthy", true));
+    let spec = json!({"containers": [{"name": "model"}]});
+    whole.spec = serde_json::from_value(spec).expect("a spec");
+    assert_eq!(of_pod(&whole).and_then(|trouble| trouble.diagnosis), Some("D48"));
 }
 
 #[test]
