@@ -147,9 +147,20 @@ func (d *Driver) publish(ctx context.Context) error {
 	slices := d.client.ResourceV1().ResourceSlices()
 	name := d.config.Node + "-" + driver
 	devices := d.config.OfferedDevices(func(gpu int) bool { return isHealthy(d.config.HealthFolder, gpu) })
-	slice, err := slices.Get(ctx, name, metav1.GetOptions{})
+	// A node may ask for its own slices alone, and for all of them: one that is not there yet belongs to nobody.
+	own := metav1.ListOptions{FieldSelector: "spec.nodeName=" + d.config.Node}
+	found, err := slices.List(ctx, own)
+	if err != nil {
+		return err
+	}
+	var slice *resourceapi.ResourceSlice
+	for at := range found.Items {
+		if found.Items[at].Name == name {
+			slice = &found.Items[at]
+		}
+	}
 	switch {
-	case errors.IsNotFound(err):
+	case slice == nil:
 		node, err := d.client.CoreV1().Nodes().Get(ctx, d.config.Node, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -163,8 +174,6 @@ func (d *Driver) publish(ctx context.Context) error {
 			},
 		}
 		_, err = slices.Create(ctx, slice, metav1.CreateOptions{})
-		return err
-	case err != nil:
 		return err
 	case reflect.DeepEqual(names(slice.Spec.Devices), names(devices)):
 		return nil
