@@ -7,7 +7,7 @@ import json
 import pytest
 
 import iris as served
-from conftest import HAS_DRA
+from conftest import AGNHOST, HAS_DRA
 from iris import BINARY, answered, condition, gateway, install, is_true, manifest, ready, under_load
 
 SHARED = "nvidia.com/gpu.shared"
@@ -42,6 +42,12 @@ def allocatable(cluster, resource, node="node-2"):
 
 def gpu(cluster, *arguments):
     return json.loads(cluster.exec(BINARY, "gpu", *arguments, "-o", "json").stdout)
+
+
+def doctor(cluster, namespace):
+    done = cluster.exec(BINARY, "doctor", "-n", namespace, "-o", "json", check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)["findings"]
 
 
 def in_use(cluster, node="node-2"):
@@ -184,9 +190,18 @@ def test_a_device_that_breaks(cluster, namespace, pools):
     node = next(it for it in gpu(cluster, "nodes") if it["name"] == "node-2")
     assert [it["allocatable"] for it in node["units"] if it["resource"] == SHARED] == [2]
     assert "×" in cluster.exec(BINARY, "gpu", "nodes").stdout
+    if HAS_DRA:
+        # The service that has it is told, with the card's name, though all its replicas still answer.
+        seen = cluster.until("a word to its owner", lambda: is_true(condition(cluster, namespace, "Degraded")))
+        assert seen["reason"] == "GpuUnhealthy" and "`GPU-" in seen["message"] and "[D48]" in seen["message"]
+        assert is_true(condition(cluster, namespace, "Ready"))
+        found = [it["object"] for it in doctor(cluster, namespace) if it["diagnosis"] == "D48"]
+        pods = [it["name"] for it in found if it["kind"] == "Pod"]
+        assert len(pods) == 1 and f"`{pods[0]}`" in seen["message"], (found, seen)
     cluster.xtask("chaos", "gpu-health", "node-2", 0, "healthy")
     cluster.until("all units", lambda: cluster.get("gpupool", "default")["status"]["units"] == 4)
     cluster.until("calm", lambda: told(cluster, "default", "Degraded")["status"] == "False")
+    cluster.until("iris as before", lambda: (c := condition(cluster, namespace, "Degraded")) and c["status"] == "False")
 
 
 def test_another_mode_is_rolled_out_under_load(cluster, namespace, pools):
@@ -213,6 +228,13 @@ def test_another_mode_is_rolled_out_under_load(cluster, namespace, pools):
         cluster.until("the old units to go", lambda: in_use(cluster) == {resource: 2})
 
 
+def claims(cluster, namespace):
+    """Devices of the claims that have some, with the pool that each comes from, and how many wait."""
+    found = cluster.get("-n", namespace, "resourceclaims")["items"]
+    given = [it["status"]["allocation"]["devices"]["results"] for it in found if it.get("status", {}).get("allocation")]
+    return sorted((it["pool"], it["device"]) for results in given for it in results), len(found) - len(given)
+
+
 def test_devices_by_claim(cluster, namespace, pools):
     cluster.kubectl("label", "node", "node-1", "test-pool=claimed")
     cluster.apply(pool("claimed", product="Tesla-T4", sharing={"mode": "dra"}))
@@ -222,15 +244,40 @@ def test_devices_by_claim(cluster, namespace, pools):
         return
     cluster.until("the pool", lambda: is_true(told(cluster, "claimed", "Ready")))
     cluster.until("the class", lambda: cluster.find("deviceclass", "trainyard-claimed"))
+    # The driver of both nodes offers GPUs; the class takes those of the pool's product alone.
+    cluster.until("slices", lambda: len(cluster.get("resourceslices")["items"]) == 2)
     claimed = service(namespace, replicas=1, gpu={"memory": "8Gi", "pool": "claimed"})
     claimed["metadata"]["name"] = "claimed"
     cluster.apply(claimed)
     [made] = cluster.until("a template", lambda: cluster.get("-n", namespace, "resourceclaimtemplates")["items"])
     wanted = made["spec"]["spec"]["devices"]["requests"][0]["firstAvailable"]
     assert [it["deviceClassName"] for it in wanted] == ["trainyard-claimed"] * 2
-    # No driver offers devices here, so that the claim waits; it is the pod's own.
-    cluster.until("a claim", lambda: cluster.get("-n", namespace, "resourceclaims")["items"])
+    cluster.until("the pod on its GPU", lambda: cluster.ready_pods(namespace, "trainyard.dev/service=claimed"))
+    assert claims(cluster, namespace) == ([("node-1", "gpu-0")], 0)
+    # A training job of the same pool finds the only GPU taken, and everybody says so.
+    training = {
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+        "metadata": {"name": "second", "namespace": namespace},
+        "spec": {
+            "framework": "generic", "image": AGNHOST, "command": ["/agnhost", "pause"],
+            "resources": {"cpu": "100m", "memory": "64Mi", "gpu": {"count": 1, "pool": "claimed"}},
+        },
+    }
+    cluster.apply(training)
+    pending = lambda: (found := doctor(cluster, namespace)) and [it for it in found if it["diagnosis"] == "D07"]
+    [seen] = cluster.until("the diagnosis", pending)
+    assert seen["object"]["kind"] == "Pod" and seen["object"]["name"].startswith("second"), seen
+    assert claims(cluster, namespace) == ([("node-1", "gpu-0")], 1)
+    # Once the service gives its GPU back, the job has it.
     cluster.kubectl("-n", namespace, "delete", "modelservice", "claimed")
+    running = lambda: [
+        it for it in cluster.get("-n", namespace, "pods", "-l", "trainyard.dev/job=second")["items"]
+        if it["status"]["phase"] == "Running"
+    ]
+    cluster.until("the job on the GPU", running)
+    assert claims(cluster, namespace) == ([("node-1", "gpu-0")], 0)
+    assert not [it for it in doctor(cluster, namespace) if it["diagnosis"] == "D07"]
+    cluster.kubectl("-n", namespace, "delete", "trainingjob", "second")
     cluster.until("no template", lambda: not cluster.get("-n", namespace, "resourceclaimtemplates")["items"])
     # A pool that shares in another way needs the class no more.
     cluster.apply(pool("claimed", product="Tesla-T4", sharing={"mode": "none"}))

@@ -3,6 +3,7 @@
 //! Prints a line for each finding and each file that could not be read, then counts by rule.
 
 use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use trainyard_rules::{Documents, Settings, Source, lint};
@@ -38,8 +39,10 @@ fn main() {
         println!("{error}");
     }
     let mut counts = BTreeMap::new();
+    let mut out = BufWriter::new(std::io::stdout().lock());
     for finding in lint(&documents, &settings) {
-        println!(
+        let written = writeln!(
+            out,
             "{}:{}:{}: {} {} [{}]",
             finding.file,
             finding.line,
@@ -48,8 +51,12 @@ fn main() {
             finding.message,
             finding.object
         );
+        if written.is_err() {
+            return;
+        }
         *counts.entry(finding.rule).or_insert(0) += 1;
     }
+    drop(out);
     println!("{} files, {} errors, {counts:?}", paths.len(), documents.errors.len());
     if let Some(peak) = peak_memory() {
         println!("peak memory: {peak}");

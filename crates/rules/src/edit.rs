@@ -1,5 +1,7 @@
 //! Changes of a text that keep its comments and layout.
 
+use std::collections::BTreeMap;
+
 use crate::yaml::{Documents, Node, Source, Span};
 
 /// Replaces a span of a file by a text.
@@ -139,7 +141,9 @@ impl Edit {
     }
 
     fn new(node: Node<'_>, span: Span, text: String) -> Self {
-        Self { file: node.file().index, span, text }
+        let file = node.file();
+        let text = if file.has_crlf() { text.replace('\n', "\r\n") } else { text };
+        Self { file: file.index, span, text }
     }
 }
 
@@ -180,26 +184,18 @@ fn last_byte_or_more(node: Node<'_>) -> u32 {
 /// be read, in which case the text stays as it is.
 #[must_use]
 pub fn apply(source: &Source, groups: &[&[Edit]]) -> Option<String> {
-    let mut taken: Vec<&Edit> = Vec::new();
+    let mut taken = Taken::default();
     for group in groups {
-        let free = group.iter().all(|edit| {
-            taken.iter().all(|other| !overlap(edit.span, other.span) || *edit == **other)
-        });
-        if free {
-            for edit in *group {
-                if !taken.contains(&edit) {
-                    taken.push(edit);
-                }
-            }
+        if group.iter().all(|edit| taken.takes(edit)) {
+            group.iter().for_each(|edit| taken.add(edit));
         }
     }
-    if taken.is_empty() {
+    if taken.by_span.is_empty() {
         return None;
     }
-    taken.sort_by_key(|edit| (edit.span.start, edit.span.end));
     let mut text = String::with_capacity(source.text.len() + 256);
     let mut at = 0;
-    for edit in taken {
+    for edit in taken.by_span.into_values().flatten() {
         text.push_str(source.text.get(at..edit.span.start as usize)?);
         text.push_str(&edit.text);
         at = edit.span.end as usize;
@@ -212,9 +208,32 @@ pub fn apply(source: &Source, groups: &[&[Edit]]) -> Option<String> {
     (count(&text) == count(&source.text)).then_some(text)
 }
 
-/// Two insertions at one place overlap too: their order would be chance.
-fn overlap(a: Span, b: Span) -> bool {
-    a == b || (a.start < b.end && b.start < a.end)
+/// Edits that were taken, by start and end. Those of one group may share a place; those of several
+/// do not overlap.
+#[derive(Default)]
+struct Taken<'e> {
+    by_span: BTreeMap<(u32, u32), Vec<&'e Edit>>,
+}
+
+impl<'e> Taken<'e> {
+    /// Whether an edit is among them, or changes what none of them does. Two insertions at one place
+    /// overlap too: their order would be chance.
+    fn takes(&self, edit: &Edit) -> bool {
+        let Span { start, end } = edit.span;
+        if let Some(same) = self.by_span.get(&(start, end)) {
+            return same.iter().all(|other| *other == edit);
+        }
+        // Of spans that do not overlap, one that starts earlier does not end later.
+        let before = self.by_span.range(..(end, 0)).next_back();
+        before.is_none_or(|((_, end_before), _)| *end_before <= start)
+    }
+
+    fn add(&mut self, edit: &'e Edit) {
+        let same = self.by_span.entry((edit.span.start, edit.span.end)).or_default();
+        if !same.contains(&edit) {
+            same.push(edit);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -289,12 +308,36 @@ mod tests {
     }
 
     #[test]
+    fn lines_end_as_the_others_of_the_file() {
+        let deep = |n: Node<'_>| Edit::insert(n, "k", "x: 1\ny: 2");
+        check(
+            "a:\r\n  b: 1\r\n",
+            "a",
+            deep,
+            Some("a:\r\n  b: 1\r\n  k:\r\n    x: 1\r\n    y: 2\r\n"),
+        );
+        let item = |n: Node<'_>| Edit::prepend(n, "x: 1\ny: 2");
+        check("a:\r\n- b\r\n", "a", item, Some("a:\r\n- x: 1\r\n  y: 2\r\n- b\r\n"));
+        check("a: 1\r\nb: 2\r\n", "b", Edit::remove, Some("a: 1\r\n"));
+        // One stray return does not make the file another's.
+        check("a:\n  b: 1\r\n", "a", |n| Edit::insert(n, "k", "v"), Some("a:\n  b: 1\n  k: v\r\n"));
+    }
+
+    #[test]
     fn of_edits_that_overlap_the_first_wins() {
         let source = Source { name: "a".into(), text: "abc: 1\n".into() };
         let edit =
             |start, end, text: &str| Edit { file: 0, span: Span { start, end }, text: text.into() };
         let (first, second) = ([edit(5, 6, "2")], [edit(5, 6, "3"), edit(0, 1, "x")]);
         assert_eq!(apply(&source, &[&first, &second]).as_deref(), Some("abc: 2\n"));
+        // Side by side, and an insertion where something else begins or ends.
+        let others = [[edit(0, 1, "x")], [edit(3, 3, "y")], [edit(3, 4, ":")], [edit(5, 5, "4")]];
+        let groups: Vec<&[Edit]> = others.iter().rev().map(|it| &it[..]).collect();
+        assert_eq!(apply(&source, &groups).as_deref(), Some("xbcy: 41\n"));
+        // Into what is replaced nothing is inserted, nor the other way round.
+        let (whole, inner) = ([edit(0, 3, "k")], [edit(1, 1, "z")]);
+        assert_eq!(apply(&source, &[&whole, &inner]).as_deref(), Some("k: 1\n"));
+        assert_eq!(apply(&source, &[&inner, &whole]).as_deref(), Some("azbc: 1\n"));
         // What no longer reads is not written.
         assert_eq!(apply(&source, &[&[edit(5, 6, "[")]]), None);
     }

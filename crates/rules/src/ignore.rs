@@ -46,7 +46,7 @@ impl Comment {
 /// Comments of a file that ask for silence. Files without any cost one search.
 pub(crate) fn comments(file: &File) -> Vec<Comment> {
     let mut found: Vec<Comment> = Vec::new();
-    for (at, _) in file.text.match_indices(MARK) {
+    for at in memchr::memmem::find_iter(file.text.as_bytes(), MARK) {
         let byte = at as u32;
         let line = file.place(byte).line;
         let text = file.line(line);

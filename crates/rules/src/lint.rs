@@ -100,15 +100,7 @@ pub fn lint_bundle(
 }
 
 fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
-    // By kind, so that an object costs only the rules that look at it.
-    let mut by_kind: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (at, rule) in rules.iter().enumerate() {
-        if let Check::Objects(kinds, _) = &rule.check {
-            for kind in *kinds {
-                by_kind.entry(kind).or_default().push(at);
-            }
-        }
-    }
+    let by_kind = by_kind(rules);
     let bundle = context.bundle;
     let none = || -> Vec<Report> { rules.iter().map(|rule| Report::new(rule)).collect() };
     let mut parts = map_runs(&bundle.pods, FEW_PODS, |pods| {
@@ -118,15 +110,7 @@ fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
     });
     parts.extend(map_runs(&bundle.objects, FEW_OBJECTS, |objects| {
         let mut reports = none();
-        for object in objects {
-            for &at in by_kind.get(object.kind).map(Vec::as_slice).unwrap_or_default() {
-                if let Some(report) = reports.get_mut(at)
-                    && let Check::Objects(_, check) = &report.rule.check
-                {
-                    check(context, object, report);
-                }
-            }
-        }
+        check_objects(context, objects, &by_kind, &mut reports);
         reports
     }));
     let least = if bundle.objects.len() < FEW_OBJECTS { rules.len() } else { 1 };
@@ -142,6 +126,36 @@ fn run(context: &Context<'_>, rules: &[&'static Rule]) -> Vec<Draft> {
             .collect()
     }));
     parts.into_iter().flatten().flat_map(|report| report.drafts).collect()
+}
+
+/// Places of rules about objects by kind, so that an object costs only those that look at it.
+fn by_kind(rules: &[&'static Rule]) -> BTreeMap<&'static str, Vec<usize>> {
+    let mut by_kind: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, rule) in rules.iter().enumerate() {
+        if let Check::Objects(kinds, _) = &rule.check {
+            for kind in *kinds {
+                by_kind.entry(kind).or_default().push(at);
+            }
+        }
+    }
+    by_kind
+}
+
+fn check_objects(
+    context: &Context<'_>,
+    objects: &[Object<'_>],
+    by_kind: &BTreeMap<&str, Vec<usize>>,
+    reports: &mut [Report],
+) {
+    for object in objects {
+        for &at in by_kind.get(object.kind).map(Vec::as_slice).unwrap_or_default() {
+            if let Some(report) = reports.get_mut(at)
+                && let Check::Objects(_, check) = &report.rule.check
+            {
+                check(context, object, report);
+            }
+        }
+    }
 }
 
 fn check_pods(context: &Context<'_>, pods: &[Pod<'_>], reports: &mut [Report]) {
@@ -322,4 +336,93 @@ fn is_known(name: &str, settings: &Settings) -> bool {
 
 fn short(text: &str) -> String {
     text.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::{LOOKUPS, Source};
+
+    /// Servers that all have one label, and as many Services, policies, budgets and monitors, each
+    /// of which selects all of them.
+    fn crowd(servers: usize) -> Documents {
+        let one = |n: usize| {
+            let selects = "selector: {matchLabels: {app: server}}";
+            format!(
+                "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: server-{n}}}
+spec:
+  {selects}
+  template:
+    metadata: {{labels: {{app: server, team: t-{n}}}}}
+    spec:
+      containers:
+      - name: server
+        image: vllm/vllm-openai:v0.9.0
+        args: [--model=org/model]
+        ports: [{{name: http, containerPort: 8000}}]
+        resources: {{limits: {{nvidia.com/gpu: 1}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: server-{n}, labels: {{app: server}}}}
+spec:
+  selector: {{app: server}}
+  ports: [{{port: 80, targetPort: http}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: server-{n}}}
+spec:
+  podSelector: {{matchLabels: {{app: server}}}}
+  policyTypes: [Ingress, Egress]
+  ingress: [{{ports: [{{port: 9000}}]}}]
+  egress: [{{ports: [{{port: 443}}]}}]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{name: server-{n}}}
+spec: {{maxUnavailable: 1, {selects}}}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata: {{name: server-{n}}}
+spec: {{{selects}, endpoints: [{{port: http}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: server-{n}}}
+spec: {{rules: [{{backendRefs: [{{name: server-{n}, port: 80}}]}}]}}
+"
+            )
+        };
+        let text = (0..servers).map(one).collect::<Vec<_>>().join("---\n");
+        Documents::read(vec![Source { name: "crowd.yaml".to_owned(), text }])
+    }
+
+    /// Keys that the rules look for in such a crowd.
+    fn lookups(servers: usize) -> u64 {
+        let documents = crowd(servers);
+        let bundle = Bundle::new(&documents);
+        let context = Context { bundle: &bundle, profile: Default::default() };
+        let rules = registry::all();
+        let mut reports: Vec<Report> = rules.iter().map(|rule| Report::new(rule)).collect();
+        let before = LOOKUPS.with(std::cell::Cell::get);
+        check_pods(&context, &bundle.pods, &mut reports);
+        check_objects(&context, &bundle.objects, &by_kind(rules), &mut reports);
+        for (rule, report) in rules.iter().zip(&mut reports) {
+            if let Check::Bundle(check) = &rule.check {
+                check(&context, report);
+            }
+        }
+        LOOKUPS.with(std::cell::Cell::get) - before
+    }
+
+    #[test]
+    fn what_all_share_costs_in_proportion_to_the_objects() {
+        let (some, more) = (lookups(300), lookups(900));
+        assert!(more < some * 7 / 2, "{some} look-ups became {more} with thrice the objects");
+    }
 }

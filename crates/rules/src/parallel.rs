@@ -32,6 +32,25 @@ fn map_each<'t, T: Sync + 't, R: Send>(
     })
 }
 
+/// Results of two functions, at one time if that is worth a thread.
+pub(crate) fn both<A: Send, B: Send>(
+    is_worth_a_thread: bool,
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if !is_worth_a_thread {
+        return (first(), second());
+    }
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        match first.join() {
+            Ok(first) => (first, second),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +65,8 @@ mod tests {
         }
         assert_eq!(map_runs(&items, 1, <[u32]>::to_vec).concat(), items);
         assert_eq!(map_runs(&items, 501, <[u32]>::len), [1000]);
+        assert_eq!(both(true, || 1, || 'a'), (1, 'a'));
+        assert_eq!(both(false, || 1, || 'a'), (1, 'a'));
         assert!(map_runs(&[], 0, <[u32]>::len).is_empty());
     }
 }

@@ -73,6 +73,9 @@ pub(crate) fn start(
         format!("--proxy-client-cert-file={pki}/front-proxy.crt"),
         format!("--proxy-client-key-file={pki}/front-proxy.key"),
     ];
+    if settings.version.hides_health_of_devices() {
+        arguments.push("--feature-gates=ResourceHealthStatus=true".to_owned());
+    }
     if audit {
         let policy = paths::root().join("tests/cluster/manifests/audit-policy.yaml");
         let kept = layout.folder().join("audit-policy.yaml");

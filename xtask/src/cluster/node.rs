@@ -196,6 +196,9 @@ fn configure(node: &NodeLayout, settings: &Settings) -> anyhow::Result<()> {
     if settings.version.minor >= 31 {
         kubelet["failCgroupV1"] = json!(false);
     }
+    if settings.version.hides_health_of_devices() {
+        kubelet["featureGates"] = json!({"ResourceHealthStatus": true});
+    }
     write("kubelet.json", format!("{kubelet:#}"))?;
 
     write("proxy.json", proxy_config(&node.cluster, settings, &node.name()))

@@ -27,6 +27,12 @@ impl Version {
         format!("kubernetes-{}.{}", self.major, self.minor)
     }
 
+    /// Whether pods' statuses tell of unhealthy devices only where the feature `ResourceHealthStatus`
+    /// is turned on.
+    pub(crate) fn hides_health_of_devices(self) -> bool {
+        (31..36).contains(&self.minor)
+    }
+
     fn of_folder(name: &str) -> Option<Self> {
         let (major, minor) = name.strip_prefix("kubernetes-")?.split_once('.')?;
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })

@@ -31,6 +31,8 @@ pub(crate) enum Reason {
     ContainerConfigError,
     /// The container's command cannot be started.
     ContainerStartFailed,
+    /// A GPU that a container has is broken, as the kubelet says.
+    GpuUnhealthy,
     OutOfMemory,
     /// The startup probe never passed before the container was killed.
     StartupProbeFailed,
@@ -65,6 +67,7 @@ impl Reason {
             Self::ImagePullFailed => "ImagePullFailed",
             Self::ContainerConfigError => "ContainerConfigError",
             Self::ContainerStartFailed => "ContainerStartFailed",
+            Self::GpuUnhealthy => "GpuUnhealthy",
             Self::OutOfMemory => "OutOfMemory",
             Self::StartupProbeFailed => "StartupProbeFailed",
             Self::CrashLoop => "CrashLoop",
@@ -104,6 +107,7 @@ impl Reason {
             | Self::ImagePullFailed
             | Self::ContainerConfigError
             | Self::ContainerStartFailed
+            | Self::GpuUnhealthy
             | Self::OutOfMemory
             | Self::StartupProbeFailed
             | Self::CrashLoop
@@ -113,7 +117,7 @@ impl Reason {
 
     /// Every reason, for the docs' test.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::InvalidSpec,
         Self::NotSupported,
         Self::RevisionMissing,
@@ -129,6 +133,7 @@ impl Reason {
         Self::ImagePullFailed,
         Self::ContainerConfigError,
         Self::ContainerStartFailed,
+        Self::GpuUnhealthy,
         Self::OutOfMemory,
         Self::StartupProbeFailed,
         Self::CrashLoop,

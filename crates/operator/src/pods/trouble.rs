@@ -64,6 +64,9 @@ impl Trouble {
             Reason::ContainerStartFailed => {
                 format!("container `{container}` of pod `{pod}` cannot be started")
             }
+            Reason::GpuUnhealthy => {
+                format!("a GPU of container `{container}` of pod `{pod}` is unhealthy")
+            }
             Reason::OutOfMemory => {
                 format!("container `{container}` of pod `{pod}` was killed at its memory limit")
             }
@@ -134,6 +137,9 @@ impl Trouble {
             Reason::ContainerStartFailed => {
                 format!("correct `{command}` or `{image}`")
             }
+            Reason::GpuUnhealthy => format!(
+                "delete the pod, which gets another GPU; `trainyard doctor pod/{pod}` says what its node has"
+            ),
             Reason::OutOfMemory => "raise `spec.resources.memory`".into(),
             Reason::StartupProbeFailed | Reason::CrashLoop => {
                 format!("see `kubectl logs {pod} -c {container} --previous`")
@@ -224,7 +230,22 @@ fn by_status(pod: &Pod) -> Option<Trouble> {
     let found = init
         .filter_map(|container| of_container(name, container, true))
         .chain(main.filter_map(|container| of_container(name, container, false)));
-    found.min_by_key(|trouble| trouble.reason)
+    let sick = status.container_statuses.iter().flatten().filter_map(|it| of_devices(name, it));
+    found.chain(sick).min_by_key(|trouble| trouble.reason)
+}
+
+/// A device of a container that the kubelet calls unhealthy, which says so where the feature
+/// `ResourceHealthStatus` is on. The container may not know it yet: it runs until it uses the GPU.
+fn of_devices(pod: &str, status: &ContainerStatus) -> Option<Trouble> {
+    let resources = status.allocated_resources_status.iter().flatten();
+    let broken = resources.flat_map(|resource| {
+        let devices = resource.resources.iter().flatten();
+        let broken = devices.filter(|device| device.health.as_deref() == Some("Unhealthy"));
+        broken.map(|device| format!("`{}` of `{}`", device.resource_id, resource.name))
+    });
+    let broken: Vec<String> = broken.collect();
+    let trouble = || Trouble::new(Reason::GpuUnhealthy, pod, &broken.join(", "));
+    (!broken.is_empty()).then(|| trouble().in_container(status))
 }
 
 /// The scheduler appends what claims and preemption could not do, which is noise to who reads the

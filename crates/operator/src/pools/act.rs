@@ -14,7 +14,7 @@ use super::Pools;
 use super::inventory::Inventory;
 use super::known::specs;
 use super::marks::patch;
-use super::verdict::{Seen, decide};
+use super::verdict::{Seen, decide, says};
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain};
 use crate::compare::Leaves;
@@ -200,7 +200,7 @@ impl Acting<'_> {
             manages_nodes: self.manages_nodes,
             now: Timestamp::now(),
         });
-        if pool.status.as_ref() == Some(&status) {
+        if pool.status.as_ref().is_some_and(|before| says(before, &status)) {
             return;
         }
         let uid = pool.metadata.uid.as_deref().unwrap_or_default();

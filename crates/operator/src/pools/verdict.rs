@@ -8,7 +8,7 @@ use trainyard_plan::kubernetes::{NodeMarks, node_marks, pool_resources};
 
 use super::inventory::{GpuNode, Inventory, PoolUse};
 use super::marks::{has_labels, has_taint};
-use crate::status::{Verdict, merge};
+use crate::status::{Verdict, are_there, merge};
 
 /// One pool at one moment.
 pub(super) struct Seen<'a> {
@@ -57,6 +57,12 @@ pub(super) fn decide(seen: &Seen<'_>) -> GpuPoolStatus {
             })
             .collect(),
     }
+}
+
+/// Whether a status says what this one does. Conditions of others may stand beside ours.
+pub(super) fn says(before: &GpuPoolStatus, ours: &GpuPoolStatus) -> bool {
+    let rest = GpuPoolStatus { conditions: ours.conditions.clone(), ..before.clone() };
+    rest == *ours && are_there(&before.conditions, &ours.conditions)
 }
 
 /// Ready, Progressing, Degraded, Stalled.
@@ -237,6 +243,35 @@ mod tests {
         });
         let conditions = status.conditions.iter().filter(|it| it.status == "True");
         conditions.map(|it| format!("{} {}: {}", it.type_, it.reason, it.message)).collect()
+    }
+
+    #[test]
+    fn conditions_of_others_are_no_reason_to_write() {
+        let inventory = inventory(&BTreeMap::new(), Vec::new(), []);
+        let look = |status: Option<GpuPoolStatus>, second: i64| {
+            let mut pool = GpuPool::new("t4", spec());
+            pool.status = status;
+            decide(&Seen {
+                name: "t4",
+                pool: &pool,
+                inventory: &inventory,
+                error: None,
+                refused: None,
+                manages_nodes: false,
+                now: Timestamp::from_second(second).unwrap(),
+            })
+        };
+        let first = look(None, 1);
+        let mut live = first.clone();
+        let mut other = first.conditions[0].clone();
+        other.type_ = "Audited".to_owned();
+        live.conditions.insert(0, other);
+        // What is decided later is still what stands there.
+        assert!(says(&live, &look(Some(live.clone()), 60)));
+        let mut changed = live.clone();
+        changed.conditions[1].reason = "Other".to_owned();
+        assert!(!says(&changed, &look(Some(changed.clone()), 60)));
+        assert!(!says(&GpuPoolStatus { nodes: 1, ..live }, &first));
     }
 
     fn cut(units: Value, replicas: &str) -> GpuNode {

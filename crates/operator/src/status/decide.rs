@@ -305,10 +305,16 @@ fn in_numbers(
     let is_whole = counts.ready_of_target >= wanted && counts.others == 0 && is_of_one_template;
     let of_wanted = format!("{} of {wanted} replicas answer requests", counts.ready_of_target);
     if is_whole {
+        // All answer, but one may be about to fail.
+        let sick = trouble.filter(|trouble| trouble.reason == Reason::GpuUnhealthy);
+        let degraded = sick.map_or_else(
+            || as_asked(seen),
+            |it| Verdict::yes(it.reason.as_str(), it.message(Declared::ModelService)),
+        );
         return [
             Verdict::yes("Serving", of_wanted),
             Verdict::no("Complete", "the revision that the spec asks for serves alone"),
-            as_asked(seen),
+            degraded,
             Verdict::no("NotStalled", ""),
         ];
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::parallel::{both, map_runs};
 use crate::yaml::{Documents, Node};
 
 use super::container::Container;
@@ -21,8 +22,15 @@ use super::{Sureness, device};
 /// everything selects everything would cost the square of its size.
 pub(super) const MOST_ANSWERS: usize = 256;
 
+/// Objects that one thread searches and files without help.
+const FEW_OBJECTS: usize = 512;
+
 /// Services before one pod that are told of. Few pods have more than two.
 const MOST_SERVICES: usize = 16;
+
+/// Pods that are told of for one selector, and what is looked at of what selects one pod (Services,
+/// budgets, monitors), before the nearest of them are chosen.
+const MOST_SELECTED: usize = 64;
 
 /// What one look-up looks at most, where it drops what does not fit.
 const MOST_SEEN: usize = 16 * MOST_ANSWERS;
@@ -58,8 +66,9 @@ pub struct Bundle<'b> {
     pods_by_account: NamespaceIndex<'b, &'b str>,
     services: SelectorIndex<'b>,
     budgets: SelectorIndex<'b>,
-    /// NetworkPolicies by the pods that they isolate.
-    policies: SelectorIndex<'b>,
+    policies: Vec<Policy<'b>>,
+    /// Places in `policies` by the pods that they isolate.
+    policies_by_pod: SelectorIndex<'b>,
     /// What has metrics read from pods, by labels of pods.
     pod_monitors: SelectorIndex<'b>,
     /// What has metrics read from Services, by labels of Services.
@@ -113,7 +122,8 @@ impl<'b> Bundle<'b> {
             pods_by_account: NamespaceIndex::default(),
             services: SelectorIndex::default(),
             budgets: SelectorIndex::default(),
-            policies: SelectorIndex::default(),
+            policies: Vec::new(),
+            policies_by_pod: SelectorIndex::default(),
             pod_monitors: SelectorIndex::default(),
             service_monitors: SelectorIndex::default(),
             routes: NamespaceIndex::default(),
@@ -152,16 +162,23 @@ impl<'b> Bundle<'b> {
             object.kind == "Kustomization" || object.group() == "kustomize.config.k8s.io"
         });
         bundle.overlaid = Overlaid::new(kustomizations.copied());
-        for object in &bundle.objects {
-            let before = bundle.pods.len();
-            find::pods(object, &mut bundle.pods);
-            if bundle.overlaid.patches(object) {
-                let own = bundle.pods.get_mut(before..).unwrap_or_default();
-                own.iter_mut().for_each(|pod| pod.complete = false);
+        let overlaid = &bundle.overlaid;
+        let parts = map_runs(&bundle.objects, FEW_OBJECTS, |objects| {
+            let mut pods = Vec::new();
+            for object in objects {
+                let before = pods.len();
+                find::pods(object, &mut pods);
+                if overlaid.patches(object) {
+                    let own = pods.get_mut(before..).unwrap_or_default();
+                    own.iter_mut().for_each(|pod| pod.complete = false);
+                }
             }
-            if bundle.pods.len() > before {
-                bundle.pods_by_object.insert(object.index, (before..bundle.pods.len()).collect());
-            }
+            pods
+        });
+        for mut pod in parts.into_iter().flatten() {
+            pod.index = bundle.pods.len();
+            bundle.pods_by_object.entry(pod.object.index).or_default().push(pod.index);
+            bundle.pods.push(pod);
         }
         bundle.index();
         bundle.guess_servers();
@@ -202,30 +219,28 @@ impl<'b> Bundle<'b> {
             }
         }
         let all = || self.objects.iter();
-        let named = all().map(|object| {
-            ((object.kind, object.name), object.namespace, file_of(object), object.index)
-        });
-        let by_name = NamespaceIndex::new(named);
-        let placed =
-            all().map(|object| (object.kind, object.namespace, file_of(object), object.index));
-        let by_namespace = NamespaceIndex::new(placed);
+        let file_objects = || {
+            let named = all().map(|object| {
+                ((object.kind, object.name), object.namespace, file_of(object), object.index)
+            });
+            let placed =
+                all().map(|object| (object.kind, object.namespace, file_of(object), object.index));
+            (NamespaceIndex::new(named), NamespaceIndex::new(placed))
+        };
         let autoscalers = all().filter_map(|object| Autoscaler::read(*object)).map(|scaler| {
             let key = (scaler.target_kind(), scaler.target_name());
             (key, scaler.object.namespace, file_of(&scaler.object), scaler.object.index)
         });
-        let autoscalers = NamespaceIndex::new(autoscalers);
         let routes = all().filter(|object| ROUTES.contains(&object.kind)).flat_map(|route| {
             backends(route).map(|backend| {
                 (backend.service.str(), route.namespace, file_of(route), route.index)
             })
         });
-        let routes = NamespaceIndex::new(routes);
         let bindings = all().filter(|object| BINDINGS.contains(&object.kind)).map(|binding| {
             let role = binding.root.get("roleRef");
             let key = (role.get("kind").str(), role.get("name").str());
             (key, binding.namespace, file_of(binding), binding.index)
         });
-        let bindings = NamespaceIndex::new(bindings);
         let pods = || self.pods.iter();
         let place = |pod: &Pod<'b>| (pod.object.namespace, file_of(&pod.object), pod.index);
         let labelled = pods().flat_map(|pod| {
@@ -233,16 +248,32 @@ impl<'b> Bundle<'b> {
             let labels = pod.labels().entries();
             labels.map(move |label| ((label.key, label.value.str()), namespace, file, index))
         });
-        let pods_by_label = NamespaceIndex::new(labelled);
-        let all_pods = NamespaceIndex::new(pods().map(|pod| {
+        let any = pods().map(|pod| {
             let (namespace, file, index) = place(pod);
             ((), namespace, file, index)
-        }));
+        });
         let accounts = pods().map(|pod| {
             let (namespace, file, index) = place(pod);
             (pod.service_account(), namespace, file, index)
         });
-        let pods_by_account = NamespaceIndex::new(accounts);
+        let file_others = || {
+            let of_objects = (
+                NamespaceIndex::new(autoscalers),
+                NamespaceIndex::new(routes),
+                NamespaceIndex::new(bindings),
+            );
+            let of_pods = (
+                NamespaceIndex::new(labelled),
+                NamespaceIndex::new(any),
+                NamespaceIndex::new(accounts),
+            );
+            (of_objects, of_pods)
+        };
+        let is_worth_a_thread = self.objects.len() >= FEW_OBJECTS;
+        let ((by_name, by_namespace), (of_objects, of_pods)) =
+            both(is_worth_a_thread, file_objects, file_others);
+        let (autoscalers, routes, bindings) = of_objects;
+        let (pods_by_label, all_pods, pods_by_account) = of_pods;
         self.by_name = by_name;
         self.by_namespace = by_namespace;
         self.autoscalers = autoscalers;
@@ -301,9 +332,11 @@ impl<'b> Bundle<'b> {
             (object.index, object.namespace, selector)
         });
         let budgets = SelectorIndex::new(budgets.filter(|(_, _, selector)| !selector.is_empty()));
-        let policies = self.of_kind("NetworkPolicy").filter_map(Policy::read);
-        let policies = SelectorIndex::new(
-            policies.map(|policy| (policy.object.index, policy.object.namespace, policy.selector)),
+        let policies: Vec<Policy<'b>> =
+            self.of_kind("NetworkPolicy").filter_map(Policy::read).collect();
+        let places = policies.iter().enumerate();
+        let policies_by_pod = SelectorIndex::new(
+            places.map(|(at, policy)| (at, policy.object.namespace, policy.selector.clone())),
         );
         let pod_monitors = SelectorIndex::new(self.monitors(&POD_MONITORS));
         let service_monitors = SelectorIndex::new(self.monitors(&SERVICE_MONITORS));
@@ -314,6 +347,7 @@ impl<'b> Bundle<'b> {
         self.services = services;
         self.budgets = budgets;
         self.policies = policies;
+        self.policies_by_pod = policies_by_pod;
         self.pod_monitors = pod_monitors;
         self.service_monitors = service_monitors;
         self.has_untainted_gpu_node = has_untainted_gpu_node;
@@ -449,7 +483,7 @@ impl<'b> Bundle<'b> {
     }
 
     /// Pods that a selector selects in a namespace, only the nearest to `from` if some are nearer
-    /// than others. At most a few hundred.
+    /// than others. A few dozen at most.
     #[must_use]
     pub fn pods_selected(
         &self,
@@ -459,23 +493,30 @@ impl<'b> Bundle<'b> {
     ) -> Vec<&Pod<'b>> {
         let file = from.file().index;
         let rarest = selector.labels.iter().min_by_key(|label| self.pods_by_label.count(label));
-        let found = match rarest {
-            Some(label) => self.pods_by_label.get(label, namespace, file, MOST_SEEN),
-            None => self.all_pods.get(&(), namespace, file, MOST_SEEN),
-        };
-        let found = found
+        let labelled = rarest
+            .map(|label| self.pods_by_label.each(label, namespace, file, MOST_SEEN))
             .into_iter()
+            .flatten();
+        let any = rarest
+            .is_none()
+            .then(|| self.all_pods.each(&(), namespace, file, MOST_SEEN))
+            .into_iter()
+            .flatten();
+        let mut found: Vec<&Pod<'b>> = labelled
+            .chain(any)
             .filter_map(|index| self.pods.get(index))
             .filter(|pod| selector.matches(pod.labels()))
-            .take(MOST_ANSWERS)
+            .take(MOST_SELECTED)
             .collect();
+        found.sort_unstable_by_key(|pod| pod.index);
+        found.dedup_by_key(|pod| pod.index);
         self.nearest(found, from, |pod| pod.spec)
     }
 
     /// Services that select a pod, in its namespace. Nearest ones only, see
     /// [`Bundle::pods_selected`], and few of them: rules look at all pods of each.
     pub fn services_of(&self, pod: &Pod<'b>) -> impl Iterator<Item = &Object<'b>> {
-        let found = self.services.matching(pod.labels(), pod.object.namespace);
+        let found = self.selecting(&self.services, pod);
         let found = found.into_iter().filter_map(|index| self.objects.get(index)).collect();
         self.nearest(found, pod.spec, |service| service.root).into_iter().take(MOST_SERVICES)
     }
@@ -527,30 +568,45 @@ impl<'b> Bundle<'b> {
     /// The PodDisruptionBudget that protects a pod.
     #[must_use]
     pub fn disruption_budget_of(&self, pod: &Pod<'b>) -> Option<&Object<'b>> {
-        let found = self.budgets.matching(pod.labels(), pod.object.namespace);
+        let found = self.selecting(&self.budgets, pod);
         found
             .into_iter()
             .filter_map(|index| self.objects.get(index))
             .min_by_key(|budget| (self.distance(budget.root, pod.spec), budget.index))
     }
 
-    /// NetworkPolicies that isolate a pod. Policies add up, so those of any file count.
+    /// NetworkPolicies that isolate a pod. Policies add up, so those of any file count; `None` if
+    /// they are too many to be told of, as what some forbid the others may allow.
     #[must_use]
-    pub fn policies_of(&self, pod: &Pod<'b>) -> Vec<Policy<'b>> {
-        let found = self.policies.matching(pod.labels(), pod.object.namespace);
-        found
-            .into_iter()
-            .filter_map(|index| self.objects.get(index))
-            .filter_map(Policy::read)
-            .collect()
+    pub fn policies_of(&self, pod: &Pod<'b>) -> Option<Vec<&Policy<'b>>> {
+        self.policies_on(pod.labels(), pod.object.namespace, pod.spec)
     }
 
-    /// Policies that isolate all pods which a policy isolates, itself among them.
-    pub fn policies_covering(&self, policy: &Policy<'b>) -> impl Iterator<Item = Policy<'b>> {
+    /// Policies that isolate all pods which a policy isolates, itself among them; `None` if they
+    /// are too many to be told of.
+    #[must_use]
+    pub fn policies_covering(&self, policy: &Policy<'b>) -> Option<Vec<&Policy<'b>>> {
         // What selects a pod with just these labels selects all that have them, and more.
         let labels = policy.selector.node.get("matchLabels");
-        let found = self.policies.matching(labels, policy.object.namespace);
-        found.into_iter().filter_map(|index| self.objects.get(index)).filter_map(Policy::read)
+        self.policies_on(labels, policy.object.namespace, policy.object.root)
+    }
+
+    fn policies_on(
+        &self,
+        labels: Node<'_>,
+        namespace: &str,
+        from: Node<'_>,
+    ) -> Option<Vec<&Policy<'b>>> {
+        let file = from.file().index;
+        let found = self.policies_by_pod.matching(labels, namespace, file, MOST_ANSWERS);
+        (found.len() < MOST_ANSWERS)
+            .then(|| found.into_iter().filter_map(|at| self.policies.get(at)).collect())
+    }
+
+    /// Numbers of what selects a pod, near it if they are many.
+    fn selecting(&self, index: &SelectorIndex<'b>, pod: &Pod<'b>) -> Vec<usize> {
+        let file = pod.spec.file().index;
+        index.matching(pod.labels(), pod.object.namespace, file, MOST_SELECTED)
     }
 
     /// Routes that lead to a Service: Ingresses, HTTPRoutes, GRPCRoutes.
@@ -610,10 +666,13 @@ impl<'b> Bundle<'b> {
     /// ServiceMonitors that select one of its Services.
     #[must_use]
     pub fn monitors_of(&self, pod: &Pod<'b>) -> Vec<&Object<'b>> {
-        let mut found = self.pod_monitors.matching(pod.labels(), pod.object.namespace);
+        let mut found = self.selecting(&self.pod_monitors, pod);
         for service in self.services_of(pod) {
             let labels = service.metadata().get("labels");
-            found.extend(self.service_monitors.matching(labels, service.namespace));
+            let file = file_of(service);
+            let of_service =
+                self.service_monitors.matching(labels, service.namespace, file, MOST_SERVICES);
+            found.extend(of_service);
         }
         found.sort_unstable();
         found.dedup();
@@ -661,9 +720,8 @@ impl<'b> Bundle<'b> {
 
     /// Pods that may be in a namespace, in the same folder as a node. A few thousand at most.
     pub fn pods_near(&self, namespace: &str, from: Node<'_>) -> impl Iterator<Item = &Pod<'b>> {
-        let found = self.all_pods.get(&(), namespace, from.file().index, MOST_SEEN);
-        found
-            .into_iter()
+        self.all_pods
+            .each(&(), namespace, from.file().index, MOST_SEEN)
             .filter_map(|index| self.pods.get(index))
             .filter(move |pod| self.distance(pod.spec, from) <= 1)
     }

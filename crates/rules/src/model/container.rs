@@ -176,16 +176,21 @@ impl<'b> Container<'b> {
 
     /// Where a program's words are.
     fn place_of(&self, program: &str) -> Option<std::ops::Range<usize>> {
-        let length = program.split(' ').count();
-        (0..self.words.len()).map(|at| at..at + length).find(|range| {
-            self.words.get(range.clone()).is_some_and(|words| {
-                words.iter().zip(program.split(' ')).all(|(word, wanted)| {
-                    word.text.strip_suffix(wanted).is_some_and(|folder| {
-                        folder.is_empty() || folder.ends_with('/') && !wanted.contains('/')
-                    })
-                })
+        let length = 1 + program.bytes().filter(|&byte| byte == b' ').count();
+        let is = |word: &Word<'_>, wanted: &str| {
+            word.text.strip_suffix(wanted).is_some_and(|folder| {
+                folder.is_empty() || folder.ends_with('/') && !wanted.contains('/')
             })
-        })
+        };
+        self.words
+            .windows(length)
+            .position(|words| match words {
+                [word] => is(word, program),
+                words => {
+                    words.iter().zip(program.split(' ')).all(|(word, wanted)| is(word, wanted))
+                }
+            })
+            .map(|at| at..at + length)
     }
 
     /// The words after the first word of a program's words.

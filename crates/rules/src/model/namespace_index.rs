@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::bundle::MOST_ANSWERS;
-use super::object::may_be_same_namespace;
 
 /// Numbers of objects or pods under keys that thousands may share: `app: server` in each of a
 /// thousand namespaces. A look-up sees those of one namespace, and of very many the ones that
@@ -50,34 +49,41 @@ impl<'b, K: Eq + Hash> NamespaceIndex<'b, K> {
     /// Numbers of what has a key and may be in a namespace (empty for any), in order. Of more than
     /// `most`, about as many that stand near a file.
     pub(super) fn get(&self, key: &K, namespace: &str, file: usize, most: usize) -> Vec<usize> {
+        let mut found: Vec<usize> = self.each(key, namespace, file, most).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The same in no order, some of them twice, for look-ups that need few of many.
+    pub(super) fn each(
+        &self,
+        key: &K,
+        namespace: &str,
+        file: usize,
+        most: usize,
+    ) -> impl Iterator<Item = usize> {
         let list = self.lists.get(key).map(Vec::as_slice).unwrap_or_default();
-        if list.len() <= MOST_ANSWERS {
-            let fit = |entry: &&Entry<'_>| may_be_same_namespace(entry.namespace, namespace);
-            let mut found: Vec<usize> = list.iter().filter(fit).map(|entry| entry.number).collect();
-            found.sort_unstable();
-            return found;
-        }
+        let few = list.len() <= MOST_ANSWERS;
         let of = |name: &str| {
             let first = list.partition_point(|entry| entry.namespace < name);
             let end = list.partition_point(|entry| entry.namespace <= name);
             list.get(first..end).unwrap_or_default()
         };
-        let unset = around(of(""), file, most);
-        let set = if namespace.is_empty() {
-            list.get(..most.min(list.len())).unwrap_or_default()
-        } else {
-            around(of(namespace), file, most)
+        let near = |list| around(list, |entry: &Entry<'_>| entry.file < file, most);
+        let (unset, set): (&[Entry<'_>], &[Entry<'_>]) = match namespace {
+            "" if few => (&[], list),
+            "" => (near(of("")), list.get(..most.min(list.len())).unwrap_or_default()),
+            _ if few => (of(""), of(namespace)),
+            _ => (near(of("")), near(of(namespace))),
         };
-        let mut found: Vec<usize> = unset.iter().chain(set).map(|entry| entry.number).collect();
-        found.sort_unstable();
-        found.dedup();
-        found
+        unset.iter().chain(set).map(|entry| entry.number)
     }
 }
 
-/// At most `most` of a list, from a little before those of a file on.
-fn around<'a, 'b>(list: &'a [Entry<'b>], file: usize, most: usize) -> &'a [Entry<'b>] {
-    let own = list.partition_point(|entry| entry.file < file);
+/// At most `most` of a list in the order of files, from a little before those of one file on.
+pub(super) fn around<T>(list: &[T], is_before: impl Fn(&T) -> bool, most: usize) -> &[T] {
+    let own = list.partition_point(is_before);
     let start = own.saturating_sub(most / 4).min(list.len().saturating_sub(most));
     list.get(start..list.len().min(start + most)).unwrap_or_default()
 }

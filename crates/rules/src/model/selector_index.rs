@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use crate::yaml::Node;
 
 use super::bundle::MOST_ANSWERS;
+use super::namespace_index::around;
 use super::selector::Selector;
+
+/// Selectors that one look-up tries at most in each list, those near by first.
+const MOST_TRIED: usize = 4 * MOST_ANSWERS;
 
 /// Objects that select by labels: Services, policies, budgets, monitors.
 ///
@@ -22,15 +26,19 @@ pub(super) struct SelectorIndex<'b> {
 struct Entry<'b> {
     /// Empty if it selects in any.
     namespace: &'b str,
-    index: usize,
+    file: usize,
+    number: usize,
     selector: Selector<'b>,
 }
 
 impl<'b> SelectorIndex<'b> {
-    /// Files numbers of objects by namespace (empty for any) and selector.
+    /// Files numbers by namespace (empty for any) and selector; numbers rise with the file.
     pub(super) fn new(found: impl Iterator<Item = (usize, &'b str, Selector<'b>)>) -> Self {
         let entries: Vec<Entry<'b>> = found
-            .map(|(index, namespace, selector)| Entry { namespace, index, selector })
+            .map(|(number, namespace, selector)| {
+                let file = selector.node.file().index;
+                Entry { namespace, file, number, selector }
+            })
             .collect();
         let mut sharing: HashMap<(&str, &str), usize> = HashMap::new();
         for label in entries.iter().flat_map(|entry| &entry.selector.labels) {
@@ -45,22 +53,32 @@ impl<'b> SelectorIndex<'b> {
             }
         }
         for list in index.by_label.values_mut().chain([&mut index.others]) {
-            list.sort_by_key(|entry| (entry.namespace, entry.index));
+            list.sort_by_key(|entry| (entry.namespace, entry.number));
         }
         index
     }
 
-    /// Numbers of what selects these labels in a namespace, in order.
-    pub(super) fn matching(&self, labels: Node<'_>, namespace: &str) -> Vec<usize> {
+    /// Numbers of what selects these labels in a namespace, in order. Of more than `most` that one
+    /// label leads to, `most` of those that stand near a file.
+    pub(super) fn matching(
+        &self,
+        labels: Node<'_>,
+        namespace: &str,
+        file: usize,
+        most: usize,
+    ) -> Vec<usize> {
         let filed = labels.entries().filter_map(|label| {
             let list: &[Entry<'b>] = self.by_label.get(&(label.key, label.value.str()))?;
             Some(list)
         });
         let mut found: Vec<usize> = filed
             .chain([self.others.as_slice()])
-            .flat_map(|list| in_namespace(list, namespace))
-            .filter(|entry| entry.selector.matches(labels))
-            .map(|entry| entry.index)
+            .flat_map(|list| {
+                near(list, namespace, file)
+                    .filter(|entry| entry.selector.matches(labels))
+                    .map(|entry| entry.number)
+                    .take(most)
+            })
             .collect();
         found.sort_unstable();
         found.dedup();
@@ -68,17 +86,18 @@ impl<'b> SelectorIndex<'b> {
     }
 }
 
-/// Those of a sorted list that may be in a namespace; a few thousand at most.
-fn in_namespace<'a, 'b>(
+/// Those of a sorted list that may be in a namespace; of very many those near a file.
+fn near<'a, 'b>(
     list: &'a [Entry<'b>],
     namespace: &str,
-) -> impl Iterator<Item = &'a Entry<'b>> {
+    file: usize,
+) -> impl Iterator<Item = &'a Entry<'b>> + use<'a, 'b> {
     let range = |name: &str| {
         let first = list.partition_point(|entry| entry.namespace < name);
         let end = list.partition_point(|entry| entry.namespace <= name);
-        list.get(first..end).unwrap_or_default()
+        around(list.get(first..end).unwrap_or_default(), |entry| entry.file < file, MOST_TRIED)
     };
     let (anywhere, there): (&[Entry<'b>], &[Entry<'b>]) =
         if namespace.is_empty() { (list, &[]) } else { (range(""), range(namespace)) };
-    anywhere.iter().chain(there).take(16 * MOST_ANSWERS)
+    anywhere.iter().take(MOST_TRIED).chain(there)
 }

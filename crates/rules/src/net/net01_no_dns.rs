@@ -137,11 +137,12 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
             Dns::No => {}
         }
     }
-    if context.bundle.policies_covering(&policy).any(|other| {
+    let Some(covering) = context.bundle.policies_covering(&policy) else { return };
+    let is_open_by = |other: &&Policy<'_>| {
         other.isolates_egress
             && other.egress().any(|rule| dns(rule, other.object.namespace) == Dns::Open)
-    }) || uses_node_network(context, &policy)
-    {
+    };
+    if covering.iter().any(is_open_by) || uses_node_network(context, &policy) {
         return;
     }
     let egress = object.spec().get("egress");

@@ -138,12 +138,8 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, container: &Container<'_>, report
     if OTHER_WAYS.iter().any(|name| container.env(name).is_some()) || has_cache(pod, container) {
         return;
     }
-    let policies: Vec<_> = context
-        .bundle
-        .policies_of(pod)
-        .into_iter()
-        .filter(|policy| policy.isolates_egress)
-        .collect();
+    let Some(mut policies) = context.bundle.policies_of(pod) else { return };
+    policies.retain(|policy| policy.isolates_egress);
     let Some(policy) =
         policies.iter().find(|policy| context.bundle.distance(policy.object.root, node) <= 1)
     else {

@@ -1,5 +1,5 @@
 use crate::context::Context;
-use crate::model::{Object, Pod, Policy, allows_anybody, allows_port};
+use crate::model::{Object, Pod, allows_anybody, allows_port};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 use crate::yaml::Node;
@@ -149,8 +149,8 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     if pod.labels().is_empty() || pod.spec.get("hostNetwork").bool() == Some(true) {
         return;
     }
-    let policies: Vec<Policy<'_>> =
-        bundle.policies_of(pod).into_iter().filter(|policy| policy.isolates_ingress).collect();
+    let Some(mut policies) = bundle.policies_of(pod) else { return };
+    policies.retain(|policy| policy.isolates_ingress);
     let near = policies.iter().find(|policy| bundle.distance(policy.object.root, pod.spec) <= 1);
     let Some(policy) = near else { return };
     for called in scraped(context, pod).into_iter().chain(routed(context, pod)) {

@@ -100,6 +100,31 @@ spec:
     scaleDown:
       stabilizationWindowSeconds: 600
 "),
+        Example::good("one replica comes and goes", "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  selector: {matchLabels: {app: server}}
+  template:
+    metadata: {labels: {app: server}}
+    spec:
+      containers:
+        - name: main
+          image: vllm/vllm-openai:v0.12.0
+          args: [--model, meta-llama/Llama-3.1-8B-Instruct]
+          resources:
+            requests: {cpu: 4, memory: 32Gi}
+            limits: {nvidia.com/gpu: 1}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: server}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: server}
+  minReplicas: 1
+  maxReplicas: 2
+"),
         Example::good("one at a time", "\
 apiVersion: apps/v1
 kind: Deployment
@@ -148,7 +173,9 @@ fn check(context: &Context<'_>, object: &Object<'_>, report: &mut Report) {
     }
     let window = down.get("stabilizationWindowSeconds");
     if !window.is_set() {
-        if !down.get("policies").is_empty() {
+        // Where one replica is all that comes and goes, the default already stops one at a time.
+        let steps = subject.autoscaler.max.map(|max| max.saturating_sub(subject.autoscaler.min));
+        if !down.get("policies").is_empty() || steps.is_some_and(|steps| steps <= 1) {
             return;
         }
         let behavior = subject.behavior();

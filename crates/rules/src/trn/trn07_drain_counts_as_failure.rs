@@ -1,7 +1,7 @@
 use super::job;
 use crate::context::Context;
 use crate::edit::Edit;
-use crate::model::Pod;
+use crate::model::{Manager, Pod};
 use crate::report::Report;
 use crate::rule::{Check, Example, rule};
 
@@ -10,7 +10,7 @@ rule! {
     ///
     /// ## What it does
     /// Looks at training Jobs (in CronJobs and JobSets too) without a `podFailurePolicy` that
-    /// ignores the condition `DisruptionTarget`.
+    /// ignores the condition `DisruptionTarget`. JobSets that restart as a whole are left alone.
     ///
     /// ## Why it matters
     /// Each pod that is evicted by a drain, a preemption or a lost node counts towards
@@ -78,6 +78,29 @@ spec:
           resources:
             limits: {nvidia.com/gpu: 1}
 "),
+        Example::good("a JobSet that starts anew as a whole", "\
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata: {name: a}
+spec:
+  failurePolicy: {maxRestarts: 4}
+  replicatedJobs:
+    - name: workers
+      template:
+        spec:
+          parallelism: 4
+          completions: 4
+          backoffLimit: 0
+          template:
+            spec:
+              restartPolicy: Never
+              containers:
+                - name: main
+                  image: pytorch/pytorch:2.6.0-cuda12.4-cudnn9-runtime
+                  command: [torchrun, --nnodes=4, train.py]
+                  resources:
+                    limits: {nvidia.com/gpu: 8}
+"),
     ],
 }
 
@@ -87,6 +110,11 @@ const MANY: i64 = 50;
 fn check(_: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
     let Some(spec) = job::job_spec(pod) else { return };
     if !pod.complete || !job::trains(pod) || !pod.has_accelerator() {
+        return;
+    }
+    // A JobSet that restarts as a whole wants its jobs to fail at once.
+    let restarts = pod.object.spec().path("failurePolicy.maxRestarts").int();
+    if pod.manager == Manager::JobSet && restarts.is_some_and(|restarts| restarts > 0) {
         return;
     }
     let limit = spec.get("backoffLimit");

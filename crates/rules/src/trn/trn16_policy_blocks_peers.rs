@@ -139,7 +139,7 @@ fn check(context: &Context<'_>, pod: &Pod<'_>, report: &mut Report) {
         return;
     }
     let bundle = context.bundle;
-    let mut policies = bundle.policies_of(pod);
+    let Some(mut policies) = bundle.policies_of(pod) else { return };
     policies.retain(|policy| policy.object.group() == "networking.k8s.io");
     for (ingress, rules, way) in [(true, "ingress", "from"), (false, "egress", "to")] {
         let isolates = |policy: &Policy<'_>| {

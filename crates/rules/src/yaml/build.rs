@@ -9,7 +9,7 @@ use crate::parallel::map_runs;
 
 use super::read_error::{ReadError, template_in};
 use super::tree::{Content, File, Raw, RawEntry, Span, TextRef};
-use super::{scalar, split};
+use super::{plain, scalar, split};
 
 /// Collections in one another. The deepest manifests of the wild are 30 deep (schemas in CRDs).
 const DEEPEST: usize = 128;
@@ -43,13 +43,9 @@ pub(super) fn read_into(file: &mut File, errors: &mut Vec<ReadError>) {
             if document.trim_start_matches('-').trim().is_empty() {
                 continue;
             }
-            let mut builder = Builder::new(&mut part, document, base);
-            match builder.read() {
+            match read_document(&mut part, document, base, true) {
                 Ok(problems) => broken.extend(problems),
-                Err(problem) => {
-                    builder.discard();
-                    broken.push(problem);
-                }
+                Err(problem) => broken.push(problem),
             }
         }
         (part, broken)
@@ -63,8 +59,32 @@ pub(super) fn read_into(file: &mut File, errors: &mut Vec<ReadError>) {
     errors.extend(broken.into_iter().map(|problem| problem.say(file)));
 }
 
+/// Reads one document; answers what is wrong with it though it can be used. Most are plain, and
+/// the quick reader of such documents is tried first, unless a test wants to compare.
+fn read_document(
+    file: &mut File,
+    document: &str,
+    base: usize,
+    is_quick_tried: bool,
+) -> Result<Vec<Problem>, Problem> {
+    if is_quick_tried {
+        let mut builder = Builder::new(file, document, base);
+        match plain::read(&mut builder) {
+            Ok(()) => return Ok(builder.problems),
+            Err(plain::NotPlain) => builder.discard(),
+        }
+    }
+    let mut builder = Builder::new(file, document, base);
+    let read = builder.read();
+    if read.is_err() {
+        builder.discard();
+    }
+    read
+}
+
 /// What went wrong, before lines are known.
-enum Problem {
+#[derive(Debug)]
+pub(super) enum Problem {
     Syntax { byte: u32, kind: granit_parser::ErrorKind, document: Span },
     Template { span: Span, document: Span },
     Key { span: Span },
@@ -144,7 +164,7 @@ struct Frame {
     key: Option<(TextRef, Span)>,
 }
 
-struct Builder<'f, 't> {
+pub(super) struct Builder<'f, 't> {
     file: &'f mut File,
     document: &'t str,
     base: usize,
@@ -208,6 +228,15 @@ impl<'f, 't> Builder<'f, 't> {
         Ok(std::mem::take(&mut self.problems))
     }
 
+    pub(super) fn document(&self) -> &'t str {
+        self.document
+    }
+
+    /// The place in the file of a range of the document.
+    pub(super) fn span_in_document(&self, start: usize, end: usize) -> Span {
+        Span { start: (self.base + start) as u32, end: (self.base + end) as u32 }
+    }
+
     fn whole(&self) -> Span {
         Span { start: self.base as u32, end: (self.base + self.document.len()) as u32 }
     }
@@ -231,52 +260,15 @@ impl<'f, 't> Builder<'f, 't> {
             Event::Scalar(text, style, anchor, tag) => {
                 let span = self.span_of(&mark);
                 let plain = style == ScalarStyle::Plain && !is_tagged_text(tag.as_deref());
-                let text = self.keep(text, span, style);
-                if let Some(frame) = self.stack.last_mut()
-                    && frame.mapping
-                    && frame.key.is_none()
-                {
-                    frame.key = Some((text, span));
-                    if anchor != 0 {
-                        let id = self.push(Content::Scalar { text, plain }, span);
-                        self.anchors.insert(anchor, Done { id, size: 1, height: 1 });
-                    }
-                    return Ok(());
-                }
-                let id = self.push(Content::Scalar { text, plain }, span);
-                self.done(Done { id, size: 1, height: 1 }, anchor)?;
+                self.scalar(text, span, style, plain, anchor)?;
             }
             Event::SequenceStart(_, anchor, _) | Event::MappingStart(_, anchor, _) => {
                 let span = self.span_of(&mark);
-                let mapping = matches!(event, Event::MappingStart(..));
-                if let Some(parent) = self.stack.last()
-                    && parent.mapping
-                    && parent.key.is_none()
-                {
-                    return Err(self.odd_key(span));
-                }
-                let content = if mapping {
-                    Content::Mapping { first: 0, end: 0 }
-                } else {
-                    Content::List { first: 0, end: 0 }
-                };
-                let id = self.push(content, span);
-                let children = self.scratch.len();
-                self.stack.push(Frame {
-                    id,
-                    anchor,
-                    children,
-                    size: 1,
-                    height: 1,
-                    mapping,
-                    key: None,
-                });
+                self.open(matches!(event, Event::MappingStart(..)), span, anchor)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let end = self.span_of(&mark).end;
-                let Some(frame) = self.stack.pop() else { return Ok(()) };
-                let done = self.close(&frame, end)?;
-                self.done(done, frame.anchor)?;
+                self.end(end)?;
             }
             Event::Alias(anchor) => {
                 let span = self.span_of(&mark);
@@ -299,6 +291,77 @@ impl<'f, 't> Builder<'f, 't> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes a scalar: a key where one is due, else a value.
+    pub(super) fn scalar(
+        &mut self,
+        text: Cow<'_, str>,
+        span: Span,
+        style: ScalarStyle,
+        plain: bool,
+        anchor: usize,
+    ) -> Result<(), Problem> {
+        let text = self.keep(text, span, style);
+        self.take_scalar(text, span, plain, anchor)
+    }
+
+    /// The same of a text that is known to stand in the file, at a place inside of the scalar's.
+    pub(super) fn scalar_of_document(
+        &mut self,
+        text: Span,
+        span: Span,
+        plain: bool,
+    ) -> Result<(), Problem> {
+        self.take_scalar(TextRef::File(text), span, plain, 0)
+    }
+
+    fn take_scalar(
+        &mut self,
+        text: TextRef,
+        span: Span,
+        plain: bool,
+        anchor: usize,
+    ) -> Result<(), Problem> {
+        if let Some(frame) = self.stack.last_mut()
+            && frame.mapping
+            && frame.key.is_none()
+        {
+            frame.key = Some((text, span));
+            if anchor != 0 {
+                let id = self.push(Content::Scalar { text, plain }, span);
+                self.anchors.insert(anchor, Done { id, size: 1, height: 1 });
+            }
+            return Ok(());
+        }
+        let id = self.push(Content::Scalar { text, plain }, span);
+        self.done(Done { id, size: 1, height: 1 }, anchor)
+    }
+
+    /// Starts a collection.
+    pub(super) fn open(&mut self, mapping: bool, span: Span, anchor: usize) -> Result<(), Problem> {
+        if let Some(parent) = self.stack.last()
+            && parent.mapping
+            && parent.key.is_none()
+        {
+            return Err(self.odd_key(span));
+        }
+        let content = if mapping {
+            Content::Mapping { first: 0, end: 0 }
+        } else {
+            Content::List { first: 0, end: 0 }
+        };
+        let id = self.push(content, span);
+        let children = self.scratch.len();
+        self.stack.push(Frame { id, anchor, children, size: 1, height: 1, mapping, key: None });
+        Ok(())
+    }
+
+    /// Ends the innermost collection.
+    pub(super) fn end(&mut self, end: u32) -> Result<(), Problem> {
+        let Some(frame) = self.stack.pop() else { return Ok(()) };
+        let done = self.close(&frame, end)?;
+        self.done(done, frame.anchor)
     }
 
     /// A key that is no text: mostly a template's `{{ … }}`, which reads as a mapping.
@@ -508,4 +571,153 @@ fn is_tagged_text(tag: Option<&Tag>) -> bool {
     tag.is_some_and(|tag| {
         tag.core_suffix() == Some("str") || tag.suffix() == "!" || tag.original() == "!"
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All that is known of a document, by either reader, and what is wrong with it.
+    fn told(text: &str, is_quick_tried: bool) -> String {
+        let mut file = File::new(0, String::new(), String::new());
+        let problems = read_document(&mut file, text, 0, is_quick_tried);
+        format!(
+            "{problems:?} {:?} {:?} {:?} {:?} {:?}",
+            file.roots, file.nodes, file.items, file.entries, file.side
+        )
+    }
+
+    fn is_plain(text: &str) -> bool {
+        let mut file = File::new(0, String::new(), String::new());
+        plain::read(&mut Builder::new(&mut file, text, 0)).is_ok()
+    }
+
+    #[track_caller]
+    fn both_agree(text: &str) {
+        assert_eq!(told(text, true), told(text, false), "{text}");
+    }
+
+    const PLAIN: &str = "\
+# A server.
+apiVersion: apps/v1   # of which
+kind: Deployment
+metadata:
+  name: \"a b\"
+  labels: {app: 'it', tier: [1, two, -3 ], \"k\": {}, last: []}
+  annotations:
+    nothing:
+    url: http://a:80/b#c
+spec:
+  args:
+  - --model=a
+  -  x: 1
+     y:
+       - deep
+       # in between
+       - z
+  - \"q\"
+  -
+  script: |
+    set -e
+      deep
+
+    # no comment
+    exit 0
+
+  other: |-
+    one
+
+last: -1
+";
+
+    #[test]
+    fn plain_documents_are_read_quickly_and_the_same() {
+        for text in [
+            PLAIN,
+            "---\na: 1\n",
+            "--- # c\n- a\n- b: c\n",
+            "a:\n- b",
+            "a: |\n  x\n",
+            "a: {b: c}  # d",
+            "a:\nb: ~\n# end\n",
+        ] {
+            assert!(is_plain(text), "{text}");
+            both_agree(text);
+        }
+    }
+
+    #[test]
+    fn all_else_is_left_to_the_other_reader() {
+        for text in [
+            "",
+            "a",
+            "a: b: c\n",
+            "a: b\n  c\n",
+            "a: \"b\n  c\"\n",
+            "a: 'it''s'\n",
+            "a: \"\\n\"\n",
+            "a: &x b\nc: *x\n",
+            "a: !!str 1\n",
+            "a: >\n  x\n",
+            "a: |+\n  x\n\n",
+            "a: |2\n   x\n",
+            "a: |\n\n  x\n",
+            "a: |\n  x",
+            "a: {b: c,\n  d: e}\n",
+            "a: {{ .Values.x }}\n",
+            "a: [b: c]\n",
+            "a: {b:c}\n",
+            "a:\tb\n",
+            "a: b\r\n",
+            "a: \u{e9}\n",
+            "- - a\n",
+            "-  \n- # c\n- a\n",
+            "? a\n: b\n",
+            "<<: {a: b}\n",
+            "a: b\n c: d\n",
+            "a:\n  b: c\n d: e\n",
+            "a: b\n- c\n",
+            "- a\nb: c\n",
+            "%YAML 1.2\n---\na: b\n",
+            "a: b\n...\nc: d\n",
+        ] {
+            assert!(!is_plain(text), "{text}");
+            both_agree(text);
+        }
+        both_agree("a: 1\na: 2\n");
+        both_agree(&format!("a: {}{}\n", "[".repeat(70), "]".repeat(70)));
+    }
+
+    #[test]
+    fn both_readers_agree_on_the_examples_of_all_rules() {
+        let mut plain = 0;
+        let examples: Vec<_> =
+            crate::registry::all().iter().flat_map(|rule| rule.examples).collect();
+        for example in &examples {
+            for range in split::documents(example.manifest) {
+                let document = &example.manifest[range];
+                both_agree(document);
+                plain += usize::from(is_plain(document));
+            }
+        }
+        assert!(plain * 10 > examples.len() * 9, "only {plain} documents are plain");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn both_readers_agree_on_changed_documents(
+            changes in prop::collection::vec((0..PLAIN.len(), 0..3_u8, r#"[ -~\n\t]|  |: | #|- |\n  |\n---|é"#), 1..4),
+        ) {
+            let mut text = PLAIN.to_owned();
+            for (at, what, with) in changes {
+                let at = (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap();
+                let end = (at + usize::from(what)).min(text.len());
+                let end = (end..=text.len()).find(|&end| text.is_char_boundary(end)).unwrap();
+                text.replace_range(at..end, &with);
+            }
+            prop_assert_eq!(told(&text, true), told(&text, false), "{}", text);
+        }
+    }
 }

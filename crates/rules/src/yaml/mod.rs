@@ -6,6 +6,7 @@
 
 mod build;
 mod node;
+mod plain;
 mod read_error;
 mod scalar;
 mod split;
@@ -14,6 +15,8 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use node::LOOKUPS;
 pub use node::{Entry, Node};
 pub use read_error::ReadError;
 pub use tree::{File, Place, Span};

@@ -7,6 +7,7 @@ use std::ops::Range;
 /// YAML forbids a line that starts with `---` and a blank inside of any scalar ("c-forbidden"),
 /// so the split needs no parser. Directives (`%YAML 1.2`) stay with the document they open.
 pub(super) fn documents(text: &str) -> Vec<Range<usize>> {
+    let marks = memchr::memmem::Finder::new("\n---");
     let mut ranges = Vec::new();
     let mut start = 0;
     let mut at = 0;
@@ -16,7 +17,7 @@ pub(super) fn documents(text: &str) -> Vec<Range<usize>> {
             ranges.push(start..at);
             start = at;
         }
-        at = match rest.find("\n---") {
+        at = match marks.find(rest.as_bytes()) {
             Some(next) => at + next + 1,
             None => text.len(),
         };

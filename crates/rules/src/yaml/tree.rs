@@ -155,6 +155,16 @@ impl File {
         }
     }
 
+    /// Whether a text is this one. Most are not, and their length tells it.
+    pub(super) fn is_text(&self, text: TextRef, wanted: &str) -> bool {
+        let (of, span) = match text {
+            TextRef::File(span) => (&self.text, span),
+            TextRef::Side(span) => (&self.side, span),
+        };
+        let range = span.start as usize..span.end as usize;
+        range.len() == wanted.len() && of.as_bytes().get(range) == Some(wanted.as_bytes())
+    }
+
     /// The text of a span.
     #[must_use]
     pub fn slice(&self, span: Span) -> &str {
@@ -163,10 +173,16 @@ impl File {
 
     fn lines(&self) -> &[u32] {
         self.lines.get_or_init(|| {
-            let breaks = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
             // A file is at most 1 GiB: its offsets fit.
-            std::iter::once(0).chain(breaks.map(|(at, _)| at as u32 + 1)).collect()
+            let breaks = memchr::memchr_iter(b'\n', self.text.as_bytes());
+            std::iter::once(0).chain(breaks.map(|at| at as u32 + 1)).collect()
         })
+    }
+
+    /// Whether lines end as on Windows, by the first of them.
+    pub(crate) fn has_crlf(&self) -> bool {
+        let end = memchr::memchr(b'\n', self.text.as_bytes());
+        end.is_some_and(|end| self.text.as_bytes().get(end.wrapping_sub(1)) == Some(&b'\r'))
     }
 
     /// Line and column of a byte. A place inside of a character is that character's.

@@ -125,3 +125,22 @@ func TestConfigurations(t *testing.T) {
 		t.Error("another version was taken")
 	}
 }
+
+func TestOfferedDevices(t *testing.T) {
+	devices := config(t, mixed).OfferedDevices(func(gpu int) bool { return gpu != 1 })
+	// Of four GPUs one is broken, and one is cut into seven.
+	if len(devices) != 2+7 {
+		t.Fatalf("%+v", devices)
+	}
+	seen := map[string]bool{}
+	for _, device := range devices {
+		seen[device.Name] = true
+	}
+	if !seen["gpu-0"] || seen["gpu-1"] || !seen["gpu-3-mig-6"] {
+		t.Errorf("%v", seen)
+	}
+	first, memory := devices[0], devices[0].Capacity["memory"].Value
+	if product := *first.Attributes["productName"].StringValue; product != "Tesla T4" || memory.String() != "15Gi" {
+		t.Errorf("%s with %s", product, memory.String())
+	}
+}

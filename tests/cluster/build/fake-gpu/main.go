@@ -2,8 +2,10 @@
 //
 // It speaks kubelet's real protocol (device plugin v1beta1), names resources, devices and variables
 // as NVIDIA's plugin does, and labels its node as GPU feature discovery does. A node's labels choose
-// its configuration, as with NVIDIA's config manager and MIG manager. Tests flip a GPU's health by
-// writing a file.
+// its configuration, as with NVIDIA's config manager and MIG manager. It is a driver for dynamic
+// resource allocation too, and offers the same GPUs to claims: what is in use by one way the other
+// does not know, so that a test uses one of the two on a node. Tests flip a GPU's health by writing
+// a file.
 package main
 
 import (
@@ -52,6 +54,12 @@ func run(ctx context.Context, configFile, kubeconfig, plugin, admin string) erro
 	if err := json.Unmarshal(text, &config); err != nil {
 		return fmt.Errorf("reading %s: %w", configFile, err)
 	}
+	node, err := connect(kubeconfig)
+	if err != nil {
+		return err
+	}
+	offered := make(chan error, 1)
+	go func() { offered <- (&Driver{client: node, config: config}).Run(ctx) }()
 	labelled := make(chan error, 1)
 	go func() { labelled <- label(ctx, kubeconfig, config, nil) }()
 	changed := make(chan Config)
@@ -90,6 +98,11 @@ func run(ctx context.Context, configFile, kubeconfig, plugin, admin string) erro
 				return err
 			}
 			labelled = nil
+		case err := <-offered:
+			if err != nil {
+				return fmt.Errorf("offering devices to claims: %w", err)
+			}
+			offered = nil
 		default:
 		}
 	}

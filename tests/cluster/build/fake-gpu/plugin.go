@@ -96,13 +96,18 @@ func (plugin *Plugin) devices() []*api.Device {
 	devices := make([]*api.Device, 0, len(plugin.resource.Devices))
 	for _, device := range plugin.resource.Devices {
 		health := api.Healthy
-		text, err := os.ReadFile(filepath.Join(plugin.healthFolder, strconv.Itoa(device.GPU)))
-		if err == nil && strings.TrimSpace(string(text)) == api.Unhealthy {
+		if !isHealthy(plugin.healthFolder, device.GPU) {
 			health = api.Unhealthy
 		}
 		devices = append(devices, &api.Device{ID: device.ID, Health: health})
 	}
 	return devices
+}
+
+// Tests write a word into a file that is called after the GPU.
+func isHealthy(folder string, gpu int) bool {
+	text, err := os.ReadFile(filepath.Join(folder, strconv.Itoa(gpu)))
+	return err != nil || strings.TrimSpace(string(text)) != api.Unhealthy
 }
 
 // Allocate tells a container which GPUs are its own, in the variables of NVIDIA's plugin.

@@ -63,6 +63,31 @@ fn images() {
 }
 
 #[test]
+fn devices() {
+    let running = |health: &str, ready: bool| {
+        json!({"phase": "Running", "containerStatuses": [{
+            "name": "model", "image": "registry.example/model:1", "imageID": "", "ready": ready,
+            "restartCount": 0, "state": {"running": {}},
+            "allocatedResourcesStatus": [{
+                "name": "nvidia.com/gpu",
+                "resources": [
+                    {"resourceID": "GPU-a", "health": "Healthy"},
+                    {"resourceID": "GPU-b", "health": health},
+                ],
+            }],
+        }]})
+    };
+    let words = ["`model`", "`GPU-b` of `nvidia.com/gpu`", "doctor pod/iris-7c9-x"];
+    check(running("Unhealthy", true), Some(Reason::GpuUnhealthy), &words);
+    check(running("Unhealthy", false), Some(Reason::GpuUnhealthy), &words);
+    check(running("Unknown", true), None, &[]);
+    let mut whole = pod(running("Unhealthy", true));
+    let spec = json!({"containers": [{"name": "model"}]});
+    whole.spec = serde_json::from_value(spec).expect("a spec");
+    assert_eq!(of_pod(&whole).and_then(|trouble| trouble.diagnosis), Some("D48"));
+}
+
+#[test]
 fn placement() {
     let unschedulable = |message: &str| {
         json!({"phase": "Pending", "conditions": [{
