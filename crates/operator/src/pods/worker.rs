@@ -66,7 +66,8 @@ fn preparation(status: &PodStatus) -> Option<(Worker, String)> {
     let ended = |it| Some((it, container_end(it)?));
     let (container, ended) = all.filter_map(ended).find(|(_, end)| end.exit_code != 0)?;
     let code = ended.exit_code;
-    let said = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or_default();
+    let said = ended.message.as_deref().filter(|text| !text.is_empty());
+    let said = said.or(ended.reason.as_deref()).unwrap_or_default();
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(data) = container.name.strip_prefix(DATA_CONTAINER) {
         let outcome = match FetchEnd::of(code) {
