@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conftest import AGNHOST, ROOT, XTASK
-from iris import BODY, HOME, INFER, gateway, rolled_out, trainyard
+from iris import BODY, HOME, INFER, gateway, install, rolled_out, trainyard
 
 SCRIPT = pathlib.Path(__file__).parent / "under_load.py"
 # Pins the version whose definitions are applied.
@@ -24,10 +24,7 @@ OPERATOR = [
 
 @pytest.fixture(scope="module")
 def installed(cluster, image):
-    trainyard(
-        cluster, "install", "--image", image, "--image-pull-policy", "IfNotPresent", "--timeout", "3m",
-        *OPERATOR,
-    )
+    install(cluster, image, *OPERATOR)
     yield
     trainyard(cluster, "uninstall", check=False)
     cluster.kubectl("delete", "namespace", HOME, "--wait=false", check=False)
