@@ -347,6 +347,7 @@ fn carry_on(
         Stage::Switched { .. } => (room.beside(needed), Share::Percent(share)),
         Stage::Starting | Stage::Mirroring { .. } | Stage::Step { .. } => {
             // Replicas that the step lost carry nothing: those that are left get no more each.
+            // Those that it never had, as when more are wanted since, took nothing with them.
             let for_share = match candidate.stage {
                 Stage::Step { index, since: None } => {
                     let before = Stage::Step { index: index.saturating_sub(1), since: None };
@@ -354,7 +355,8 @@ fn carry_on(
                 }
                 _ => needed,
             };
-            let fewer = share.saturating_mul(ready.min(for_share)) / for_share.max(1);
+            let had = for_share.min(candidate.most_ready).max(1);
+            let fewer = share.saturating_mul(ready.min(had)) / had;
             (room.beside(needed), Share::Percent(if share == 0 { 0 } else { fewer.max(1) }))
         }
     };

@@ -38,7 +38,7 @@ pub(super) struct Candidate {
     pub(super) stage: Stage,
     /// When it last came nearer to its goal, or had no replica that it waited for.
     pub(super) progress_at: Duration,
-    /// Most ready replicas in this stage.
+    /// Most ready replicas in this stage; in any step, where this stage is one.
     pub(super) most_ready: u32,
     /// Its counters when the evidence of this stage began.
     pub(super) own_before: Counts,
@@ -176,8 +176,10 @@ impl Candidate {
 
     /// Goes to another stage; its deadline starts anew.
     pub(super) fn enter(&mut self, stage: Stage, now: Duration) {
+        if !matches!((self.stage, stage), (Stage::Step { .. }, Stage::Step { .. })) {
+            self.most_ready = 0;
+        }
         self.stage = stage;
         self.progress_at = now;
-        self.most_ready = 0;
     }
 }

@@ -420,6 +420,19 @@ fn a_canary_goes_step_by_step() {
 }
 
 #[test]
+fn a_canary_keeps_its_share_while_more_replicas_start() {
+    let mut world = World::new(canary(&[25, 50]), 2);
+    world.roll_out("b", GOOD).run(70).check(&[("a", 2, 50), ("b", 1, 50)]);
+    world.wanted = 3;
+    for _ in 0..10 {
+        world.run(1);
+        let decision = world.last.as_ref().expect("ran");
+        assert_eq!(decision.revisions[&name("b")].weight, 50, "{decision:?}");
+    }
+    world.check(&[("a", 3, 50), ("b", 2, 50)]);
+}
+
+#[test]
 fn a_canary_waits_for_evidence_when_it_has_a_limit() {
     let mut world = World::new(with_error_rate(canary(&[10]), 5), 2);
     world.rps = 0;
