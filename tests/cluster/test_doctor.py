@@ -172,10 +172,13 @@ def sick(cluster, namespace, image):
 
 def test_each_is_found_and_nothing_else(cluster, namespace, sick):
     last = {}
+    blind = ("D43", f"HorizontalPodAutoscaler/{namespace}/blind")
 
     def all_found():
-        last["answer"] = doctor(cluster, "-n", namespace)
-        return sick <= found(last["answer"])
+        last["answer"] = answer = doctor(cluster, "-n", namespace)
+        # Kubernetes tells of the request that is missing once the metrics are there, and before that only of these.
+        causes = [json.dumps(it) for it in answer["findings"] if (it["diagnosis"], name_of(it["object"])) == blind]
+        return sick <= found(answer) and "missing request for cpu" in "".join(causes)
 
     try:
         cluster.until("all diagnoses", all_found, seconds=240)
@@ -197,7 +200,6 @@ def test_each_is_found_and_nothing_else(cluster, namespace, sick):
     assert "policy.doctor.dev" in text(("Deployment", "hooked"))
     assert "create secret generic nowhere" in text(("Pod", "secret"))
     assert f"NetworkPolicy/{namespace}/closed" in text(("Pod", "alone"))
-    assert "missing request for cpu" in text(("HorizontalPodAutoscaler", "blind"))
 
 
 def test_the_advice_helps(cluster, namespace, sick):
