@@ -4,9 +4,9 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
+import tempfile
 
 from conftest import ROOT, XTASK
 
@@ -81,11 +81,15 @@ def volume(namespace, name):
 
 
 def fill():
-    """Puts the example model into `FOLDER`, and a file that is none."""
+    """Puts the example model into `FOLDER`, and a file that is none. Another cluster may read them meanwhile."""
     FOLDER.mkdir(exist_ok=True)
     FOLDER.chmod(0o755)
-    shutil.copy(ROOT / "examples/iris/model.onnx", FOLDER / "model.onnx")
-    (FOLDER / "wrong.onnx").write_text("no model")
+    content = {"model.onnx": (ROOT / "examples/iris/model.onnx").read_bytes(), "wrong.onnx": b"no model"}
+    for name, body in content.items():
+        with tempfile.NamedTemporaryFile(dir=FOLDER, delete=False) as file:
+            file.write(body)
+            os.fchmod(file.fileno(), 0o644)
+        os.replace(file.name, FOLDER / name)
 
 
 def claim(cluster, namespace):

@@ -17,6 +17,11 @@ use crate::run::{cargo, run, step};
 /// Pytest's exit code when it has run no test.
 const NO_TESTS: i32 = 5;
 
+/// Files go to two workers, each with a cluster of its own, as it has done the ones before: these
+/// tests mostly wait, and one cluster leaves more than half of two cores idle.
+const TWO_CLUSTERS: [&str; 4] =
+    ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder", "--max-worker-restart=0"];
+
 /// The image that the cluster's tests run.
 const CLUSTER_IMAGE: &str = "localhost/trainyard:test";
 
@@ -76,10 +81,10 @@ impl Test {
                 step("binary", || run(cargo().args(["build", "--locked", "--quiet"])))?;
             }
             if wants(Part::Clients) {
-                step("clients", || self.pytest(&python, &library, "tests/clients"))?;
+                step("clients", || self.pytest(&python, &library, "tests/clients", &[]))?;
             }
             if wants(Part::Local) {
-                step("local", || self.pytest(&python, &library, "tests/local"))?;
+                step("local", || self.pytest(&python, &library, "tests/local", &[]))?;
             }
             if wants(Part::Cluster) {
                 match cluster::host_misses() {
@@ -90,7 +95,9 @@ impl Test {
                             let binary = paths::target().join("debug/trainyard");
                             image::write(&binary, CLUSTER_IMAGE, &archive).map(|_| ())
                         })?;
-                        step("cluster", || self.pytest(&python, &library, "tests/cluster"))?;
+                        step("cluster", || {
+                            self.pytest(&python, &library, "tests/cluster", &TWO_CLUSTERS)
+                        })?;
                     }
                 }
             }
@@ -113,10 +120,16 @@ fn own_copy() -> anyhow::Result<PathBuf> {
 }
 
 impl Test {
-    fn pytest(&self, python: &Path, library: &Path, folder: &str) -> anyhow::Result<()> {
+    fn pytest(
+        &self,
+        python: &Path,
+        library: &Path,
+        folder: &str,
+        flags: &[&str],
+    ) -> anyhow::Result<()> {
         let mut command = Command::new(python);
         command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).arg(folder);
-        command.args(["--durations", "12"]);
+        command.args(["--durations", "12"]).args(flags);
         if let Some(filter) = &self.filter {
             command.args(["-k", filter]);
         }
