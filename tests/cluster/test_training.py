@@ -1,6 +1,8 @@
 """`TrainingJob`s on a real cluster: the example on two nodes, through what happens to workers."""
 
+import contextlib
 import json
+import os
 import pathlib
 import shutil
 import time
@@ -13,7 +15,7 @@ from iris import HOME, install, trainyard
 
 IMAGE = "localhost/train-line:test"
 # A folder of this machine that every node sees: the volume of a claim `store`.
-STORE = pathlib.Path("/tmp/trainyard-cluster-checkpoints")
+STORE = pathlib.Path(f"/tmp/trainyard-cluster-checkpoints{os.environ.get('PYTEST_XDIST_WORKER', '')}")
 # Of an object store.
 STORE_PORT = 9000
 # What the example prints in the end, whatever happened on the way.
@@ -33,6 +35,15 @@ def team(cluster, image, train_image, namespace):
     """A namespace under the restricted standard, with a store for checkpoints."""
     install(cluster, image, f"--operator-arg=--store-port={STORE_PORT}")
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    with store(cluster, namespace):
+        yield namespace
+        cluster.kubectl("-n", namespace, "delete", "trainingjobs", "--all", check=False)
+        iris.uninstall(cluster)
+
+
+@contextlib.contextmanager
+def store(cluster, namespace):
+    """The claim `store` with an empty `STORE` as its volume."""
     shutil.rmtree(STORE, ignore_errors=True)
     STORE.mkdir()
     # Owners of files in a folder of a node are not changed for a pod.
@@ -42,9 +53,7 @@ def team(cluster, image, train_image, namespace):
     for spec in (volume["spec"], claim["spec"]):
         spec["accessModes"] = ["ReadWriteMany"]
     cluster.apply(volume, claim)
-    yield namespace
-    cluster.kubectl("-n", namespace, "delete", "trainingjobs", "--all", check=False)
-    iris.uninstall(cluster)
+    yield
     cluster.kubectl("delete", "pv", f"{namespace}-store", "--wait=false", check=False)
     shutil.rmtree(STORE, ignore_errors=True)
 

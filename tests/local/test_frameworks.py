@@ -1,30 +1,18 @@
 """Training jobs with the frameworks themselves, where this machine has them."""
 
-import functools
 import json
 import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
 
 import pytest
 from custom import eventually
+from frameworks import python_with
 from test_jobs import Jobs, jobs  # noqa: F401  (a fixture)
 
-HERE = pathlib.Path(__file__).parent
-
-
-@functools.cache
-def python_with(module):
-    """An interpreter that has a module: this one, or the system's (Debian's python3-torch)."""
-    named = os.environ.get(f"TRAINYARD_TEST_{module.upper()}_PYTHON")
-    for python in [named, sys.executable, "/usr/bin/python3"]:
-        if python and shutil.which(python):
-            if subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0:
-                return python
-    pytest.skip(f"no Python here has {module}")
+PROGRAMS = pathlib.Path(__file__).parent.parent / "shared/training"
 
 
 def losses(jobs):
@@ -33,7 +21,7 @@ def losses(jobs):
 
 
 def torch_job(jobs, launcher, steps, name="net"):
-    shutil.copy(HERE / "torch_train.py", jobs.root)
+    shutil.copy(PROGRAMS / "torch_train.py", jobs.root)
     python = python_with("torch")
     command = {
         "agent": [python, "torch_train.py", steps, "4"],
@@ -79,8 +67,10 @@ def test_an_interrupted_training_ends_where_an_undisturbed_one_does(jobs):  # no
 
 
 def test_mpi_starts_its_ranks(jobs):  # noqa: F811
-    if not shutil.which("mpirun"):
-        pytest.skip("no mpirun here")
+    # Open MPI has a package for Python too, which puts it beside the interpreter.
+    path = f"{pathlib.Path(sys.executable).parent}:{jobs.environment['PATH']}"
+    assert shutil.which("mpirun", path=path)
+    jobs.environment["PATH"] = path
     script = "echo rank ${OMPI_COMM_WORLD_RANK:-$PMI_RANK} of ${OMPI_COMM_WORLD_SIZE:-$PMI_SIZE}"
     jobs.run("up", jobs.write(["sh", "-c", script], framework="mpi", workers=2, more="  processesPerWorker: 2"))
     log = jobs.run("logs", "line")
@@ -89,44 +79,13 @@ def test_mpi_starts_its_ranks(jobs):  # noqa: F811
     ]
 
 
-TENSORFLOW = """
-import tensorflow as tf
-strategy = tf.distribute.MultiWorkerMirroredStrategy()
-assert strategy.num_replicas_in_sync == 2
-with strategy.scope():
-    slope = tf.Variable(0.0)
-
-@tf.function
-def step(x):
-    def replica(x):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean((slope * x - 3 * x) ** 2)
-        gradient = tf.distribute.get_replica_context().all_reduce("mean", tape.gradient(loss, slope))
-        slope.assign_sub(0.5 * gradient)
-        return loss
-    return strategy.reduce("mean", strategy.run(replica, (x,)), axis=None)
-
-losses = [float(step(tf.random.stateless_uniform((64,), (1, turn)))) for turn in range(40)]
-assert losses[-1] < losses[0] / 10, losses
-print("trained on", strategy.num_replicas_in_sync, flush=True)
-"""
-
-JAX = """
-import os
-import jax
-jax.distributed.initialize(num_processes=int(os.environ["JAX_NUM_PROCESSES"]), process_id=int(os.environ["JAX_PROCESS_ID"]))
-assert jax.process_count() == 2, jax.process_count()
-from jax.experimental import multihost_utils
-total = multihost_utils.process_allgather(jax.numpy.array([jax.process_index() + 1.0]))
-assert float(total.sum()) == 3.0
-print("summed over", jax.process_count(), flush=True)
-"""
-
-
-@pytest.mark.parametrize(("module", "program", "says"), [("tensorflow", TENSORFLOW, "trained on 2"), ("jax", JAX, "summed over 2")])
+@pytest.mark.parametrize(
+    ("module", "program", "says"),
+    [("tensorflow", "tensorflow_train.py", "trained on 2"), ("jax", "jax_sum.py", "summed over 2")],
+)
 def test_others_on_two_workers(jobs, module, program, says):  # noqa: F811
     python = python_with(module)
-    (jobs.root / "program.py").write_text(program)
+    shutil.copy(PROGRAMS / program, jobs.root)
     more = "  env: [{name: CUDA_VISIBLE_DEVICES, value: '-1'}, {name: JAX_PLATFORMS, value: cpu}, {name: JAX_CPU_COLLECTIVES_IMPLEMENTATION, value: gloo}]"
-    jobs.run("up", jobs.write([python, "program.py"], framework=module, more=more))
+    jobs.run("up", jobs.write([python, program], framework=module, more=more))
     assert says in jobs.run("logs", "line")
