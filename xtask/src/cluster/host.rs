@@ -1,12 +1,13 @@
 //! What a cluster needs of the machine it runs on.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
 use super::cgroup;
+use crate::paths;
 use crate::run::run;
 
 /// Programs that a distribution has, and Debian's packages with them.
@@ -51,8 +52,15 @@ pub(crate) fn missing() -> Option<String> {
     None
 }
 
-/// Installs the programs that are missing, with apt.
+/// Installs the programs that are missing, with apt, which can do so once at a time.
 pub(crate) fn install() -> anyhow::Result<()> {
+    if missing_packages().is_empty() {
+        return Ok(());
+    }
+    let cache = paths::cache().join("cluster");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let lock = File::create(cache.join("packages.lock"))?;
+    lock.lock()?;
     let packages = missing_packages();
     if packages.is_empty() {
         return Ok(());

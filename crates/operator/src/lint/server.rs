@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tower_http::timeout::TimeoutLayer;
 use trainyard_rules::alone::Alone;
 
 use super::review::{Mode, review};
@@ -40,6 +41,8 @@ const LARGEST_REVIEW: usize = 4 << 20;
 const MOST_CONNECTIONS: usize = 64;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// A request with its body and the answer. An API server waits 30 s for a webhook at most.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// The API server waits no longer for an answer.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -162,6 +165,7 @@ fn router(state: State) -> Router {
         .route("/lint/audit", post(|state, body| answer(Mode::Audit, state, body)))
         .route("/lint/enforce", post(|state, body| answer(Mode::Enforce, state, body)))
         .layer(DefaultBodyLimit::max(LARGEST_REVIEW))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWERED_WITHIN))
         .with_state(state)
 }
 
@@ -185,5 +189,32 @@ async fn answer(mode: Mode, Shared(state): Shared<State>, body: Bytes) -> Respon
             let text = format!("the body is no AdmissionReview: {error}\n");
             (StatusCode::BAD_REQUEST, text).into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trainyard_rules::Profile;
+
+    use super::*;
+
+    async fn status(body: Body) -> StatusCode {
+        let linter = Arc::new(ArcSwap::from_pointee(Alone::new(Profile::Generic, None)));
+        let state = State { linter, metrics: Arc::default() };
+        let request = Request::post("/lint/audit").body(body).expect("a request");
+        router(state).oneshot(request).await.unwrap_or_else(|never| match never {}).status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_not_waited_for() {
+        let endless = futures_util::stream::pending::<Result<Bytes, Infallible>>();
+        assert_eq!(status(Body::from_stream(endless)).await, StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn bodies_that_are_no_review_are_refused() {
+        assert_eq!(status(Body::from("{")).await, StatusCode::BAD_REQUEST);
+        let large = Body::from(vec![b' '; LARGEST_REVIEW + 1]);
+        assert_eq!(status(large).await, StatusCode::PAYLOAD_TOO_LARGE);
     }
 }
