@@ -104,7 +104,7 @@ class Operator:
 
     def metric(self, name, **labels):
         """The sum of a metric over all series that have these labels."""
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=30) as answer:
             text = answer.read().decode()
         total = 0.0
         for line in text.splitlines():

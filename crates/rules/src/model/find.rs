@@ -5,7 +5,7 @@ use crate::yaml::Node;
 use super::container::Container;
 use super::framework::Sureness;
 use super::object::Object;
-use super::pod::{Manager, Pod, Purpose};
+use super::pod::{Answers, Manager, Pod, Purpose};
 
 /// How deep templates are looked for; the deepest known (RayService in a template) is 9 deep.
 const DEEPEST: usize = 24;
@@ -194,6 +194,7 @@ fn read<'b>(object: &Object<'b>, spec: Node<'b>, manager: Manager, index: usize)
         complete,
         purpose: Purpose::Unknown,
         purpose_sureness: Sureness::Likely,
+        answers: Answers::default(),
     };
     (pod.purpose, pod.purpose_sureness) = purpose(&pod);
     pod

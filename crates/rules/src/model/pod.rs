@@ -1,5 +1,7 @@
 //! Pod templates, whatever kind of object they stand in.
 
+use std::sync::OnceLock;
+
 use serde::Deserialize;
 
 use crate::quantity::Quantity;
@@ -84,6 +86,17 @@ pub struct Pod<'b> {
     pub complete: bool,
     pub purpose: Purpose,
     pub purpose_sureness: Sureness,
+    /// What rules have found out about the whole pod.
+    pub(crate) answers: Answers,
+}
+
+/// Answers that take a look at all containers, and that rules about one container ask for: found
+/// once, lest a pod of a thousand takes a million looks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answers {
+    pub(crate) is_test: OnceLock<bool>,
+    pub(crate) is_short_test: OnceLock<bool>,
+    pub(crate) trains: OnceLock<bool>,
 }
 
 /// A volume of a pod template.

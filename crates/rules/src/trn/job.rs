@@ -43,13 +43,15 @@ pub(crate) fn runs_to_end(pod: &Pod<'_>) -> bool {
 
 /// Whether a pod trains a model: by its kind, its software, or the name of its program.
 pub(crate) fn trains(pod: &Pod<'_>) -> bool {
-    if pod.trains() {
-        return !is_test(pod);
-    }
-    let may = matches!(pod.purpose, Purpose::Batch | Purpose::Unknown)
-        && (runs_to_end(pod) || pod.manager == Manager::Pod)
-        && pod.has_accelerator();
-    may && !is_test(pod) && pod.main_containers().any(is_named_after_training)
+    *pod.answers.trains.get_or_init(|| {
+        if pod.trains() {
+            return !is_test(pod);
+        }
+        let may = matches!(pod.purpose, Purpose::Batch | Purpose::Unknown)
+            && (runs_to_end(pod) || pod.manager == Manager::Pod)
+            && pod.has_accelerator();
+        may && !is_test(pod) && pod.main_containers().any(is_named_after_training)
+    })
 }
 
 fn is_named_after_training(container: &Container<'_>) -> bool {
@@ -92,7 +94,7 @@ pub(crate) fn is_named_server(pod: &Pod<'_>) -> bool {
 
 /// Whether a pod only tries whether devices work, or waits.
 pub(crate) fn is_test(pod: &Pod<'_>) -> bool {
-    pod.main_containers().any(|container| {
+    let tests = |container: &Container<'_>| {
         let by_image = container.image.is_some_and(|image| {
             WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
         });
@@ -102,7 +104,8 @@ pub(crate) fn is_test(pod: &Pod<'_>) -> bool {
                 && !is_named_after_training(container)
                 && WORDS.idle_programs.iter().any(|program| container.runs(program))
             || container.words.is_empty() && container.image.is_none()
-    })
+    };
+    *pod.answers.is_test.get_or_init(|| pod.main_containers().any(tests))
 }
 
 /// Whether a pod only tries whether devices work, and is done then.
@@ -112,7 +115,9 @@ pub(crate) fn is_short_test(pod: &Pod<'_>) -> bool {
     };
     let is_unknown =
         |container: &Container<'_>| container.words.is_empty() && container.image.is_none();
-    is_test(pod) && !pod.main_containers().any(|it| waits(it) || is_unknown(it))
+    *pod.answers.is_short_test.get_or_init(|| {
+        is_test(pod) && !pod.main_containers().any(|it| waits(it) || is_unknown(it))
+    })
 }
 
 /// Whether any pod of the object measures devices: the launcher of an MPI job starts that in all.

@@ -226,3 +226,19 @@ proptest! {
         let _ = crate::lint(&documents, &crate::Settings::default());
     }
 }
+
+#[test]
+fn columns_of_a_long_line_are_those_that_counting_gives() {
+    let text = format!("a: {}b", "äx€".repeat(6000));
+    let read = read(&text);
+    let file = &read.files[0];
+    let mut byte = 0;
+    for (at, character) in text.chars().enumerate() {
+        if at % 97 == 0 || byte + 9 > text.len() {
+            let place = Place { line: 1, column: at + 1 };
+            assert_eq!(file.place(byte as u32), place, "byte {byte}");
+        }
+        byte += character.len_utf8();
+    }
+    assert_eq!(file.place(byte as u32), Place { line: 1, column: 18_005 });
+}

@@ -37,6 +37,8 @@ pub struct File {
     pub(super) side: String,
     /// Starts of lines; found when the first place is asked for.
     lines: OnceLock<Vec<u32>>,
+    /// Characters before each block of a long line; counted when a column far in is asked for.
+    blocks: OnceLock<Vec<u32>>,
 }
 
 /// A node: 40 bytes, no pointers, so that a bundle of 100,000 documents stays small.
@@ -106,6 +108,7 @@ impl File {
             entries: Vec::new(),
             side: String::new(),
             lines: OnceLock::new(),
+            blocks: OnceLock::new(),
         }
     }
 
@@ -191,10 +194,31 @@ impl File {
         let lines = self.lines();
         let line = lines.partition_point(|&start| start <= byte).max(1);
         let start = lines.get(line - 1).copied().unwrap_or_default() as usize;
-        let before = self.text.as_bytes().get(start..byte as usize).unwrap_or_default();
-        // Bytes that start a character.
-        let column = before.iter().filter(|&&b| b & 0xc0 != 0x80).count() + 1;
-        Place { line, column }
+        Place { line, column: self.characters(start, byte as usize) + 1 }
+    }
+
+    /// Characters between two bytes. JSON often has a single line, and each finding asks for its
+    /// column there: those of far are counted from the nearest block on.
+    fn characters(&self, from: usize, to: usize) -> usize {
+        const BLOCK: usize = 4096;
+        let starts = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+        let text = self.text.as_bytes();
+        let between = |from: usize, to: usize| starts(text.get(from..to).unwrap_or_default());
+        let (from, to) = (from.min(text.len()), to.min(text.len()));
+        if to.saturating_sub(from) <= BLOCK {
+            return between(from, to);
+        }
+        let blocks = self.blocks.get_or_init(|| {
+            let counts = text.chunks(BLOCK).map(starts);
+            counts.scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count as u32))).collect()
+        });
+        let before = |at: usize| {
+            // The end of the text may be the end of its last block.
+            let block = (at / BLOCK).min(blocks.len().saturating_sub(1));
+            let counted = blocks.get(block).copied().unwrap_or_default();
+            counted as usize + between(block * BLOCK, at)
+        };
+        before(to) - before(from)
     }
 
     /// A line's bytes without its end, numbered from 1; empty beyond the last.
