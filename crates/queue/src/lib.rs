@@ -10,16 +10,19 @@
 //! differ. Reading order: [`Queue`] and [`Workload`] are what goes in, `cohort` is one closed economy
 //! of queues, `ledger` what is used of it, `preempt` who makes room, `reservation` what those behind
 //! a waiting job must leave to it, `forecast` when who waits may start, `cycle` brings all together.
+//! [`Grant`] is what a workload was given, and `spec` reads the resource.
 
 mod amounts;
 mod cohort;
 mod cycle;
 mod decision;
 mod forecast;
+mod grant;
 mod ledger;
 mod preempt;
 mod queue;
 mod reservation;
+mod spec;
 mod workload;
 
 pub use amounts::{Amounts, Resource};
@@ -27,8 +30,10 @@ pub use cycle::decide;
 pub use decision::{
     Assignment, Because, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting,
 };
+pub use grant::Grant;
 pub use queue::{
     BorrowWithinCohort, FlavourQuota, Preemption, Queue, Quota, ReclaimWithinCohort, Strategy,
     WithinQueue,
 };
+pub use spec::queue_of;
 pub use workload::{Admission, Snapshot, Workload};
