@@ -10,7 +10,8 @@
 //! differ. Reading order: [`Queue`] and [`Workload`] are what goes in, `cohort` is one closed economy
 //! of queues, `ledger` what is used of it, `preempt` who makes room, `reservation` what those behind
 //! a waiting job must leave to it, `forecast` when who waits may start, `cycle` brings all together.
-//! [`Grant`] is what a workload was given, and `spec` reads the resource.
+//! [`Machine`] is one machine that has to have room for what all queues let in; [`Grant`] what a
+//! workload was given, and `spec` reads the resource.
 
 mod amounts;
 mod cohort;
@@ -19,6 +20,7 @@ mod decision;
 mod forecast;
 mod grant;
 mod ledger;
+mod machine;
 mod preempt;
 mod queue;
 mod reservation;
@@ -31,6 +33,7 @@ pub use decision::{
     Assignment, Because, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting,
 };
 pub use grant::Grant;
+pub use machine::Machine;
 pub use queue::{
     BorrowWithinCohort, FlavourQuota, Preemption, Queue, Quota, ReclaimWithinCohort, Strategy,
     WithinQueue,
