@@ -15,6 +15,13 @@ mod nvml;
 mod probe;
 pub mod run;
 
+/// The UUIDs of this machine's NVIDIA GPUs that can be used, in NVML's order. Blocks: with a driver
+/// it takes some tenths of a second.
+#[must_use]
+pub fn gpu_uuids() -> Vec<String> {
+    nvml::uuids(std::path::Path::new("/"))
+}
+
 pub use files::Files;
 pub use kernel::{Kernel, Xid};
 pub use nvml::{Ecc, FabricState, Gpu, Link, MemoryMib, Mig, ProcessMib, RemappedRows};

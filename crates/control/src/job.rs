@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Policy {
     /// Failures after which the workers start again.
     pub retries: u32,
-    /// How long the job may take from its first start on.
+    /// How long the job may take from its first start on. Time in which it waits for its queue, or in
+    /// which a person has stopped it, does not count.
     pub deadline: Option<Duration>,
 }
 
@@ -146,6 +147,12 @@ pub struct State {
     pub started: Option<Duration>,
     /// When the job was over.
     pub ended: Option<Duration>,
+    /// Since when its deadline stands still; none while it runs.
+    #[serde(default)]
+    clock_stopped: Option<Duration>,
+    /// For how long it had stood still before.
+    #[serde(default)]
+    clock_stood: Duration,
 }
 
 /// What to do.
@@ -174,6 +181,8 @@ impl State {
             began: None,
             started: None,
             ended: None,
+            clock_stopped: None,
+            clock_stood: Duration::ZERO,
         }
     }
 
@@ -206,9 +215,34 @@ impl State {
         }
     }
 
-    /// When it has to be done; none before its first start.
+    /// When it has to be done; none before its first start, and while the deadline stands still.
     pub fn deadline(&self, policy: &Policy) -> Option<Duration> {
-        Some(self.began?.saturating_add(policy.deadline?))
+        if self.clock_stopped.is_some() {
+            return None;
+        }
+        Some(self.began?.saturating_add(self.clock_stood).saturating_add(policy.deadline?))
+    }
+
+    /// How much of its deadline is left once it starts, of a job that waits for its queue.
+    pub fn left(&self, policy: &Policy) -> Option<Duration> {
+        let ran = self.clock_stopped.zip(self.began);
+        let ran = ran.map_or(Duration::ZERO, |(stopped, began)| stopped.saturating_sub(began));
+        Some(policy.deadline?.saturating_sub(ran.saturating_sub(self.clock_stood)))
+    }
+
+    /// Lets the deadline stand still from now on, until the workers start.
+    pub fn stop_clock(self, now: Duration) -> Self {
+        Self { clock_stopped: self.clock_stopped.or(Some(now)), ..self }
+    }
+
+    /// Whether its workers end and do not start again by themselves: what they have is about to be
+    /// free.
+    pub fn is_leaving(&self) -> bool {
+        let Phase::Ending(because) = self.phase else { return false };
+        matches!(
+            because,
+            Because::Preempted | Because::Changed | Because::Asked | Because::Deadline
+        )
     }
 
     fn over(self, phase: Phase, reason: Reason, now: Duration) -> Self {
@@ -244,10 +278,20 @@ impl State {
                 reason: Reason::SpecChanged,
                 began: None,
                 ended: None,
+                clock_stopped: None,
+                clock_stood: Duration::ZERO,
                 ..fresh
             },
             Phase::Waiting { .. } | Phase::Ending(_) | Phase::Interrupted => fresh,
             Phase::Succeeded => self,
+        }
+    }
+
+    /// It waits, and was found to be one that cannot start: that is its end.
+    pub fn refused(self, now: Duration) -> Self {
+        match self.phase {
+            Phase::Waiting { .. } => self.over(Phase::Failed, Reason::CannotStart, now),
+            _ => self,
         }
     }
 
@@ -294,19 +338,23 @@ pub fn decide(
     match state.phase {
         Phase::Succeeded | Phase::Failed | Phase::Interrupted => (*state, Order::Nothing),
         Phase::Waiting { .. } if stop => {
-            (state.over(Phase::Interrupted, Reason::Stopped, now), Order::Nothing)
+            (state.stop_clock(now).over(Phase::Interrupted, Reason::Stopped, now), Order::Nothing)
         }
         Phase::Waiting { .. } if is_late => {
             (state.over(Phase::Failed, Reason::DeadlineExceeded, now), Order::Nothing)
         }
         Phase::Waiting { until } if now < until => (*state, Order::Nothing),
         Phase::Waiting { .. } => {
+            let stood = state.clock_stopped.map_or(Duration::ZERO, |it| now.saturating_sub(it));
+            let stood = state.began.map_or(Duration::ZERO, |_| stood);
             let next = State {
                 phase: Phase::Running,
                 reason: Reason::Started,
                 attempts: state.attempts.saturating_add(1),
                 began: state.began.or(Some(now)),
                 started: Some(now),
+                clock_stopped: None,
+                clock_stood: state.clock_stood.saturating_add(stood),
                 ..*state
             };
             (next, Order::Start)
@@ -381,7 +429,7 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
     let ran_for = now.saturating_sub(state.started.unwrap_or(now));
     let row = if ran_for >= HEALTHY_AFTER { 0 } else { state.row };
     match because {
-        Because::Asked => state.over(Phase::Interrupted, Reason::Stopped, now),
+        Because::Asked => state.stop_clock(now).over(Phase::Interrupted, Reason::Stopped, now),
         Because::Deadline => state.over(Phase::Failed, Reason::DeadlineExceeded, now),
         Because::Failure(Failure::NotStarted) => {
             let failed = State { failures: state.failures.saturating_add(1), ..*state };
@@ -395,8 +443,11 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
                 false => failed.waiting(now),
             }
         }
-        Because::Changed => State { row: 0, ..*state }.waiting(now),
-        Because::Preempted => State { phase: Phase::Waiting { until: now }, row, ..*state },
+        // Its queue may have to let it in anew.
+        Because::Changed => State { row: 0, ..*state }.stop_clock(now).waiting(now),
+        Because::Preempted => {
+            State { phase: Phase::Waiting { until: now }, row, ..*state }.stop_clock(now)
+        }
         // Each time a little longer: nodes that are not there now may be there later.
         Because::Incomplete => {
             let interruptions = state.interruptions.saturating_add(1);
@@ -569,6 +620,37 @@ mod tests {
     }
 
     #[test]
+    fn the_deadline_stands_still_while_it_waits_for_others() {
+        let mut job = Job::new(Policy { deadline: Some(at(100)), ..POLICY });
+        assert_eq!(job.state.left(&job.policy), Some(at(100)));
+        job.step(50, &[], false, ("Running", Order::Start));
+        job.state = job.state.preempted();
+        assert!(job.state.is_leaving());
+        job.step(70, &[Worker::Interrupted], false, ("Waiting", NOTHING));
+        assert_eq!(
+            (job.state.deadline(&job.policy), job.state.left(&job.policy)),
+            (None, Some(at(80)))
+        );
+        // Hours later it is its turn.
+        job.step(5000, &[], false, ("Running", Order::Start));
+        assert_eq!(job.state.look_again_at(&job.policy), Some(at(5080)));
+        // A pause after a failure counts, and a person's does not.
+        job.step(5010, &[CRASHED], false, ("Ending", END));
+        job.step(5010, &[CRASHED], false, ("Waiting", NOTHING));
+        job.step(5020, &[], false, ("Running", Order::Start));
+        job.step(5030, &[RUNNING], true, ("Ending", SAVE));
+        job.step(5030, &[Worker::Interrupted], true, ("Interrupted", NOTHING));
+        job.state = job.state.resumed(at(9000));
+        job.step(9000, &[], false, ("Running", Order::Start));
+        job.step(9049, &[RUNNING], false, ("Running", NOTHING));
+        job.step(9050, &[RUNNING], false, ("Ending", SAVE));
+        job.step(9051, &[Worker::Interrupted], false, ("Failed", NOTHING));
+        // Another program has all of it.
+        job.state = job.state.replaced(at(9100));
+        assert_eq!(job.state.left(&job.policy), Some(at(100)));
+    }
+
+    #[test]
     fn what_a_person_stopped_can_go_on() {
         let mut job = Job::new(POLICY);
         job.step(0, &[], false, ("Running", Order::Start));
@@ -694,5 +776,8 @@ mod tests {
         job.state = job.state.preempted();
         job.step(9, &[FINISHED], false, ("Succeeded", NOTHING));
         assert_eq!(job.state.preempted(), job.state);
+        let refused = State::new(at(0)).refused(at(1));
+        assert_eq!((refused.phase_name(), refused.reason), ("Failed", Reason::CannotStart));
+        assert_eq!(job.state.refused(at(10)), job.state);
     }
 }

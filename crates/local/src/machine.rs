@@ -1,12 +1,16 @@
-//! What this machine has: CPU and memory, as far as this process may use them.
+//! What this machine has: CPU, memory and GPUs, as far as this process may use them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use trainyard_api::scalar::{Bytes, Millicores};
 use trainyard_plan::Target;
 
-/// CPU and memory that processes of this machine may use: the smallest limit of the cgroup and
+/// Which GPUs a process of CUDA sees: by index or UUID, in that order.
+pub(crate) const VISIBLE_GPUS: &str = "CUDA_VISIBLE_DEVICES";
+
+/// CPU, memory and GPUs that processes of this machine may use: the smallest limit of the cgroup and
 /// those above it, or what the machine has.
 pub(crate) fn target() -> Target {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
@@ -15,7 +19,26 @@ pub(crate) fn target() -> Target {
     let cpu = limits.cpu.unwrap_or(u64::MAX).min(cores.saturating_mul(1000));
     // A machine that does not tell its memory has no limit that a plan could break.
     let memory = memory.unwrap_or(u64::MAX).min(limits.memory.unwrap_or(u64::MAX));
-    Target::Local { cpu: Millicores(cpu), memory: Bytes(memory) }
+    let gpus = u32::try_from(gpus().len()).unwrap_or(u32::MAX);
+    Target::Local { cpu: Millicores(cpu), memory: Bytes(memory), gpus }
+}
+
+/// The GPUs that processes may use, as [`VISIBLE_GPUS`] names them. Looked at once: NVML takes some
+/// tenths of a second.
+pub(crate) fn gpus() -> &'static [String] {
+    static GPUS: OnceLock<Vec<String>> = OnceLock::new();
+    GPUS.get_or_init(|| {
+        let visible = std::env::var(VISIBLE_GPUS).ok();
+        visible_gpus(visible.as_deref(), trainyard_agent::gpu_uuids())
+    })
+}
+
+/// All of them, or those that this process's own environment leaves to it.
+fn visible_gpus(visible: Option<&str>, all: Vec<String>) -> Vec<String> {
+    let Some(visible) = visible.filter(|_| !all.is_empty()) else { return all };
+    // As CUDA reads it: what comes after something that is no GPU is hidden.
+    let named = visible.split(',').map(str::trim);
+    named.take_while(|name| !name.is_empty() && *name != "-1").map(str::to_owned).collect()
 }
 
 /// `MemTotal` in bytes.
@@ -159,6 +182,16 @@ mod tests {
             None,
             None,
         );
+    }
+
+    #[test]
+    fn a_person_may_hide_gpus() {
+        let two = || vec!["GPU-a".to_owned(), "GPU-b".to_owned()];
+        assert_eq!(visible_gpus(None, two()), two());
+        assert_eq!(visible_gpus(Some("1, 0"), two()), ["1", "0"]);
+        assert_eq!(visible_gpus(Some("GPU-b,-1,GPU-a"), two()), ["GPU-b"]);
+        assert!(visible_gpus(Some(""), two()).is_empty());
+        assert!(visible_gpus(Some("0,1"), Vec::new()).is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::fleet::Phase as ReplicaPhase;
 pub use trainyard_agent::run::Seen;
+pub use trainyard_api::queue::QueueUse;
 
 /// A supervisor and its services at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub struct Status {
     /// By name; those that are over too, until a person takes them off.
     #[serde(default)]
     pub jobs: Vec<JobStatus>,
+    /// The queues that jobs of this machine wait in: those that were declared by name, then the
+    /// machine's own.
+    #[serde(default)]
+    pub queues: Vec<QueueStatus>,
     /// It finishes what is in flight, and ends.
     pub stopping: bool,
 }
@@ -124,8 +129,11 @@ pub struct JobStatus {
     pub created_ms: i64,
     pub started_ms: Option<i64>,
     pub ended_ms: Option<i64>,
-    /// When it starts again, while it waits.
+    /// When it starts again, while it waits, if that is known.
     pub starts_at_ms: Option<i64>,
+    /// Whether its queue has let it in; none of one that is over.
+    #[serde(default)]
+    pub quota: Option<JobQuota>,
     /// What was last wrong, for people.
     pub last_error: Option<String>,
     /// What of its manifest has no effect here.
@@ -136,10 +144,86 @@ pub struct JobStatus {
     pub events: Vec<Recent>,
 }
 
+/// What its queue says of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobQuota {
+    /// It has what it needs; else it waits.
+    pub is_reserved: bool,
+    /// In one word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Nothing but a changed manifest lets it start.
+    pub needs_a_person: bool,
+}
+
+/// One queue, who waits in it and who has what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    pub name: String,
+    pub cohort: Option<String>,
+    pub usage: Vec<QueueUse>,
+    /// What it has borrowed of what its cohort lends, by its weight, in thousandths.
+    pub share: u64,
+    /// In their order.
+    pub waiting: Vec<JobWaiting>,
+    /// Jobs, and in the machine's own queue services, which come first.
+    pub admitted: Vec<JobAdmitted>,
+}
+
+/// A job that waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobWaiting {
+    pub job: String,
+    pub priority: i32,
+    /// That it asks for.
+    pub workers: u32,
+    /// In one word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    pub behind: Option<String>,
+    /// How many are before it.
+    pub ahead: usize,
+    /// As things stand, in milliseconds since the Unix epoch; none if that depends on jobs that do
+    /// not say how long they run.
+    pub expected_start_ms: Option<i64>,
+}
+
+/// What has its part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobAdmitted {
+    /// Or the service.
+    pub job: String,
+    pub priority: i32,
+    pub workers: u32,
+    /// The quota that it uses.
+    pub pool: String,
+    /// With it the queue used more than its own.
+    pub borrows: bool,
+    pub phase: String,
+    /// In milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
 impl JobStatus {
+    /// Whether it waits for its queue.
+    pub fn waits_in_queue(&self) -> bool {
+        !self.is_over && self.quota.as_ref().is_some_and(|quota| !quota.is_reserved)
+    }
+
     /// Whether it has come to an end that is none of success.
     pub fn has_failed(&self) -> bool {
         self.is_over && self.phase != "Succeeded"
+    }
+
+    /// Whether only a person can let it start: it asks for what its queue will never have.
+    pub fn needs_a_person(&self) -> bool {
+        self.waits_in_queue() && self.quota.as_ref().is_some_and(|quota| quota.needs_a_person)
     }
 
     /// Workers that run.

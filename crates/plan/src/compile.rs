@@ -170,7 +170,7 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
 
 /// What was written down must fit the machine. Defaults must not: a default is no demand.
 fn check_machine(service: &str, asked: &Resources, facts: &Facts) -> Result<(), PlanError> {
-    let Target::Local { cpu, memory } = facts.target else {
+    let Target::Local { cpu, memory, .. } = facts.target else {
         return Ok(());
     };
     let service = service.to_owned();

@@ -27,6 +27,8 @@ pub enum Target {
         cpu: Millicores,
         /// Memory that processes may use.
         memory: Bytes,
+        /// GPUs that processes may use.
+        gpus: u32,
     },
     /// A Kubernetes cluster.
     Kubernetes {

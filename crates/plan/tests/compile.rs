@@ -18,7 +18,7 @@ fn service(spec: &str) -> ModelService {
 
 fn local() -> Facts {
     Facts {
-        target: Target::Local { cpu: Millicores(4000), memory: Bytes(8 << 30) },
+        target: Target::Local { cpu: Millicores(4000), memory: Bytes(8 << 30), gpus: 0 },
         model: Some(FetchedModel {
             path: "/models/iris".into(),
             fingerprint: Some("sha256:1".to_owned()),
@@ -139,8 +139,10 @@ fn strategies() {
 
 #[test]
 fn what_does_not_fit_is_refused_and_a_default_always_fits() {
-    let small =
-        Facts { target: Target::Local { cpu: Millicores(500), memory: Bytes(1 << 30) }, ..local() };
+    let small = Facts {
+        target: Target::Local { cpu: Millicores(500), memory: Bytes(1 << 30), gpus: 0 },
+        ..local()
+    };
     let asked = |resources: &str| {
         let spec = format!("  model: {{uri: s3://m/iris}}\n  resources: {resources}\n");
         shown(&compile(&service(&spec), &small).map_err(|error| {

@@ -14,7 +14,7 @@ fn job(spec: &str) -> TrainingJob {
     read.jobs.into_iter().next().expect("a job").value
 }
 
-const HERE: Target = Target::Local { cpu: Millicores(8000), memory: Bytes(16 << 30) };
+const HERE: Target = Target::Local { cpu: Millicores(8000), memory: Bytes(16 << 30), gpus: 0 };
 
 fn plan(spec: &str) -> JobPlan {
     compile_job(&job(spec), &HERE).unwrap_or_else(|error| panic!("{error}"))

@@ -52,6 +52,29 @@ pub struct Waiting {
     pub expected_start: Option<Duration>,
 }
 
+impl Waiting {
+    /// Whether it says something else than before; that it says when, or how much, otherwise is none.
+    pub fn is_news_after(&self, before: &Self) -> bool {
+        before.reason.as_str() != self.reason.as_str() || before.behind != self.behind
+    }
+
+    /// For people: in which queue it waits, why, behind whom, and until when. `why` is the reason in
+    /// words, `starts_by` the expected start as a date.
+    pub fn sentence(&self, queue: &str, why: &str, starts_by: Option<String>) -> String {
+        let mut text = format!("waits in the queue `{queue}`: {why}");
+        if let Some(behind) = &self.behind {
+            let number = self.ahead.saturating_add(1);
+            text.push_str(&format!("; it is number {number} in line, behind `{behind}`"));
+        }
+        match starts_by {
+            _ if self.reason.needs_a_person() => {}
+            Some(start) => text.push_str(&format!("; as things stand it starts by {start}")),
+            None => text.push_str("; when it starts depends on jobs without `spec.deadline`"),
+        }
+        text
+    }
+}
+
 /// Why a workload cannot start now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "is")]

@@ -10,16 +10,21 @@
 //! differ. Reading order: [`Queue`] and [`Workload`] are what goes in, `cohort` is one closed economy
 //! of queues, `ledger` what is used of it, `preempt` who makes room, `reservation` what those behind
 //! a waiting job must leave to it, `forecast` when who waits may start, `cycle` brings all together.
+//! [`Machine`] is one machine that has to have room for what all queues let in; [`Grant`] what a
+//! workload was given, and `spec` reads the resource.
 
 mod amounts;
 mod cohort;
 mod cycle;
 mod decision;
 mod forecast;
+mod grant;
 mod ledger;
+mod machine;
 mod preempt;
 mod queue;
 mod reservation;
+mod spec;
 mod workload;
 
 pub use amounts::{Amounts, Resource};
@@ -27,8 +32,11 @@ pub use cycle::decide;
 pub use decision::{
     Assignment, Because, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting,
 };
+pub use grant::Grant;
+pub use machine::Machine;
 pub use queue::{
     BorrowWithinCohort, FlavourQuota, Preemption, Queue, Quota, ReclaimWithinCohort, Strategy,
     WithinQueue,
 };
+pub use spec::queue_of;
 pub use workload::{Admission, Snapshot, Workload};

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trainyard_queue::{
-    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, FlavourQuota, Queue,
-    Quota, ReclaimWithinCohort, Snapshot, Strategy as Order, Wait, WithinQueue, Workload, decide,
+    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, FlavourQuota, Machine,
+    Queue, Quota, ReclaimWithinCohort, Snapshot, Strategy as Order, Wait, WithinQueue, Workload,
+    decide,
 };
 
 fn at(seconds: u64) -> Duration {
@@ -197,6 +198,8 @@ struct Life {
     promised: BTreeMap<String, Duration>,
     started: BTreeMap<String, u64>,
     now: u64,
+    /// On which all of it happens; none where that is somebody else's affair.
+    machine: Option<Machine>,
 }
 
 impl Life {
@@ -210,7 +213,29 @@ impl Life {
             promised: BTreeMap::new(),
             started: BTreeMap::new(),
             now: 0,
+            machine: None,
         }
+    }
+
+    fn decide(&self) -> Decisions {
+        match &self.machine {
+            None => decide(&self.snapshot, at(self.now)),
+            Some(machine) => machine.decide(&self.snapshot, at(self.now)),
+        }
+    }
+
+    /// What runs has room, told without the code under test.
+    fn machine_holds(&self) {
+        let Some(machine) = &self.machine else { return };
+        let running = self.snapshot.workloads.values();
+        let running = running.filter_map(|it| Some((it.per_worker, it.admission.as_ref()?.count)));
+        let (mut cpu, mut gpu) = (0, 0);
+        for (per_worker, count) in running {
+            cpu += per_worker.cpu * u64::from(count);
+            gpu += per_worker.gpu * u64::from(count);
+        }
+        let all = machine.capacity;
+        assert!(cpu <= all.cpu && gpu <= all.gpu, "{cpu} and {gpu} of {all:?} are used");
     }
 
     /// Goes on until nothing happens any more. Returns who has not finished, and why.
@@ -254,9 +279,11 @@ impl Life {
                 false => drop(self.snapshot.workloads.remove(&name)),
             }
         }
-        let decisions = decide(&self.snapshot, at(self.now));
-        assert_eq!(decisions, decide(&self.snapshot, at(self.now)));
-        evictions_are_allowed(&self.snapshot, &decisions);
+        let decisions = self.decide();
+        assert_eq!(decisions, self.decide());
+        if !self.snapshot.queues.is_empty() {
+            evictions_are_allowed(&self.snapshot, &decisions);
+        }
         for (name, decision) in &decisions.pending {
             let workload = self.snapshot.workloads.get_mut(name).expect("it waits");
             match decision {
@@ -292,6 +319,7 @@ impl Life {
             self.ends.insert(name.clone(), self.now + 1);
         }
         quotas_hold(&self.snapshot);
+        self.machine_holds();
         decisions
     }
 }
@@ -315,6 +343,46 @@ proptest! {
         jobs in proptest::collection::vec(job(), 1..16),
     ) {
         Life::new(&queues, &jobs).run();
+    }
+
+    /// On one machine what the queues let in has room too, whatever their quotas come to.
+    #[test]
+    fn lives_on_a_machine_go_by_its_size(
+        queues in queues(any_order(), false),
+        jobs in proptest::collection::vec((job(), any::<bool>()), 1..16),
+        (cpu, gpu) in (1u64..6, 1u64..8),
+    ) {
+        let jobs: Vec<Job> = jobs.into_iter().map(|(mut job, asks_no_queue)| {
+            if asks_no_queue {
+                job.workload.queue = "machine".to_owned();
+                job.workload.flavours = vec!["machine".to_owned()];
+            }
+            job
+        }).collect();
+        let mut life = Life::new(&queues, &jobs);
+        let capacity = Amounts { cpu, memory: 0, gpu };
+        life.machine = Some(Machine { name: "machine".to_owned(), capacity });
+        life.run();
+    }
+
+    /// Without any queue everybody for whom the machine is large enough has started in the end, and
+    /// only who is more important pushes out others.
+    #[test]
+    fn nobody_starves_on_a_machine(
+        jobs in proptest::collection::vec(job(), 1..16),
+        (cpu, gpu) in (1u64..6, 1u64..8),
+    ) {
+        let jobs: Vec<Job> = jobs.into_iter().map(|mut job| {
+            job.workload.queue = "machine".to_owned();
+            job.workload.flavours = vec!["machine".to_owned()];
+            job
+        }).collect();
+        let mut life = Life::new(&BTreeMap::new(), &jobs);
+        let capacity = Amounts { cpu, memory: 0, gpu };
+        life.machine = Some(Machine { name: "machine".to_owned(), capacity });
+        for (name, wait) in life.run() {
+            prop_assert!(wait.needs_a_person(), "{name} waits for ever: {wait}");
+        }
     }
 
     /// Where order counts, everybody who can start has started in the end.

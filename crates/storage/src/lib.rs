@@ -1,7 +1,8 @@
 //! Transfer from and to object stores.
 //!
 //! [`fetch`]: a URI (`file`, `https`, `s3`, `gs`, `az`) in, a path on this machine that holds
-//! exactly that content out, through a content-addressed cache. [`objects`]: a folder of objects to
+//! exactly that content out, through a content-addressed cache; [`look()`]: whether there is anything
+//! at it. [`objects`]: a folder of objects to
 //! write to, where what was written is durable. Knows nothing of models and checkpoints: a file or
 //! a folder of files is all it sees.
 
@@ -15,6 +16,7 @@ mod fetch;
 mod key;
 mod local;
 mod location;
+mod look;
 mod meter;
 pub mod objects;
 mod partial;
@@ -26,4 +28,5 @@ pub use credentials::Credentials;
 pub use error::{StorageError, in_full};
 pub use fetch::{FetchOptions, Fetched, Progress, Source, Stage, fetch};
 pub use key::check as check_path;
+pub use look::{Found, look};
 pub use space::reserve;

@@ -60,6 +60,14 @@ pub(crate) async fn fetch(
     Ok(Fetched { path, fingerprint, bytes, source: Source::Local })
 }
 
+/// Files at a local path, and the bytes of all.
+pub(crate) async fn count(path: &Path, uri: &str) -> Result<(usize, u64), StorageError> {
+    let path = std::path::absolute(path).map_err(files("find", path))?;
+    let uri = uri.to_owned();
+    let (_, found) = blocking(move || look(&path, &uri)).await?;
+    Ok((found.len(), found.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))))
+}
+
 fn look(root: &Path, uri: &str) -> Result<(bool, Vec<LocalFile>), StorageError> {
     let metadata = match fs::metadata(root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -33,6 +33,25 @@ struct Arrived {
     data: Option<PathBuf>,
 }
 
+/// Asks a remote what it has, again where it does not answer.
+pub(crate) async fn list(
+    uri: &str,
+    options: &FetchOptions,
+    remote: &Remote,
+    known: Option<&Tag>,
+) -> Result<Listing, Fault> {
+    let mut attempts = Attempts::new(options.attempts, options.backoff);
+    loop {
+        match remote.list(known).await {
+            Err(Fault::Transient { reason, after }) => {
+                let pause = attempts.failed(uri, reason, after)?;
+                tokio::time::sleep(pause).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 impl Update<'_> {
     pub(crate) async fn run(&self, remote: &Remote) -> Result<Fetched, StorageError> {
         let mut changes = Attempts::new(MOST_CHANGES, self.options.backoff);
@@ -63,7 +82,8 @@ impl Update<'_> {
         let cached = self.entry.model().await?;
         let known = cached.as_ref().filter(|cached| !cached.folder);
         let known = known.and_then(|cached| cached.files.first()?.tag.clone()).map(Tag);
-        let (folder, wanted) = match self.list(remote, known.as_ref()).await? {
+        let listing = list(self.uri, self.options, remote, known.as_ref()).await?;
+        let (folder, wanted) = match listing {
             Listing::File(file) => (false, vec![file]),
             Listing::Folder(files) => (true, files),
             Listing::Unchanged => match cached {
@@ -86,19 +106,6 @@ impl Update<'_> {
     fn unchanged(&self, cached: &Model) -> Result<Fetched, Fault> {
         check_digest(self.uri, self.expected, cached.sha256())?;
         Ok(self.entry.fetched(cached, Source::Cache))
-    }
-
-    async fn list(&self, remote: &Remote, known: Option<&Tag>) -> Result<Listing, Fault> {
-        let mut attempts = Attempts::new(self.options.attempts, self.options.backoff);
-        loop {
-            match remote.list(known).await {
-                Err(Fault::Transient { reason, after }) => {
-                    let pause = attempts.failed(self.uri, reason, after)?;
-                    tokio::time::sleep(pause).await;
-                }
-                result => return result,
-            }
-        }
     }
 
     /// Files whose content the cache has, and files to fetch.

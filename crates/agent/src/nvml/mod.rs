@@ -52,6 +52,18 @@ pub(crate) fn look(path: Option<&Path>, root: &Path) -> Result<Look, Failure> {
     Ok(Look { driver, gpus })
 }
 
+/// The UUIDs of the GPUs that can be used, in NVML's order; none where there is no driver.
+pub(crate) fn uuids(root: &Path) -> Vec<String> {
+    let Ok(library) = load(None, root) else { return Vec::new() };
+    let Ok(session) = library.start() else { return Vec::new() };
+    let count = session.count().unwrap_or(0).min(MOST_GPUS);
+    let uuid = |index| {
+        let device = session.device(index).ok()?;
+        session.text_of(c"nvmlDeviceGetUUID", device).ok()
+    };
+    (0..count).filter_map(uuid).collect()
+}
+
 /// 12080 is 12.8.
 fn cuda(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)

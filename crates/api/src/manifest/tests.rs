@@ -596,6 +596,7 @@ fn the_whole_schema_of_a_queue_is_read_and_printed_back() {
       cpu: {nominal: 64, borrowingLimit: 500m, lendingLimit: 8}
       memory: {nominal: 256Gi, borrowingLimit: 1Gi, lendingLimit: 8Gi}
     - {pool: t4, gpu: {nominal: 8, borrowingLimit: 0, lendingLimit: 2}}
+    - {pool: none, cpu: {nominal: 0}, memory: {nominal: 0Gi}}
   strategy: bestEffort
   preemption: {withinQueue: lowerOrNewerEqualPriority, reclaimWithinCohort: any, borrowWithinCohort: {maxPriority: -3}}
 ",

@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scalar::{Bytes, Millicores, unruled};
+use crate::scalar::{CpuBudget, MemoryBudget};
 
 pub use status::{QueueStatus, QueueUse};
 
@@ -86,38 +86,35 @@ pub struct PoolQuota {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CpuQuota {
-    /// The queue's own, such as `64`.
-    pub nominal: Millicores,
+    /// The queue's own, such as `64`; with `0` its jobs use none but what others lend.
+    pub nominal: CpuBudget,
     /// It uses at most so much beyond its own. Default: as much as the cohort has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub borrowing_limit: Option<Millicores>,
+    pub borrowing_limit: Option<CpuBudget>,
     /// It lends at most so much of its own. Default: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lending_limit: Option<Millicores>,
+    pub lending_limit: Option<CpuBudget>,
 }
 
 /// How much memory.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryQuota {
-    /// The queue's own, such as `256Gi`.
-    #[schemars(schema_with = "unruled::<Bytes>")]
-    pub nominal: Bytes,
+    /// The queue's own, such as `256Gi`; with `0` its jobs use none but what others lend.
+    pub nominal: MemoryBudget,
     /// It uses at most so much beyond its own. Default: as much as the cohort has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "unruled::<Option<Bytes>>")]
-    pub borrowing_limit: Option<Bytes>,
+    pub borrowing_limit: Option<MemoryBudget>,
     /// It lends at most so much of its own. Default: all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "unruled::<Option<Bytes>>")]
-    pub lending_limit: Option<Bytes>,
+    pub lending_limit: Option<MemoryBudget>,
 }
 
 /// How many GPUs, or parts of one.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct GpuQuota {
-    /// The queue's own.
+    /// The queue's own; with `0` its jobs use none but what others lend.
     #[schemars(range(max = 1000000))]
     pub nominal: u32,
     /// It uses at most so many beyond its own. Default: as many as the cohort has.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub use duration::Period;
 pub use percent::Percent;
 pub use price::Price;
-pub use quantity::{Bytes, Millicores};
+pub use quantity::{Bytes, CpuBudget, MemoryBudget, Millicores};
 pub use share::Share;
 pub use uri::{ModelUri, Scheme};
 
@@ -95,6 +95,8 @@ pub(crate) const SCALAR_KEY: &str = "x-trainyard-scalar";
 pub(crate) const SCALARS: &[ScalarKind] = &[
     quantity::CPU_KIND,
     quantity::BYTES_KIND,
+    quantity::CPU_BUDGET_KIND,
+    quantity::MEMORY_BUDGET_KIND,
     duration::KIND,
     percent::KIND,
     price::KIND,

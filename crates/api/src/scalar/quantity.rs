@@ -21,6 +21,14 @@ pub struct Millicores(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub u64);
 
+/// An amount of CPU in thousandths of a core, of which there may be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct CpuBudget(pub u64);
+
+/// An amount of memory in bytes, of which there may be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MemoryBudget(pub u64);
+
 pub(super) const CPU_KIND: ScalarKind = ScalarKind {
     name: "cpu",
     expected: "an amount of CPU such as `2` or `500m`",
@@ -53,6 +61,26 @@ pub(super) const BYTES_KIND: ScalarKind = ScalarKind {
     ],
 };
 
+pub(super) const CPU_BUDGET_KIND: ScalarKind = ScalarKind {
+    name: "cpuBudget",
+    expected: "an amount of CPU such as `64` or `500m`, or `0` for none",
+    check: |text| text.parse::<CpuBudget>().map(drop),
+    rules: &[(
+        "type(self) == int ? self >= 0 && self <= 1000000 : quantity(self).compareTo(quantity('1M')) <= 0",
+        "must be no more than a machine can have, and not negative",
+    )],
+    ..CPU_KIND
+};
+
+/// It stands in a list only, where rules cost too much.
+pub(super) const MEMORY_BUDGET_KIND: ScalarKind = ScalarKind {
+    name: "memoryBudget",
+    expected: "an amount of memory such as `256Gi`, or `0` for none",
+    check: |text| text.parse::<MemoryBudget>().map(drop),
+    rules: &[],
+    ..BYTES_KIND
+};
+
 /// Characters of an amount; more digits than 128 bits hold would not fit either.
 const LONGEST: u64 = 32;
 /// A million cores: more than any machine has, and no sum of them overflows.
@@ -67,13 +95,29 @@ impl FromStr for Millicores {
     type Err = ScalarError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse()? {
+            CpuBudget(0) => Err(zero(text, "CPU", CPU_HELP)),
+            CpuBudget(millicores) => Ok(Self(millicores)),
+        }
+    }
+}
+
+impl FromStr for CpuBudget {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = Number::parse(text, "CPU", CPU_HELP)?;
         match number.times_whole(1000) {
-            Ok(0) => Err(zero(text, "CPU", CPU_HELP)),
             Ok(millicores) if millicores <= MOST_MILLICORES => Ok(Self(millicores)),
             Err(Inexact::Fraction) => too_fine(text),
             Ok(_) | Err(Inexact::TooLarge) => Err(too_large(text, "CPU", CPU_HELP)),
         }
+    }
+}
+
+impl fmt::Display for CpuBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Millicores(self.0).fmt(f)
     }
 }
 
@@ -98,6 +142,17 @@ impl FromStr for Bytes {
     type Err = ScalarError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse()? {
+            MemoryBudget(0) => Err(zero(text, "memory", BYTES_HELP)),
+            MemoryBudget(bytes) => Ok(Self(bytes)),
+        }
+    }
+}
+
+impl FromStr for MemoryBudget {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = Number::parse(text, "memory", BYTES_HELP)?;
         // Also where it is a whole number: nobody means thousandths of a byte.
         if text.ends_with(['n', 'u', 'm']) {
@@ -107,7 +162,6 @@ impl FromStr for Bytes {
             ));
         }
         match number.times_whole(1) {
-            Ok(0) => Err(zero(text, "memory", BYTES_HELP)),
             Ok(bytes) if bytes <= MOST_BYTES => Ok(Self(bytes)),
             Ok(_) | Err(Inexact::TooLarge) => Err(too_large(text, "memory", BYTES_HELP)),
             Err(Inexact::Fraction) => Err(ScalarError::new(
@@ -142,6 +196,12 @@ impl fmt::Display for Bytes {
             Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}", self.0),
         }
+    }
+}
+
+impl fmt::Display for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Bytes(self.0).fmt(f)
     }
 }
 
@@ -325,6 +385,8 @@ macro_rules! quantity_scalar {
 }
 quantity_scalar!(Millicores, CPU_KIND);
 quantity_scalar!(Bytes, BYTES_KIND);
+quantity_scalar!(CpuBudget, CPU_BUDGET_KIND);
+quantity_scalar!(MemoryBudget, MEMORY_BUDGET_KIND);
 
 #[cfg(test)]
 mod tests {
@@ -389,6 +451,18 @@ mod tests {
         cpu("1M", Ok(1_000_000_000), "1000000");
         cpu("1000001", Err("more CPU than any machine has"), "");
         cpu(&"9".repeat(60), Err("too many digits"), "");
+    }
+
+    #[test]
+    fn a_budget_may_be_none() {
+        let cpu = |text: &str| text.parse::<CpuBudget>().map(|it| (it.0, it.to_string()));
+        assert_eq!(cpu("0"), Ok((0, "0".to_owned())));
+        assert_eq!(cpu("1500m"), Ok((1500, "1500m".to_owned())));
+        assert!(cpu("-1").is_err() && cpu("1u").is_err() && cpu("1000001").is_err());
+        let memory = |text: &str| text.parse::<MemoryBudget>().map(|it| (it.0, it.to_string()));
+        assert_eq!(memory("0Gi"), Ok((0, "0".to_owned())));
+        assert_eq!(memory("512Mi"), Ok((512 << 20, "512Mi".to_owned())));
+        assert!(memory("0m").is_err() && memory("2Ei").is_err());
     }
 
     #[test]

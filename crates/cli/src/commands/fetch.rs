@@ -25,8 +25,11 @@ pub(crate) struct Fetch {
     uris: Vec<String>,
     /// Folder to make of the model: a model's files, or its one file, are put into it. What an
     /// earlier fetch made is replaced; any other folder must be empty or not there
-    #[arg(long, value_name = "FOLDER")]
-    to: PathBuf,
+    #[arg(long, value_name = "FOLDER", required_unless_present = "check")]
+    to: Option<PathBuf>,
+    /// Fetch nothing: look whether there is something at each address that may be read
+    #[arg(long, conflicts_with = "to")]
+    check: bool,
     /// What the one model's content must hash to
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
@@ -41,6 +44,8 @@ pub(crate) struct Fetch {
 /// Attempts in a row that may bring nothing, with pauses of up to 10 s: about a minute, after which
 /// whoever started us starts us again.
 const ATTEMPTS: u32 = 12;
+/// The same for a look, about six seconds: whoever started us looks again.
+const LOOKS: u32 = 6;
 /// Kubernetes cuts a termination message at 4096 bytes.
 const LONGEST_MESSAGE: usize = 2048;
 
@@ -147,6 +152,9 @@ impl Fetch {
     }
 
     async fn fetch_all(&self, cancel: &CancellationToken) -> Result<(), Failure> {
+        let Some(to) = self.to.as_ref().filter(|_| !self.check) else {
+            return self.look_at_all().await;
+        };
         let options = FetchOptions {
             cache: self.cache.clone(),
             sha256: self.sha256.clone(),
@@ -157,12 +165,26 @@ impl Fetch {
             let fetched =
                 trainyard_storage::fetch(uri, &options, &|_: Progress| {}, cancel).await?;
             let to = match self.uris.len() {
-                1 => self.to.clone(),
-                _ => self.to.join(name(&fetched)),
+                1 => to.clone(),
+                _ => to.join(name(&fetched)),
             };
             // Nothing else runs here meanwhile, so blocking is no harm.
             place(&fetched.path, fetched.source == Source::Local, &to)?;
             eprintln!("{} bytes, {}, in {}", fetched.bytes, fetched.fingerprint, to.display());
+        }
+        Ok(())
+    }
+
+    async fn look_at_all(&self) -> Result<(), Failure> {
+        let options = FetchOptions {
+            attempts: LOOKS,
+            sha256: self.sha256.clone(),
+            ..FetchOptions::default()
+        };
+        for uri in &self.uris {
+            let found = trainyard_storage::look(uri, &options).await?;
+            let bytes = found.bytes.map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
+            eprintln!("{} files{bytes}", found.files);
         }
         Ok(())
     }

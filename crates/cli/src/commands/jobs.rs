@@ -33,11 +33,20 @@ pub(crate) fn line(job: &JobStatus, details: bool) -> String {
         line.push_str("  ");
         line.push_str(&progress(seen));
     }
-    if let Some(problem) = &job.last_error {
+    if let Some(why) = why_waits(job) {
+        line.push_str(": ");
+        line.push_str(why);
+    } else if let Some(problem) = &job.last_error {
         line.push_str(": ");
         line.push_str(problem.lines().next().unwrap_or_default());
     }
     line
+}
+
+/// Why a job waits for its queue; none if it does not.
+fn why_waits(job: &JobStatus) -> Option<&str> {
+    let quota = job.quota.as_ref().filter(|_| job.waits_in_queue())?;
+    Some(&quota.message)
 }
 
 /// The tables of `trainyard status`.
@@ -75,7 +84,9 @@ pub(crate) fn show(jobs: &[JobStatus]) -> String {
         text.push_str(&table(&header, rows));
     }
     for job in jobs {
-        for remark in job.last_error.iter().chain(&job.notes) {
+        let why = why_waits(job);
+        let remarks = job.last_error.iter().chain(&job.notes).map(String::as_str);
+        for remark in why.into_iter().chain(remarks) {
             text.push_str(&format!("\n\n{}: {remark}", job.name));
         }
     }
@@ -124,9 +135,13 @@ pub(crate) fn resource(job: &JobStatus, spec: Option<Value>) -> Value {
         metadata["creationTimestamp"] = json!(created);
     }
     let has_failed = job.has_failed();
-    let message = job.last_error.clone().unwrap_or_else(|| {
-        format!("{} of {} workers run, attempt {}", job.running(), job.wanted, job.attempts)
-    });
+    let counted =
+        || format!("{} of {} workers run, attempt {}", job.running(), job.wanted, job.attempts);
+    let message = match why_waits(job) {
+        Some(why) => why.to_owned(),
+        None => job.last_error.clone().unwrap_or_else(counted),
+    };
+    let needs_a_person = job.needs_a_person();
     let condition = |kind: &str, holds: bool| {
         json!({
             "type": kind, "status": if holds { "True" } else { "False" },
@@ -136,9 +151,9 @@ pub(crate) fn resource(job: &JobStatus, spec: Option<Value>) -> Value {
     let mut status = json!({
         "conditions": [
             condition("Ready", job.phase == "Succeeded"),
-            condition("Progressing", !job.is_over),
+            condition("Progressing", !job.is_over && !needs_a_person),
             condition("Degraded", !job.is_over && job.failures > 0),
-            condition("Stalled", has_failed),
+            condition("Stalled", has_failed || needs_a_person),
         ],
         "phase": job.phase,
         "reason": job.reason,
@@ -146,6 +161,12 @@ pub(crate) fn resource(job: &JobStatus, spec: Option<Value>) -> Value {
         "activeWorkers": job.running(),
         "attempts": job.attempts,
     });
+    if let (Some(quota), Some(conditions)) = (&job.quota, status["conditions"].as_array_mut()) {
+        conditions.push(json!({
+            "type": "QuotaReserved", "status": if quota.is_reserved { "True" } else { "False" },
+            "reason": quota.reason, "message": quota.message,
+        }));
+    }
     let mut add = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             status[name] = value;

@@ -1,24 +1,24 @@
 //! `trainyard queue`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use miette::miette;
-use trainyard_operator::console::{Console, QueueSeen};
-use trainyard_operator::{ClusterChoice, RequestRate, client_of};
+use trainyard_local::status::QueueStatus;
+use trainyard_operator::console::{JobAdmitted, JobWaiting, QueueSeen, time_text};
 
 use super::output::Format;
-use super::place::PlaceError;
+use super::place::{Intent, Place, PlaceArgs, PlaceError};
 use super::supervisor::block_on;
 use crate::failure::failure;
 use crate::print::print_line;
 use crate::table::table;
 use crate::yaml;
 
-/// Show a cluster's queues: who waits, why, behind whom and until when, and who has what
+/// Show queues of jobs: who waits, why, behind whom and until when, and who has what
 ///
-/// It shows what the operator has decided and written down.
+/// Of a cluster it shows what the operator has decided and written down; on one machine the queue of
+/// the machine itself, and those that were declared.
 #[derive(Args)]
 pub(crate) struct Queue {
     /// Only this queue
@@ -26,12 +26,8 @@ pub(crate) struct Queue {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 impl Queue {
@@ -40,15 +36,22 @@ impl Queue {
     }
 
     async fn answer(self) -> miette::Result<ExitCode> {
-        let choice = ClusterChoice { kubeconfig: self.kubeconfig, context: self.context };
-        let client = client_of(&choice, RequestRate::default()).await.map_err(failure)?.client;
-        let home = client.default_namespace().to_owned();
-        let console = Console::new(client, Some(home));
+        let intent = Intent { for_machines: self.output.is_for_machines(), ..Intent::LOOK };
         let name = self.name.as_deref();
-        let (queues, notes) = console.queues(name).await.map_err(PlaceError::from)?;
-        for note in notes {
-            eprintln!("note: {note}");
-        }
+        let queues = match self.place.open(intent).await? {
+            Place::Here(here) => {
+                let queues = here.queues().await?.into_iter();
+                let is_meant = |it: &QueueStatus| name.is_none_or(|name| it.name == name);
+                queues.filter(is_meant).map(of_machine).collect()
+            }
+            Place::Cluster(console) => {
+                let (queues, notes) = console.queues(name).await.map_err(PlaceError::from)?;
+                for note in notes {
+                    eprintln!("note: {note}");
+                }
+                queues
+            }
+        };
         if let (Some(name), true) = (name, queues.is_empty()) {
             return Err(miette!("there is no queue `{name}`; `trainyard queue` shows all"));
         }
@@ -69,6 +72,37 @@ impl Queue {
             false => print_line(&text)?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A queue of this machine, as a cluster would show it.
+fn of_machine(queue: QueueStatus) -> QueueSeen {
+    let waiting = queue.waiting.into_iter().map(|it| JobWaiting {
+        job: it.job,
+        priority: it.priority,
+        workers: it.workers,
+        reason: Some(it.reason),
+        message: Some(it.message),
+        behind: it.behind,
+        ahead: Some(it.ahead),
+        expected_start: it.expected_start_ms.and_then(time_text),
+    });
+    let admitted = queue.admitted.into_iter().map(|it| JobAdmitted {
+        job: it.job,
+        priority: it.priority,
+        workers: it.workers,
+        pool: it.pool,
+        borrows: it.borrows,
+        phase: it.phase,
+        since: time_text(it.since_ms).unwrap_or_default(),
+    });
+    QueueSeen {
+        name: queue.name,
+        cohort: queue.cohort,
+        usage: queue.usage,
+        share: queue.share,
+        waiting: waiting.collect(),
+        admitted: admitted.collect(),
     }
 }
 

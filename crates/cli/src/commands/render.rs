@@ -150,7 +150,8 @@ impl Render {
         services.extend(resolved.services.into_iter().map(|declared| declared.manifest));
         jobs.extend(resolved.jobs.into_iter().map(|declared| declared.manifest));
         pools.extend(resolved.gpu_pools);
-        let queues = found_queues.into_iter().chain(resolved.queues);
+        let queues =
+            found_queues.into_iter().chain(resolved.queues.into_iter().map(|queue| queue.manifest));
         for queue in queues.filter_map(|queue| queue.metadata.name) {
             eprintln!(
                 "note: the Queue `{queue}` is not printed: an operator acts on it; apply it as it is"

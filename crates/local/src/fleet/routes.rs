@@ -80,7 +80,7 @@ spec:
   access: {rateLimit: {rps: 5}}
 ";
         let service = manifest::read("iris.yaml", text).unwrap().services.remove(0).value;
-        let target = Target::Local { cpu: Millicores(4000), memory: Bytes(8 << 30) };
+        let target = Target::Local { cpu: Millicores(4000), memory: Bytes(8 << 30), gpus: 0 };
         let model = Some(trainyard_plan::FetchedModel { path: "/m".into(), fingerprint: None });
         let plan = compile(&service, &Facts { target, model }).unwrap();
         let decision = Decision {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use trainyard_agent::run::Seen;
 use trainyard_api::TrainingJob;
 use trainyard_control::job::State;
+use trainyard_queue::{Grant, Waiting};
 
 use super::records::{json, record};
 use crate::replica::Run;
@@ -43,6 +44,15 @@ pub struct JobRecord {
     pub workers: Vec<WorkerRecord>,
     /// Attempts that have ended, oldest first.
     pub attempts: Vec<AttemptRecord>,
+    /// What its queue gave it; none while it waits for that, and in what older programs wrote.
+    #[serde(default)]
+    pub given: Option<Grant>,
+    /// GPUs that are its own.
+    #[serde(default)]
+    pub gpus: Vec<String>,
+    /// Why it waits in its queue.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
 }
 
 /// A worker of a job.

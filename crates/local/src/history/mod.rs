@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use events::{Event, EventQuery, Severity};
 pub(crate) use jobs::KEPT_ATTEMPTS;
 pub use jobs::{AttemptRecord, JobRecord, WorkerRecord};
-pub(crate) use records::{Kept, Saved};
+pub(crate) use records::{Kept, QueueRecord, Saved};
 pub use records::{Model, Override, ReplicaRecord, RevisionRecord, ServiceRecord};
 pub(crate) use writer::Writer;
 

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use trainyard_api::ModelService;
+use trainyard_api::queue::QueueSpec;
 use trainyard_control::rollout;
 use trainyard_plan::RevisionName;
 
@@ -139,6 +140,16 @@ pub(crate) struct Saved {
     pub(crate) jobs: Vec<JobRecord>,
     /// Folders whose content is watched, with what they had when that was acted upon.
     pub(crate) folders: BTreeMap<PathBuf, Members>,
+    /// Queues that were declared, by name.
+    pub(crate) queues: BTreeMap<String, QueueRecord>,
+}
+
+/// A queue as it was declared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QueueRecord {
+    pub(crate) spec: QueueSpec,
+    /// The manifest's file.
+    pub(crate) path: PathBuf,
 }
 
 /// What the revisions of the history need.
@@ -187,7 +198,10 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Saved> {
     // They are looked at anew at the next `up` of them, should they not be understood.
     let folders = meta(connection, "folders")?.and_then(|text| serde_json::from_str(&text).ok());
     let folders = folders.unwrap_or_default();
-    Ok(Saved { existed, marker, runs, services, revisions, replicas, jobs, folders })
+    // What cannot be read comes back with the next `up` of its manifest.
+    let queues = meta(connection, "queues")?.and_then(|text| serde_json::from_str(&text).ok());
+    let queues = queues.unwrap_or_default();
+    Ok(Saved { existed, marker, runs, services, revisions, replicas, jobs, folders, queues })
 }
 
 fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
@@ -295,6 +309,19 @@ pub(super) fn save_folders(
         .collect();
     connection
         .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('folders', ?1)")?
+        .execute(params![json(&text)?])?;
+    Ok(())
+}
+
+pub(super) fn save_queues(
+    connection: &Connection,
+    queues: &BTreeMap<String, QueueRecord>,
+) -> rusqlite::Result<()> {
+    // A path that is no text has no place in JSON, and its queue holds until the supervisor ends.
+    let text: BTreeMap<&String, &QueueRecord> =
+        queues.iter().filter(|(_, queue)| queue.path.to_str().is_some()).collect();
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('queues', ?1)")?
         .execute(params![json(&text)?])?;
     Ok(())
 }

@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::events::{self, Event};
 use super::jobs::{self, JobRecord};
-use super::records::{self, Kept, ReplicaRecord, RevisionRecord, Saved, ServiceRecord};
+use super::records::{
+    self, Kept, QueueRecord, ReplicaRecord, RevisionRecord, Saved, ServiceRecord,
+};
 use super::{HistoryError, schema};
 use crate::target::Members;
 
@@ -30,6 +32,7 @@ enum Order {
     ForgetReplica(String),
     Job(Box<JobRecord>),
     Folders(BTreeMap<PathBuf, Members>),
+    Queues(BTreeMap<String, QueueRecord>),
     Event(Event),
     Revisions { service: String, answer: oneshot::Sender<rusqlite::Result<Vec<RevisionRecord>>> },
     Kept(oneshot::Sender<rusqlite::Result<Kept>>),
@@ -90,6 +93,11 @@ impl Writer {
     /// Folders whose content is watched, with what they had when that was acted upon.
     pub(crate) async fn folders(&self, folders: BTreeMap<PathBuf, Members>) {
         self.order(Order::Folders(folders)).await;
+    }
+
+    /// Queues that are declared.
+    pub(crate) async fn queues(&self, queues: BTreeMap<String, QueueRecord>) {
+        self.order(Order::Queues(queues)).await;
     }
 
     pub(crate) async fn event(&self, event: Event) {
@@ -169,6 +177,7 @@ fn carry_out(
         Order::ForgetReplica(id) => records::forget_replica(connection, &id)?,
         Order::Job(record) => jobs::save_job(connection, &record)?,
         Order::Folders(folders) => records::save_folders(connection, &folders)?,
+        Order::Queues(queues) => records::save_queues(connection, &queues)?,
         Order::Event(event) => events::add(connection, &event)?,
         Order::Revisions { service, answer } => {
             let _ = answer.send(records::revisions(connection, &service));

@@ -1,6 +1,7 @@
 //! One worker of a job: an agent that is started, followed and ended, but never restarted: that is
-//! the whole job's affair.
+//! the whole job's affair; and the look at a job's data before that.
 
+mod check;
 mod ports;
 mod worker;
 
@@ -12,6 +13,7 @@ use trainyard_agent::run::Report;
 use trainyard_control::job;
 use trainyard_plan::{EnvVar, Program, Resources, Value};
 
+pub(crate) use check::{Look, Looked, Wanted, look};
 pub(crate) use ports::free_ports;
 pub(crate) use worker::{Stops, outcome, run};
 

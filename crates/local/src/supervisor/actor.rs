@@ -18,6 +18,7 @@ use super::folders::Folders;
 use super::handover::{Channel, Handing, hand_over};
 use super::job::Job;
 use super::prepare::{ModelSource, PrepareError, Prepared};
+use super::ration::Rations;
 use super::service::Service;
 use super::watch::Watch;
 use crate::history::{Event as Happened, Severity, Writer, unix_ms};
@@ -47,6 +48,8 @@ pub(super) struct Actor {
     pub(super) jobs: BTreeMap<String, Job>,
     /// The highest run of each job there was.
     pub(super) run_numbers: BTreeMap<String, u32>,
+    /// What jobs may use together.
+    pub(super) rations: Rations,
     /// Secrets that stand among manifests.
     pub(super) declared_secrets: BTreeMap<String, Entries>,
     /// Counts attempts to prepare a service.
@@ -100,6 +103,17 @@ pub(super) enum Errand {
         service: String,
         generation: u64,
     },
+    /// The data of a job was looked for.
+    DataLooked {
+        job: String,
+        run: u32,
+        result: job::Looked,
+    },
+    /// A store that did not answer is to be asked again.
+    LookAgain {
+        job: String,
+        run: u32,
+    },
     Example {
         service: String,
         revision: String,
@@ -145,6 +159,7 @@ impl Actor {
             services: BTreeMap::new(),
             jobs: BTreeMap::new(),
             run_numbers: BTreeMap::new(),
+            rations: Rations::new(BTreeMap::new()),
             declared_secrets: BTreeMap::new(),
             generation: 0,
             watch: Watch::default(),
@@ -264,6 +279,7 @@ impl Actor {
                     self.errands.spawn_blocking(move || Errand::Looked(look_at(files, folders)));
                 }
             }
+            self.ration().await;
             self.publish();
             if let Some((exe, reply)) = self.handover.take() {
                 match self.hand_over(&exe, &listener, &lock).await {
@@ -352,13 +368,19 @@ impl Actor {
     /// Shows clients what is.
     pub(super) fn publish(&self) {
         let services = self.services.values().map(Service::status).collect();
-        let jobs = self.jobs.values().map(Job::status).collect();
+        let jobs = self.jobs.iter().map(|(name, job)| job.status(self.why_waits(name))).collect();
+        let queues = self.queues_status();
         let stopping = self.stopping;
         self.status.send_if_modified(|status| {
-            if status.services == services && status.jobs == jobs && status.stopping == stopping {
+            let is_same = status.services == services
+                && status.jobs == jobs
+                && status.queues == queues
+                && status.stopping == stopping;
+            if is_same {
                 return false;
             }
-            (status.services, status.jobs, status.stopping) = (services, jobs, stopping);
+            (status.services, status.jobs, status.queues) = (services, jobs, queues);
+            status.stopping = stopping;
             true
         });
     }
@@ -389,6 +411,8 @@ impl Actor {
             Errand::FolderResolved { folder, change, result } => {
                 self.on_folder_resolved(folder, change, result).await;
             }
+            Errand::DataLooked { job, run, result } => self.on_data_looked(&job, run, result).await,
+            Errand::LookAgain { job, run } => self.look_again(&job, run),
             Errand::FetchAgain { service, generation } => self.fetch_again(&service, generation),
             Errand::Looked(_) | Errand::Swept => {}
         }

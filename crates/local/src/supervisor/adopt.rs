@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::actor::{Actor, Errand};
 use super::prepare::{self, Prepared};
+use super::ration::Rations;
 use super::service::{Held, Revision, Running, Service, declared};
 use super::steer::since_epoch;
 use crate::fleet::Phase;
@@ -37,6 +38,7 @@ impl Actor {
             self.folders.acted(&folder, members);
         }
 
+        self.rations = Rations::new(saved.queues);
         let mut revisions: BTreeMap<String, Vec<RevisionRecord>> = BTreeMap::new();
         for revision in saved.revisions {
             revisions.entry(revision.service.clone()).or_default().push(revision);
@@ -65,6 +67,7 @@ impl Actor {
                 });
             }
         }
+        self.ration().await;
         self.publish();
     }
 

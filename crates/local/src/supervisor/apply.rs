@@ -12,6 +12,7 @@ use trainyard_control::rollout;
 use super::actor::{Actor, Errand, Looked};
 use super::copies;
 use super::prepare::{self, PrepareError, Prepared, prepare};
+use super::ration::refused_queues;
 use super::service::{Revision, Running, Service, declared};
 use crate::history::{RevisionRecord, Severity, unix_ms};
 use crate::secret::{Entries, Secrets};
@@ -179,7 +180,8 @@ impl Actor {
         });
         let jobs = self.refused_jobs(&resolved.jobs, by_person);
         let of_jobs = self.names_of_jobs(resolved.services.iter().map(Declared::name));
-        same_name.chain(same_model).chain(jobs).chain(of_jobs).collect()
+        let queues = refused_queues(resolved);
+        same_name.chain(same_model).chain(jobs).chain(of_jobs).chain(queues).collect()
     }
 
     async fn declare_all(
@@ -193,6 +195,7 @@ impl Actor {
         for note in &notes {
             tracing::info!(note, "left aside");
         }
+        self.declare_queues(&resolved).await;
         self.declare_secrets(resolved.secrets);
         for name in vanishing {
             self.note(
@@ -225,6 +228,7 @@ impl Actor {
         for declared in resolved.jobs {
             self.declare_job(declared, by_person).await;
         }
+        self.ration().await;
         Applied { services, jobs, notes }
     }
 

@@ -5,12 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use trainyard_agent::run::{Report, Seen};
 use trainyard_control::job::{Phase, Policy, State, Worker};
-use trainyard_plan::JobPlan;
+use trainyard_plan::{Demand, JobPlan};
+use trainyard_queue::{Amounts, Grant, Waiting, Workload};
 
+use super::check::Check;
+use super::ration::{DEFAULT, MACHINE};
 use crate::history::{AttemptRecord, JobRecord, KEPT_ATTEMPTS, WorkerRecord, unix_ms};
 use crate::job::{Stops, worker_id};
+use crate::machine;
 use crate::replica::Run;
-use crate::status::{JobStatus, Recent, WorkerStatus};
+use crate::status::{JobQuota, JobStatus, Recent, WorkerStatus};
 use crate::target::DeclaredJob;
 
 /// One run of a job.
@@ -20,6 +24,18 @@ pub(super) struct Job {
     pub(super) declared: DeclaredJob,
     /// None for one that is over and that this program would not run.
     pub(super) plan: Option<JobPlan>,
+    /// What it asks its queue for.
+    pub(super) demand: Demand,
+    /// Whether its data is there, which is looked for before it asks.
+    pub(super) check: Check,
+    /// What that gave it; none while it waits.
+    pub(super) given: Option<Grant>,
+    /// GPUs that are its own.
+    pub(super) gpus: Vec<String>,
+    /// Why it waits in its queue.
+    pub(super) waiting: Option<Waiting>,
+    /// For whom it has to make room, or had to, for people.
+    pub(super) preempted: Option<String>,
     pub(super) state: State,
     pub(super) created_ms: i64,
     /// Those of the latest attempt, by index.
@@ -64,8 +80,14 @@ impl Job {
         Self {
             name: declared.name().to_owned(),
             run,
+            demand: Demand::of(&declared.manifest, &machine::target()),
             declared,
+            check: if plan.data.is_empty() { Check::Done } else { Check::UnderWay },
             plan: Some(plan),
+            given: None,
+            gpus: Vec::new(),
+            waiting: None,
+            preempted: None,
             state: State::new(now),
             created_ms: millis(now),
             workers: Vec::new(),
@@ -89,7 +111,19 @@ impl Job {
                 origin: record.origin.clone(),
                 folder: record.folder.clone(),
             },
+            check: match &plan {
+                // One that was started before had found it.
+                Some(plan) if !plan.data.is_empty() && record.state.attempts == 0 => {
+                    Check::UnderWay
+                }
+                _ => Check::Done,
+            },
             plan,
+            demand: Demand::of(&record.manifest, &machine::target()),
+            given: record.given.clone(),
+            gpus: record.gpus.clone(),
+            waiting: record.waiting.clone(),
+            preempted: None,
             state: record.state,
             created_ms: record.created_ms,
             workers: Vec::new(),
@@ -131,7 +165,67 @@ impl Job {
             forgotten: self.forget && self.state.is_over(),
             workers: workers.collect(),
             attempts: self.attempts.clone(),
+            given: self.given.clone(),
+            gpus: self.gpus.clone(),
+            waiting: self.waiting.clone(),
         }
+    }
+
+    /// The queue that it waits in. Where none is declared, all wait for the machine.
+    pub(super) fn queue(&self, has_queues: bool) -> &str {
+        self.demand.queue.as_deref().filter(|_| has_queues).unwrap_or(MACHINE)
+    }
+
+    /// What one worker takes of a quota.
+    pub(super) fn per_worker(&self) -> Amounts {
+        let Demand { cpu, memory, gpus, .. } = self.demand;
+        Amounts { cpu: cpu.0, memory: memory.0, gpu: gpus.into() }
+    }
+
+    /// What it asks for, or has; none for one that does neither.
+    pub(super) fn workload(&self, has_queues: bool) -> Option<Workload> {
+        if self.state.is_over() {
+            return None;
+        }
+        let queue = self.queue(has_queues);
+        let created = u64::try_from(self.created_ms).unwrap_or(0);
+        let common = Workload {
+            queue: queue.to_owned(),
+            priority: self.demand.priority,
+            created: Duration::from_millis(created),
+            count: self.demand.workers,
+            ..Workload::default()
+        };
+        let policy = self.policy();
+        if let Some(given) = &self.given {
+            // Workers of which one has failed start again with what they have.
+            return Some(given.held_by(
+                common,
+                self.state.deadline(&policy),
+                self.state.is_leaving(),
+            ));
+        }
+        let waits = matches!(self.state.phase, Phase::Waiting { .. }) && self.check == Check::Done;
+        if self.stop || !waits {
+            return None;
+        }
+        let Demand { workers, min_workers, pool, .. } = &self.demand;
+        let flavour = match queue {
+            MACHINE => MACHINE,
+            _ => pool.as_deref().unwrap_or(DEFAULT),
+        };
+        Some(Workload {
+            per_worker: self.per_worker(),
+            min_count: (min_workers < workers).then_some(*min_workers),
+            flavours: vec![flavour.to_owned()],
+            run_time: self.state.left(&policy),
+            ..common
+        })
+    }
+
+    /// Whether its queue has to let it in before anything of it starts.
+    pub(super) fn is_queued(&self) -> bool {
+        self.given.is_none() && matches!(self.state.phase, Phase::Waiting { .. })
     }
 
     /// A worker has told how far it is.
@@ -176,7 +270,8 @@ impl Job {
         self.events.push_back(recent);
     }
 
-    pub(super) fn status(&self) -> JobStatus {
+    /// `why` is why it waits in its queue, for people.
+    pub(super) fn status(&self, why: Option<String>) -> JobStatus {
         let workers = self.workers.iter().enumerate().map(|(index, held)| {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             WorkerStatus {
@@ -189,16 +284,41 @@ impl Job {
                 message: held.message.clone(),
             }
         });
-        let starts_at = match self.state.phase {
-            Phase::Waiting { until } => Some(millis(until)),
+        let starts_at = match (self.state.phase, &self.waiting) {
+            (Phase::Waiting { .. }, Some(waiting)) => waiting.expected_start.map(millis),
+            (Phase::Waiting { until }, None) => Some(millis(until)),
             _ => None,
         };
+        let quota = match (&self.given, &self.waiting) {
+            _ if self.state.is_over() => None,
+            (Some(given), _) => Some(JobQuota {
+                is_reserved: true,
+                reason: "Admitted".to_owned(),
+                message: given.to_string(),
+                needs_a_person: false,
+            }),
+            (None, Some(waiting)) => Some(JobQuota {
+                is_reserved: false,
+                reason: waiting.reason.as_str().to_owned(),
+                message: why.unwrap_or_default(),
+                needs_a_person: waiting.reason.needs_a_person(),
+            }),
+            (None, None) => None,
+        };
+        let reason = match (&quota, self.check) {
+            _ if !self.is_queued() => self.state.reason.as_str(),
+            (_, Check::UnderWay) => "CheckingData",
+            (_, Check::Unavailable(_)) => "DataUnavailable",
+            (Some(quota), Check::Done) => quota.reason.as_str(),
+            (None, Check::Done) => self.state.reason.as_str(),
+        };
+        let reason = reason.to_owned();
         JobStatus {
             name: self.name.clone(),
             run: self.run,
             framework: self.declared.manifest.spec.framework.as_str().to_owned(),
             phase: self.state.phase_name().to_owned(),
-            reason: self.state.reason.as_str().to_owned(),
+            reason,
             is_over: self.state.is_over(),
             attempts: self.state.attempts,
             failures: self.state.failures,
@@ -211,6 +331,7 @@ impl Job {
             started_ms: self.state.began.map(millis),
             ended_ms: self.state.ended.map(millis),
             starts_at_ms: starts_at,
+            quota,
             last_error: self.last_error.clone(),
             notes: self.plan.as_ref().map(|plan| plan.notes.clone()).unwrap_or_default(),
             source: self.declared.origin.path().to_owned(),
@@ -231,4 +352,83 @@ fn state_of(held: &Held) -> &'static str {
 
 pub(super) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::{Value, json};
+    use trainyard_api::TrainingJob;
+    use trainyard_api::scalar::{Bytes, Millicores};
+    use trainyard_plan::{Target, compile_job};
+    use trainyard_queue::Assignment;
+
+    use super::*;
+    use crate::target::Origin;
+
+    fn job(more: &[(&str, Value)]) -> Job {
+        let mut manifest = json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "a"},
+            "spec": {"framework": "generic", "command": ["t"]},
+        });
+        for (field, value) in more {
+            manifest["spec"][field] = value.clone();
+        }
+        let manifest: TrainingJob = serde_json::from_value(manifest).unwrap();
+        let machine = Target::Local { cpu: Millicores(8000), memory: Bytes(1 << 30), gpus: 0 };
+        let plan = compile_job(&manifest, &machine).unwrap();
+        let path = PathBuf::from("/jobs/a.yaml");
+        let declared =
+            DeclaredJob { manifest, origin: Origin::Manifest { path }, folder: "/jobs".into() };
+        Job::new(declared, plan, 1, Duration::from_millis(1500))
+    }
+
+    #[test]
+    fn what_it_asks_for_and_what_it_has() {
+        let mut job = job(&[
+            ("queue", json!("research")),
+            ("priority", json!(3)),
+            ("workers", json!({"count": 4, "min": 2})),
+            ("resources", json!({"cpu": "500m"})),
+            ("deadline", json!("1h")),
+        ]);
+        let asks = job.workload(true).unwrap();
+        assert_eq!((asks.queue.as_str(), asks.priority), ("research", 3));
+        assert_eq!((asks.count, asks.min_count, asks.per_worker.cpu), (4, Some(2), 500));
+        assert_eq!(asks.flavours, ["default"]);
+        assert_eq!(asks.created, Duration::from_millis(1500));
+        assert_eq!(asks.run_time, Some(Duration::from_secs(3600)));
+        // Where no queue is declared it waits for the machine.
+        let here = job.workload(false).unwrap();
+        assert_eq!((here.queue.as_str(), here.flavours[0].as_str()), (MACHINE, MACHINE));
+
+        job.given = Some(Grant {
+            queue: "research".to_owned(),
+            assignment: Assignment { flavour: "default".to_owned(), count: 2, borrows: false },
+            per_worker: job.per_worker(),
+            since: Duration::from_secs(2),
+        });
+        job.state.phase = Phase::Running;
+        let has = job.workload(false).unwrap();
+        assert_eq!(has.queue, "research");
+        assert_eq!(has.admission.map(|it| (it.count, it.is_leaving)), Some((2, false)));
+        job.state = job.state.preempted();
+        assert!(job.workload(true).unwrap().admission.unwrap().is_leaving);
+        job.state.phase = Phase::Succeeded;
+        assert_eq!(job.workload(true), None);
+    }
+
+    #[test]
+    fn who_is_not_to_start_asks_for_nothing() {
+        let mut stopped = job(&[]);
+        stopped.stop = true;
+        assert_eq!(stopped.workload(false), None);
+        let data = json!([{"name": "words", "uri": "file://./words"}]);
+        let mut unchecked = job(&[("data", data)]);
+        assert_eq!((unchecked.workload(false), unchecked.check), (None, Check::UnderWay));
+        assert_eq!(unchecked.status(None).reason, "CheckingData");
+        unchecked.check = Check::Done;
+        assert!(unchecked.workload(false).is_some());
+    }
 }

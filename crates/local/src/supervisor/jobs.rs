@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trainyard_api::scalar::ModelUri;
 use trainyard_control::job::{Because, Failure, Order, Phase, Reason, State, Worker, decide};
-use trainyard_plan::{Address, EnvVar, JobPlan, Program, Value, compile_job};
+use trainyard_plan::{Address, EnvVar, JobPlan, Program, Value, compile_job, with_workers};
+use trainyard_queue::{Assignment, Grant};
 
 use super::actor::Actor;
+use super::check::address;
 use super::job::{Held, Job};
+use super::ration::MACHINE;
 use super::steer::since_epoch;
 use crate::history::{JobRecord, Severity};
 use crate::job::{self, Event, Key, Slot, Stops, free_ports, report_file, worker_id};
@@ -71,9 +73,14 @@ impl Actor {
                 return note.await;
             }
         };
-        self.jobs.insert(name.clone(), Job::new(declared, plan, run, since_epoch()));
+        // Of those that are declared in one moment the first is the first in line.
+        let latest = self.jobs.values().map(|job| job.created_ms).max().unwrap_or(0);
+        let latest = Duration::from_millis(u64::try_from(latest).unwrap_or(0));
+        let now = since_epoch().max(latest.saturating_add(Duration::from_millis(1)));
+        self.jobs.insert(name.clone(), Job::new(declared, plan, run, now));
         self.run_numbers.insert(name.clone(), run);
         self.steer_job(&name).await;
+        self.check_data(&name);
     }
 
     /// The highest run of that name, also of a job that was taken off the list.
@@ -98,6 +105,10 @@ impl Actor {
             if state == before && order == Order::Nothing {
                 break;
             }
+            // Its queue says when.
+            if order == Order::Start && job.given.is_none() {
+                break;
+            }
             self.enter(name, before, state, now).await;
             match order {
                 Order::Nothing => {}
@@ -113,7 +124,7 @@ impl Actor {
     }
 
     /// A job changes its state: it is told, and what has ended is written down.
-    async fn enter(&mut self, name: &str, before: State, after: State, now: Duration) {
+    pub(super) async fn enter(&mut self, name: &str, before: State, after: State, now: Duration) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let had_ended = matches!(before.phase, Phase::Running | Phase::Ending(_))
             && !matches!(after.phase, Phase::Running | Phase::Ending(_));
@@ -128,6 +139,15 @@ impl Actor {
             job.attempt_ended(reason, message, now);
         }
         job.state = after;
+        let was_pushed_out = matches!(before.phase, Phase::Ending(Because::Preempted))
+            && matches!(after.phase, Phase::Waiting { .. });
+        if was_pushed_out || after.is_over() {
+            job.given = None;
+            job.gpus.clear();
+        }
+        if after.is_over() {
+            job.waiting = None;
+        }
         if after.phase == Phase::Succeeded {
             job.last_error = None;
         } else if had_ended && problem.is_some() {
@@ -139,7 +159,7 @@ impl Actor {
         }
     }
 
-    async fn save_job(&mut self, name: &str) {
+    pub(super) async fn save_job(&mut self, name: &str) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let record = job.record();
         if job.saved.as_ref() != Some(&record) {
@@ -203,17 +223,20 @@ impl Actor {
             flags.push("--checkpoint-shared".to_owned());
         }
         for set in &plan.data {
-            let uri = match &set.uri {
-                ModelUri::File(path) => job.declared.folder.join(path).display().to_string(),
-                uri => uri.to_string(),
-            };
+            let uri = address(job, &set.uri);
             flags.extend(["--data".to_owned(), format!("{}={uri}", set.name)]);
             if let Some(sha256) = &set.sha256 {
                 flags.extend(["--data-sha256".to_owned(), format!("{}={sha256}", set.name)]);
             }
         }
-        let (args, env): (Vec<Value>, Vec<EnvVar>) =
+        let (args, mut env): (Vec<Value>, Vec<EnvVar>) =
             plan.agent(gang, Some(index), flags.iter().map(Value::literal).collect());
+        // The manifest's own comes later, and wins.
+        let of_worker = job.gpus.len() / (plan.workers.max(1) as usize);
+        if let Some(gpus) = job.gpus.chunks(of_worker.max(1)).nth(index as usize) {
+            let value = Value::literal(gpus.join(","));
+            env.insert(0, EnvVar { name: machine::VISIBLE_GPUS.to_owned(), value });
+        }
         Slot {
             id: id.into(),
             job: job.name.as_str().into(),
@@ -239,7 +262,7 @@ impl Actor {
         self.replicas.spawn(job::run(key, slot, start, shared, tell, stops, hurry));
     }
 
-    fn end_workers(&mut self, name: &str, checkpoint: bool) {
+    pub(super) fn end_workers(&mut self, name: &str, checkpoint: bool) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         for held in job.workers.iter().filter(|held| held.worker == Worker::Running) {
             match checkpoint {
@@ -326,7 +349,8 @@ impl Actor {
 
     /// When a job has to be looked at though nothing has happened.
     pub(super) fn next_job_at(&self) -> Option<Duration> {
-        self.jobs.values().filter_map(|job| job.state.look_again_at(&job.policy())).min()
+        let jobs = self.jobs.values().filter(|job| !job.is_queued());
+        jobs.filter_map(|job| job.state.look_again_at(&job.policy())).min()
     }
 
     /// Takes over the newest run of a job. Gives the runs of the agents that go on.
@@ -336,7 +360,12 @@ impl Actor {
         if record.forgotten {
             return Vec::new();
         }
-        let plan = compile_job(&record.manifest, &machine::target());
+        let given = record.given.as_ref().map(|given| given.assignment.count);
+        let manifest = match given {
+            Some(count) => with_workers(&record.manifest, count),
+            None => record.manifest.clone(),
+        };
+        let plan = compile_job(&manifest, &machine::target());
         let mut job = Job::of_record(&record, plan.as_ref().ok().cloned());
         if job.state.is_over() {
             self.jobs.insert(name, job);
@@ -352,6 +381,19 @@ impl Actor {
             self.steer_job(&name).await;
             return Vec::new();
         };
+        if job.given.is_none() && !job.is_queued() {
+            // An older program started it, and asked nobody.
+            job.given = Some(Grant {
+                queue: MACHINE.to_owned(),
+                assignment: Assignment {
+                    flavour: MACHINE.to_owned(),
+                    count: job.demand.workers,
+                    borrows: false,
+                },
+                per_worker: job.per_worker(),
+                since: job.state.started.unwrap_or_default(),
+            });
+        }
         let mut adopted = Vec::new();
         let mut starts = Vec::new();
         for worker in &record.workers {
@@ -380,6 +422,7 @@ impl Actor {
             self.spawn_worker(&name, slot, start);
         }
         self.steer_job(&name).await;
+        self.check_data(&name);
         adopted
     }
 
@@ -454,9 +497,12 @@ fn told(job: &Job, state: &State, now: Duration) -> (Severity, String) {
             (Severity::Warning, "it has taken longer than its deadline".to_owned())
         }
         Reason::Stopped => (Severity::Normal, "it is ended, as asked".to_owned()),
-        // Of clusters: here a changed job is another run, all workers fit the machine, and there is
-        // no queue.
-        Reason::Resumed | Reason::WorkersMissing | Reason::SpecChanged | Reason::Preempted => {
+        Reason::Preempted => {
+            let why = job.preempted.clone();
+            (Severity::Normal, why.unwrap_or_else(|| "it makes room for another job".to_owned()))
+        }
+        // Of clusters: here a changed job is another run, and all workers fit the machine.
+        Reason::Resumed | Reason::WorkersMissing | Reason::SpecChanged => {
             (Severity::Normal, "its workers start again".to_owned())
         }
     }

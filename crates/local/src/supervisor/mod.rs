@@ -7,6 +7,7 @@
 mod actor;
 mod adopt;
 mod apply;
+mod check;
 mod clean_up;
 mod copies;
 mod evidence;
@@ -17,6 +18,7 @@ mod job;
 mod jobs;
 mod metrics;
 mod prepare;
+mod ration;
 mod requests;
 mod service;
 mod steer;
@@ -143,12 +145,15 @@ impl Supervisor {
             address,
             services: Vec::new(),
             jobs: Vec::new(),
+            queues: Vec::new(),
             stopping: false,
         });
         let metrics = metrics::ServiceMetrics(watched.clone());
         gateway.with_registry(|registry| registry.register_collector(Box::new(metrics)));
         // A client whose request does not fit waits.
         let (ask, asked) = mpsc::channel(64);
+        // Drivers take their time to answer.
+        let _ = tokio::task::spawn_blocking(crate::machine::gpus).await;
         let mut actor =
             Actor::new(shared.clone(), writer, options.models, status, stop.clone(), hurry.clone());
         actor.take_over(saved).await;

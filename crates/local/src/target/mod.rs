@@ -76,6 +76,21 @@ impl DeclaredJob {
     }
 }
 
+/// One queue that jobs may name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredQueue {
+    /// With a name.
+    pub manifest: Queue,
+    /// The manifest's file.
+    pub path: PathBuf,
+}
+
+impl DeclaredQueue {
+    pub fn name(&self) -> &str {
+        self.manifest.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
 /// What targets stand for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resolved {
@@ -83,8 +98,7 @@ pub struct Resolved {
     pub jobs: Vec<DeclaredJob>,
     /// Pools that stand among the manifests. This machine has no use for them.
     pub gpu_pools: Vec<GpuPool>,
-    /// Queues, of which the same is true.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<DeclaredQueue>,
     /// Secrets that stand among the manifests.
     pub secrets: BTreeMap<String, Entries>,
     /// Folders among the targets, with what they had before they were read.
@@ -100,16 +114,15 @@ impl Resolved {
             let name = pool.metadata.name.as_deref().unwrap_or_default();
             format!("the GpuPool `{name}` acts in Kubernetes only; this machine ignores it")
         });
-        let queues = self.queues.iter().map(|queue| {
-            let name = queue.metadata.name.as_deref().unwrap_or_default();
-            format!("the Queue `{name}` acts in Kubernetes only; this machine ignores it")
-        });
-        self.notes.iter().cloned().chain(pools).chain(queues).collect()
+        self.notes.iter().cloned().chain(pools).collect()
     }
 
     /// Which of its jobs this machine cannot run, before anything of them is started. Blocks: it
     /// looks at the machine.
     pub fn check_jobs(&self) -> Result<(), Vec<TargetError>> {
+        if self.jobs.is_empty() {
+            return Ok(());
+        }
         let machine = machine::target();
         let errors = self.jobs.iter().filter_map(|job| compile_job(&job.manifest, &machine).err());
         let errors: Vec<TargetError> = errors.map(TargetError::from).collect();
@@ -342,11 +355,15 @@ fn manifest_file(path: &Path, was_named: bool) -> Result<Resolved, Vec<TargetErr
         origin: Origin::Manifest { path: path.to_owned() },
         folder: parent.to_owned(),
     });
+    let queues = found
+        .queues
+        .into_iter()
+        .map(|located| DeclaredQueue { manifest: located.value, path: path.to_owned() });
     Ok(Resolved {
         jobs: jobs.collect(),
         services: services.collect(),
         gpu_pools: found.gpu_pools.into_iter().map(|located| located.value).collect(),
-        queues: found.queues.into_iter().map(|located| located.value).collect(),
+        queues: queues.collect(),
         secrets: found.secrets,
         notes: found.notes,
         ..Resolved::default()

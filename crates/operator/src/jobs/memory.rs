@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use trainyard_api::TrainingJob;
 use trainyard_api::training_job::{TrainingJobSpec, Workers};
 use trainyard_control::job::{Phase, State};
-use trainyard_queue::{Amounts, Assignment, Waiting};
+pub(super) use trainyard_queue::Grant as Given;
+use trainyard_queue::Waiting;
 
 use crate::console::Standing;
 
@@ -36,17 +37,6 @@ pub(super) struct Memory {
     /// For whom it has to make room, or had to, and why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) preempted: Option<String>,
-}
-
-/// What a queue gave a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Given {
-    pub(super) queue: String,
-    #[serde(flatten)]
-    pub(super) assignment: Assignment,
-    pub(super) per_worker: Amounts,
-    pub(super) since: Duration,
 }
 
 impl Memory {

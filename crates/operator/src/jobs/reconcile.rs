@@ -238,11 +238,12 @@ impl Course<'_> {
                 memory.last = None;
             }
             // It may ask for something else now.
-            if matches!(memory.state.phase, Phase::Waiting { .. }) {
-                memory.given = None;
+            if matches!(memory.state.phase, Phase::Waiting { .. }) && memory.given.take().is_some()
+            {
+                memory.state = memory.state.stop_clock(now);
             }
         }
-        self.hear(memory, &mut news);
+        self.hear(memory, now, &mut news);
         if !self.stop {
             self.step(memory, memory.state.resumed(now), &mut news);
         }
@@ -286,9 +287,13 @@ impl Course<'_> {
     }
 
     /// Takes in what its queue says: that it has to make room, or why it waits.
-    fn hear(&self, memory: &mut Memory, news: &mut Vec<News>) {
+    fn hear(&self, memory: &mut Memory, now: Duration, news: &mut Vec<News>) {
         let Some(Turn { told, .. }) = &self.turn else {
-            (memory.given, memory.waiting) = (None, None);
+            memory.waiting = None;
+            // Workers that run have what they were given until the last of them has ended.
+            if !matches!(memory.state.phase, Phase::Running | Phase::Ending(_)) {
+                memory.given = None;
+            }
             return;
         };
         if let (Some(eviction), Some(_)) = (&told.eviction, &memory.given) {
@@ -300,7 +305,10 @@ impl Course<'_> {
                     self.step(memory, memory.state.preempted(), news);
                 }
                 // It has ended, and was about to start again.
-                Phase::Waiting { .. } => (memory.given, memory.preempted) = (None, Some(why)),
+                Phase::Waiting { .. } => {
+                    (memory.given, memory.preempted) = (None, Some(why));
+                    memory.state = memory.state.stop_clock(now);
+                }
                 _ => {}
             }
         }

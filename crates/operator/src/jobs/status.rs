@@ -77,17 +77,9 @@ fn waits_in_queue(told: &Told<'_>) -> Option<(&'static str, String)> {
     let Some(waiting) = &memory.waiting else {
         return Some(("Queued", format!("waits in the queue `{queue}`")));
     };
-    let mut message = format!("waits in the queue `{queue}`: {}", waiting.reason);
-    if let Some(behind) = &waiting.behind {
-        let number = waiting.ahead.saturating_add(1);
-        message.push_str(&format!("; it is number {number} in line, behind `{behind}`"));
-    }
-    match waiting.expected_start.and_then(time) {
-        _ if waiting.reason.needs_a_person() => {}
-        Some(start) => message.push_str(&format!("; as things stand it starts by {}", start.0)),
-        None => message.push_str("; when it starts depends on jobs without `spec.deadline`"),
-    }
-    Some((waiting.reason.as_str(), message))
+    let starts_by = waiting.expected_start.and_then(time).map(|start| start.0.to_string());
+    let why = waiting.reason.to_string();
+    Some((waiting.reason.as_str(), waiting.sentence(queue, &why, starts_by)))
 }
 
 /// Whether its queue has given it what it asks for; none for a job without a queue.
@@ -99,22 +91,12 @@ fn quota_reserved(told: &Told<'_>) -> Option<Verdict> {
     let Some(given) = &told.memory.given else {
         return Some(Verdict::no("Over", "it needs nothing any more"));
     };
-    Some(Verdict::yes("Admitted", what_it_has(given)))
-}
-
-fn what_it_has(given: &Given) -> String {
-    let Given { queue, assignment, .. } = given;
-    let workers = if assignment.count == 1 { "worker" } else { "workers" };
-    let borrows = if assignment.borrows { ", partly lent by its cohort" } else { "" };
-    format!(
-        "the queue `{queue}` gave it {} {workers} of the quota `{}`{borrows}",
-        assignment.count, assignment.flavour
-    )
+    Some(Verdict::yes("Admitted", given.to_string()))
 }
 
 /// The event of a job that its queue has let in.
 pub(super) fn admitted(given: &Given) -> News {
-    News { is_warning: false, reason: "Admitted".to_owned(), note: what_it_has(given) }
+    News { is_warning: false, reason: "Admitted".to_owned(), note: given.to_string() }
 }
 
 fn time(since_epoch: Duration) -> Option<Time> {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use trainyard_api::TrainingJob;
 use trainyard_api::defaults::CompleteJob;
-use trainyard_control::job::{Because, Phase, Policy};
+use trainyard_control::job::{Phase, Policy};
 use trainyard_plan::JobPlan;
-use trainyard_queue::{Admission, Amounts, Workload};
+use trainyard_queue::{Amounts, Workload};
 
 use super::memory::Memory;
 
@@ -25,7 +25,8 @@ pub(super) fn per_worker(plan: &JobPlan) -> Amounts {
 }
 
 /// None for a job without a queue, and for one that neither waits nor has anything. One without a
-/// plan cannot start, and keeps what it has.
+/// plan cannot start, and keeps what it has; so does one that names no queue any more, until its
+/// workers have ended.
 pub(super) fn workload(
     job: &TrainingJob,
     spec: &CompleteJob,
@@ -33,7 +34,7 @@ pub(super) fn workload(
     memory: &Memory,
     policy: &Policy,
 ) -> Option<Workload> {
-    let queue = spec.queue.as_ref()?;
+    let queue = spec.queue.as_ref().or(memory.given.as_ref().map(|given| &given.queue))?;
     let state = &memory.state;
     if state.is_over() {
         return None;
@@ -48,25 +49,7 @@ pub(super) fn workload(
     };
     if let Some(given) = &memory.given {
         // Workers of which one has failed start again with what they have.
-        let is_leaving = matches!(
-            state.phase,
-            Phase::Ending(
-                Because::Preempted | Because::Changed | Because::Asked | Because::Deadline
-            )
-        );
-        let admission = Admission {
-            flavour: given.assignment.flavour.clone(),
-            count: given.assignment.count,
-            since: given.since,
-            ends_by: state.deadline(policy),
-            is_leaving,
-        };
-        return Some(Workload {
-            queue: given.queue.clone(),
-            per_worker: given.per_worker,
-            admission: Some(admission),
-            ..common
-        });
+        return Some(given.held_by(common, state.deadline(policy), state.is_leaving()));
     }
     let plan = plan.filter(|_| matches!(state.phase, Phase::Waiting { .. }))?;
     let pool = plan.resources.gpu.as_ref().and_then(|gpu| gpu.pool.clone());
@@ -74,8 +57,7 @@ pub(super) fn workload(
         per_worker: per_worker(plan),
         min_count: (spec.min_workers < spec.workers).then_some(spec.min_workers),
         flavours: vec![pool.unwrap_or_else(|| DEFAULT.to_owned())],
-        // What it has used of that before it was pushed out is left aside: more is promised to nobody.
-        run_time: policy.deadline,
+        run_time: state.left(policy),
         ..common
     })
 }
@@ -124,9 +106,13 @@ mod tests {
         memory.state.began = Some(Duration::from_secs(20));
         let has = of(&memory, None).expect("it has something");
         assert_eq!((has.queue.as_str(), has.per_worker), ("before", per_worker));
-        let admission = has.admission.expect("it was let in");
+        let admission = has.admission.clone().expect("it was let in");
         assert_eq!(admission.ends_by, Some(Duration::from_secs(3620)));
         assert!(!admission.is_leaving);
+        // It names none any more, and its pods run still.
+        let none = CompleteJob { queue: None, ..spec.clone() };
+        let kept = workload(&job, &none, Some(&plan), &memory, &policy).expect("it has it still");
+        assert_eq!(kept, has);
         memory.state = memory.state.preempted();
         assert!(of(&memory, None).and_then(|it| it.admission).is_some_and(|it| it.is_leaving));
         memory.state.phase = Phase::Succeeded;

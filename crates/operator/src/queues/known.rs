@@ -8,10 +8,10 @@ use tokio::sync::Notify;
 use trainyard_api::Queue;
 use trainyard_api::queue::{QueueStatus, QueueUse};
 use trainyard_queue::{
-    Admission, Assignment, Decision, Decisions, Eviction, Snapshot, Used, Waiting, Workload, decide,
+    Admission, Assignment, Decision, Decisions, Eviction, Snapshot, Used, Waiting, Workload,
+    decide, queue_of,
 };
 
-use super::spec::queue;
 use crate::key::ResourceKey;
 
 /// What only says when, or how much, is told again this late: each word of it is a write.
@@ -177,7 +177,7 @@ impl State {
         }
         let mut snapshot = Snapshot::default();
         for (name, resource) in &self.queues {
-            snapshot.queues.insert(name.clone(), queue(&resource.spec));
+            snapshot.queues.insert(name.clone(), queue_of(&resource.spec));
         }
         let mut keys = BTreeMap::new();
         for (key, known) in &self.jobs {
@@ -262,8 +262,7 @@ impl State {
 
 fn is_worth_telling(before: Option<&(Waiting, Instant)>, after: &Waiting) -> bool {
     let Some((before, at)) = before else { return true };
-    let is_other = before.reason.as_str() != after.reason.as_str() || before.behind != after.behind;
-    is_other || before != after && at.elapsed() >= TELL_AGAIN
+    after.is_news_after(before) || before != after && at.elapsed() >= TELL_AGAIN
 }
 
 fn status(generation: Option<i64>, (waiting, admitted): (u32, u32), used: &Used) -> QueueStatus {

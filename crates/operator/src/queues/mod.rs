@@ -8,7 +8,6 @@
 
 mod admit;
 mod known;
-mod spec;
 mod watch;
 
 pub(crate) use admit::{Acting, act};

@@ -95,6 +95,10 @@ pub enum JobError {
     )]
     TooMuchMemory { job: String, workers: u32, asked: Bytes, there: Bytes },
     #[error(
+        "the {workers} workers of `{job}` ask for {asked} GPUs together, and this machine has {there}; lower `spec.workers.count` or `spec.resources.gpu`"
+    )]
+    TooManyGpus { job: String, workers: u32, asked: u32, there: u32 },
+    #[error(
         "`spec.env` of `{job}` sets `{name}`, by which its processes find each other; remove it: it follows from `workers.count` and `processesPerWorker`"
     )]
     ReservedVariable { job: String, name: String },
@@ -127,7 +131,14 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
     let name = job.metadata.name.clone().ok_or(JobError::NoName)?;
     let spec = complete_job(&job.spec);
     match target {
-        Target::Local { cpu, memory } => fits(&name, &spec, *cpu, *memory)?,
+        Target::Local { cpu, memory, gpus } => {
+            fits(&name, &spec, *cpu, *memory)?;
+            let asked = devices::whole_gpus(&spec, target).saturating_mul(spec.workers);
+            if asked > *gpus {
+                let (job, workers) = (name, spec.workers);
+                return Err(JobError::TooManyGpus { job, workers, asked, there: *gpus });
+            }
+        }
         Target::Kubernetes { .. } => runs_in_pods(&name, &spec)?,
     }
     let is_local = matches!(target, Target::Local { .. });
@@ -171,7 +182,7 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
     }
     Ok(JobPlan {
         namespace: job.metadata.namespace.clone(),
-        notes: if is_local { kubernetes_only(job) } else { ephemeral(&spec) },
+        notes: if is_local { kubernetes_only(job, target) } else { ephemeral(&spec) },
         framework: spec.framework,
         launcher: spec.launcher,
         workers,
@@ -271,19 +282,24 @@ const IGNORED: &str = "acts in Kubernetes only; this machine ignores it";
 const CREDENTIALS: &str = "acts in Kubernetes only; here the store's credentials are variables of `spec.env` or of `trainyard up`";
 
 /// Fields that this machine cannot act on, so that nobody waits for their effect.
-fn kubernetes_only(job: &TrainingJob) -> Vec<String> {
-    let gpu = job.spec.resources.as_ref().is_some_and(|resources| resources.gpu.is_some());
+fn kubernetes_only(job: &TrainingJob, target: &Target) -> Vec<String> {
+    let gpu = job.spec.resources.as_ref().and_then(|resources| resources.gpu.as_ref());
+    let has_gpus = matches!(target, Target::Local { gpus: 1.., .. });
     let written = [
         ("spec.image", job.spec.image.is_some(), IGNORED),
         (
             "spec.resources.gpu",
-            gpu,
-            "reserves nothing here: the processes see every GPU of this machine",
+            gpu.is_some() && !has_gpus,
+            "reserves nothing here: NVML tells of no GPU on this machine, and the program runs without",
+        ),
+        (
+            "spec.resources.gpu",
+            gpu.is_some_and(|gpu| gpu.count.is_none()) && has_gpus,
+            "is a whole GPU here: nothing on one machine divides them",
         ),
         ("spec.placement", job.spec.placement.is_some(), IGNORED),
         ("spec.priorityClass", job.spec.priority_class.is_some(), IGNORED),
         ("spec.suspend", job.spec.suspend == Some(true), IGNORED),
-        ("spec.queue", job.spec.queue.is_some(), IGNORED),
         ("spec.ttlAfterFinished", job.spec.ttl_after_finished.is_some(), IGNORED),
         (
             "spec.checkpoint.credentialsSecret",

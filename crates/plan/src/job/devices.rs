@@ -17,6 +17,16 @@ pub(super) struct Devices {
     pub(super) env: Vec<EnvVar>,
 }
 
+/// GPUs of this machine that one worker has to itself: a part of one counts as one, since nothing
+/// here divides it. None on a machine that has none, where the program runs without, and none of a
+/// cluster, whose pools know.
+pub(super) fn whole_gpus(spec: &CompleteJob, target: &Target) -> u32 {
+    match (target, &spec.asked.gpu) {
+        (Target::Local { gpus: 1.., .. }, Some(gpu)) => gpu.count.unwrap_or(1),
+        _ => 0,
+    }
+}
+
 /// What a worker asks a cluster for. On a machine nothing is asked for.
 pub(super) fn of(job: &str, spec: &CompleteJob, target: &Target) -> Result<Devices, PlanError> {
     if matches!(target, Target::Local { .. }) {

@@ -6,6 +6,7 @@
 
 mod compile;
 mod data;
+mod demand;
 mod devices;
 mod gang;
 mod jax;
@@ -16,4 +17,5 @@ mod tensorflow;
 
 pub use compile::{Checkpoint, JobError, JobPlan, Progress, compile_job};
 pub use data::{DataSet, data_variable};
+pub use demand::{Demand, with_workers};
 pub use gang::{Address, GANG, Gang, GangError, Process};

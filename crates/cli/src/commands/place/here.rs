@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use trainyard_api::nearest;
 use trainyard_local::history::{EventQuery, History, Severity};
 use trainyard_local::socket::{Client, Request};
-use trainyard_local::status::{ReplicaPhase, ServiceStatus, Status};
+use trainyard_local::status::{QueueStatus, ReplicaPhase, ServiceStatus, Status};
 use trainyard_operator::console::{
     Happened, Kept, Key, Kind, Replica, ReplicaState, Selection, key, time_text,
 };
@@ -98,6 +98,11 @@ impl Here {
         }
         let known: Vec<&str> = records.keys().map(String::as_str).collect();
         Err(not_found(name, &known))
+    }
+
+    /// The queues that jobs of this machine wait in.
+    pub(crate) async fn queues(&self) -> miette::Result<Vec<QueueStatus>> {
+        Ok(self.status().await?.queues)
     }
 
     /// The workers of jobs.

@@ -156,17 +156,27 @@ impl Live {
         }
         // A job that runs is where it should be; what comes of it takes its time.
         let is_under_way = |job: &JobStatus| {
-            job.is_over || job.phase == "Running" && job.running() == job.wanted as usize
+            job.is_over
+                || job.phase == "Running" && job.running() == job.wanted as usize
+                || job.waits_in_queue()
+                || job.reason == "DataUnavailable"
         };
         let are_under_way =
             self.jobs.iter().all(|name| self.latest_jobs.get(name).is_some_and(is_under_way));
-        are_under_way.then_some(waiting)
+        if !are_under_way {
+            return None;
+        }
+        let queued = self.latest_jobs.values().filter(|job| job.waits_in_queue());
+        waiting.extend(queued.map(|job| {
+            format!("{} waits and starts by itself; `trainyard queue` shows when", job.name)
+        }));
+        Some(waiting)
     }
 
     /// Whether one of them needs a person.
     pub(super) fn has_failed(&self) -> bool {
         self.latest.values().any(ServiceStatus::has_failed)
-            || self.latest_jobs.values().any(JobStatus::has_failed)
+            || self.latest_jobs.values().any(|job| job.has_failed() || job.needs_a_person())
     }
 
     fn erase(&mut self) {

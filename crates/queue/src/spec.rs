@@ -1,13 +1,14 @@
 //! From the resource to what decides.
 
 use trainyard_api::queue::{self as api, QueueSpec};
-use trainyard_queue::{
+
+use crate::queue::{
     BorrowWithinCohort, FlavourQuota, Preemption, Queue, Quota, ReclaimWithinCohort, Strategy,
     WithinQueue,
 };
 
 /// What a queue's spec means.
-pub(super) fn queue(spec: &QueueSpec) -> Queue {
+pub fn queue_of(spec: &QueueSpec) -> Queue {
     let flavours = spec.quotas.iter().map(|quota| FlavourQuota {
         flavour: quota.pool.clone(),
         cpu: quota.cpu.as_ref().map(|it| Quota {
@@ -71,7 +72,7 @@ fn what_a_queue_means() {
             "withinQueue": "lowerPriority", "reclaimWithinCohort": "any", "borrowWithinCohort": {},
         },
     });
-    let found = queue(&serde_json::from_value(spec).expect("a spec"));
+    let found = queue_of(&serde_json::from_value(spec).expect("a spec"));
     let quota = &found.flavours[0];
     assert_eq!(quota.cpu.map(|it| it.nominal), Some(8_000));
     assert_eq!(quota.memory.map(|it| it.nominal), Some(1 << 30));
