@@ -87,6 +87,35 @@ fn policies_are_compared() {
 }
 
 #[test]
+fn a_cluster_fills_up_from_what_runs_there() {
+    let folder = folder();
+    let root = folder.path();
+    let snapshot =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../diagnose/fixtures/D06-split.yaml");
+    let from = snapshot.to_str().unwrap();
+    let arguments = |load| {
+        ["simulate", "--from", from, "--load", load, "--policy", "fgd", "--runs", "1", "-o", "json"]
+    };
+    let percent = |load| {
+        let json: Value = serde_json::from_str(&succeeds(&arguments(load), root)).unwrap();
+        let policy = &json["policies"][0];
+        let of = |key: &str| policy[key]["mean"].as_f64().unwrap();
+        (of("allocated_percent"), of("refused"), of("pods"))
+    };
+    // Eleven of sixteen GPUs are in use, and no node has room for the four that a pod waits for.
+    assert_eq!(percent("0.5"), (68.75, 0.0, 0.0));
+    assert_eq!(percent("0.94"), (68.75, 1.0, 1.0));
+    assert!(percent("3").0 > 68.75);
+    fails(&["simulate"], root, "which cluster?");
+    fails(&["simulate", "--cluster", "n.csv"], root, "which pods come?");
+    let both = ["simulate", "--from", from, "--workload", "p.csv"];
+    fails(&both, root, "name GPUs otherwise");
+    fails(&simulate(&["--context", "x"]), root, "nodes are in a file, or in a cluster");
+    let timed = ["simulate", "--from", from, "--mode", "timed"];
+    fails(&timed, root, "nobody knows when the pods of a cluster end");
+}
+
+#[test]
 fn a_trace_is_played() {
     let folder = folder();
     let more = ["--mode", "timed", "--policy", "best-fit", "--runs", "1", "-o", "json"];

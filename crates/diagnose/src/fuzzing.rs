@@ -1,8 +1,10 @@
-//! What the fuzz target does: reads any bytes as a snapshot, takes secrets out, runs all diagnoses.
+//! What the fuzz target does: reads any bytes as a snapshot, takes secrets out, runs all diagnoses,
+//! and looks for moves.
 
 use serde_json::Value;
+use trainyard_packing::{Defrag, Policy};
 
-use crate::{Focus, Snapshot, diagnose, redact};
+use crate::{Focus, Moving, Snapshot, diagnose, occupancy, redact};
 
 /// Diagnoses bytes of any origin; never panics.
 pub fn doctor(data: &[u8]) {
@@ -23,4 +25,15 @@ pub fn any(mut value: Value) {
             let _ = evidence.to_string();
         }
     }
+    let Ok(seen) = occupancy(&snapshot, Moving::Jobs) else { return };
+    let asked = Defrag {
+        sites: &seen.sites,
+        tenants: &seen.tenants,
+        newcomers: &seen.newcomers,
+        budgets: &seen.budgets,
+        models: seen.fleet.models(),
+        policy: Policy::LeastStranding,
+        most_moves: 4,
+    };
+    drop((asked.propose(), asked.prefer(0, 2), asked.nodes()));
 }

@@ -7,7 +7,7 @@
 //! [`view`] indexes a snapshot; [`schedule`] has the scheduler's filters, and [`pending`] says by
 //! them what keeps a pod from a node; the [`registry`] has the diagnoses, one file each, in the order
 //! of the decision tree: [`placement`], [`start`], [`run`], [`slow`], [`node`]; [`diagnose()`] runs
-//! them. [`redact`] takes out of objects what must not leave a cluster.
+//! them. [`occupancy()`] gives the same snapshot to those who pack pods. [`redact`] takes out of objects what must not leave a cluster.
 
 mod answer;
 mod diagnosis;
@@ -17,6 +17,7 @@ mod focus;
 #[doc(hidden)]
 pub mod fuzzing;
 mod matching;
+mod occupancy;
 pub mod pages;
 mod patch;
 mod pending;
@@ -41,6 +42,7 @@ pub use diagnosis::{Diagnosis, Need};
 pub use engine::diagnose;
 pub use exposition::{METRICS, samples};
 pub use focus::{Focus, Target, TargetError};
+pub use occupancy::{Aside, Moving, Occupancy, OccupancyError, Occupant, Waiting, occupancy};
 pub use snapshot::{
     FORMAT, LogTail, NodeProbe, PROBE_FORMAT, Sample, Snapshot, SnapshotError, Unread,
 };

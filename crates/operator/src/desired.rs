@@ -274,6 +274,7 @@ mod tests {
                 name: "gpus".to_owned(),
             },
             manage_gpu_nodes: false,
+            packing: None,
         };
         let (key, service) = (ResourceKey::service("default", "iris"), service(spec));
         let plan = plan(&key, &service, &cluster)?;

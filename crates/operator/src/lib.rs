@@ -14,7 +14,7 @@
 //! [`queues`] says which of them may start.
 //! [`pools`] brings `GpuPool`s about and says what they mean to services.
 //! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is declared in one, and
-//! [`collect`] what the doctor looks at.
+//! [`collect`] what the doctor looks at, and [`places`] what packing does.
 
 mod announce;
 mod backoff;
@@ -57,4 +57,4 @@ pub use names::{FIELD_MANAGER, GATEWAY, NAME_LABEL, OPERATOR};
 pub use pools::Pools;
 pub use run::{OperatorError, run};
 pub use settings::{Cluster, Election, RequestRate, Scope, Settings};
-pub use snapshot::{Snapshot, collect, probe, snapshot};
+pub use snapshot::{Snapshot, collect, places, probe, snapshot};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use trainyard_packing::Policy;
 use trainyard_plan::kubernetes::PluginConfig;
 
 use crate::pools::Pools;
@@ -62,6 +63,8 @@ pub struct Cluster {
     pub plugin_config: PluginConfig,
     /// Whether nodes of pools are labelled and tainted.
     pub manage_gpu_nodes: bool,
+    /// By which policy training jobs with GPUs prefer nodes; none leaves all to the scheduler.
+    pub packing: Option<Policy>,
 }
 
 /// How one of several operators becomes the one that acts.

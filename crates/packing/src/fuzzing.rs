@@ -33,8 +33,13 @@ pub fn trace(data: &[u8]) {
             .collect(),
     };
     let workload: Vec<Request> = pods.iter().take(32).map(|pod| pod.request).collect();
-    let inflation =
-        Inflation { nodes: &nodes, workload: &workload, models: models.count(), load: 1.3 };
+    let inflation = Inflation {
+        nodes: &nodes,
+        workload: &workload,
+        more: &workload,
+        models: models.count(),
+        load: 1.3,
+    };
     for policy in Policy::ALL {
         drop(inflation.run(policy, 0));
     }

@@ -1,15 +1,15 @@
 //! The FGD paper's experiment: pods come in random order until they ask for more than there is.
 //!
 //! Nothing leaves. What fits nowhere when it comes is refused for good. The workload is inflated by
-//! pods drawn from it again, or thinned out, until its requests for GPUs are `load` times the
-//! cluster's GPUs.
+//! pods drawn at random, in the experiment from itself, or thinned out, until requests for GPUs are
+//! `load` times the cluster's GPUs, with what runs there already.
 
 use serde::Serialize;
 
 use crate::fragmentation::Fragmentation;
 use crate::node::Node;
 use crate::policy::Policy;
-use crate::request::Request;
+use crate::request::{Request, WHOLE_GPU};
 use crate::scheduler::Scheduler;
 use crate::target::TargetWorkload;
 
@@ -20,10 +20,12 @@ const MOST_PODS: usize = 10_000_000;
 /// What is to be simulated.
 #[derive(Clone, Debug)]
 pub struct Inflation<'a> {
-    /// The cluster, empty.
+    /// The cluster: empty in the experiment, or with what runs on it.
     pub nodes: &'a [Node],
-    /// The workload that is inflated.
+    /// The pods that come.
     pub workload: &'a [Request],
+    /// The pods of which more are drawn: in the experiment the workload again.
+    pub more: &'a [Request],
     /// How many GPU models there are.
     pub models: usize,
     /// Requests for GPUs at the end, as a part of the cluster's GPUs. The paper has 1.3.
@@ -61,10 +63,21 @@ impl Run {
 }
 
 impl Inflation<'_> {
+    /// Thousandths of GPUs that there are.
+    fn capacity(&self) -> u64 {
+        let gpus = self.nodes.iter().map(|node| u64::from(node.capacity().gpus));
+        gpus.sum::<u64>() * u64::from(WHOLE_GPU)
+    }
+
+    /// Thousandths of GPUs that pods have before any comes.
+    fn in_use(&self) -> u64 {
+        let left: u64 = self.nodes.iter().map(|node| u64::from(node.gpu_left())).sum();
+        self.capacity().saturating_sub(left)
+    }
+
     /// The pods of one run, in their order of arrival.
     fn arrivals(&self, rng: &mut fastrand::Rng) -> Vec<Request> {
-        let capacity: u64 = self.nodes.iter().map(|node| u64::from(node.gpu_left())).sum();
-        let most = self.load * capacity as f64;
+        let most = self.load * self.capacity() as f64 - self.in_use() as f64;
         let mut pods = self.workload.to_vec();
         rng.shuffle(&mut pods);
         let mut asked: u64 = pods.iter().map(|pod| u64::from(pod.gpu.milli())).sum();
@@ -74,10 +87,10 @@ impl Inflation<'_> {
             asked -= u64::from(gone.gpu.milli());
         }
         // A workload without GPUs would never ask for enough.
-        if asked == 0 {
+        if self.more.iter().all(|pod| pod.gpu.milli() == 0) {
             return pods;
         }
-        while let Some(pod) = rng.choice(self.workload) {
+        while let Some(pod) = rng.choice(self.more) {
             let more = asked + u64::from(pod.gpu.milli());
             if more as f64 > most || pods.len() >= MOST_PODS {
                 break;
@@ -90,7 +103,7 @@ impl Inflation<'_> {
 
     /// Runs a policy once. Equal seeds give the same pods in the same order to every policy.
     pub fn run(&self, policy: Policy, seed: u64) -> Run {
-        let target = TargetWorkload::of(self.workload);
+        let target = TargetWorkload::of(self.more);
         let fragmentation = Fragmentation::new(&target, self.models);
         let pods = self.arrivals(&mut fastrand::Rng::with_seed(seed));
         // Of nodes with equal scores the first one wins. In the order of the published names alike
@@ -99,11 +112,20 @@ impl Inflation<'_> {
         let mut nodes = self.nodes.to_vec();
         fastrand::Rng::with_seed(!seed).shuffle(&mut nodes);
         let mut scheduler = Scheduler::new(nodes, self.models, policy, &target, seed);
-        let capacity: u64 = self.nodes.iter().map(|node| u64::from(node.gpu_left())).sum();
+        let capacity = self.capacity();
         let share = |milli: u64| if capacity == 0 { 0.0 } else { milli as f64 / capacity as f64 };
-        let (mut arrived, mut allocated, mut refused) = (0u64, 0u64, 0u64);
+        let (mut arrived, mut allocated, mut refused) = (self.in_use(), self.in_use(), 0u64);
         let mut samples = Vec::new();
-        let mut next_sample = 0.01;
+        let mut next_sample = share(arrived) + 0.01;
+        let fragmented = |scheduler: &Scheduler| {
+            let fragments = scheduler.nodes().iter().map(|node| fragmentation.of(node));
+            if capacity == 0 { 0.0 } else { fragments.sum::<f64>() / capacity as f64 }
+        };
+        if pods.is_empty() {
+            let (arrived, allocated) = (share(arrived), share(allocated));
+            let fragmented = fragmented(&scheduler);
+            samples.push(Sample { arrived, allocated, fragmented, refused });
+        }
         for (at, pod) in pods.iter().enumerate() {
             arrived += u64::from(pod.gpu.milli());
             match scheduler.place(pod) {
@@ -111,12 +133,10 @@ impl Inflation<'_> {
                 None => refused += 1,
             }
             if share(arrived) >= next_sample || at + 1 == pods.len() {
-                let fragments: f64 =
-                    scheduler.nodes().iter().map(|node| fragmentation.of(node)).sum();
                 samples.push(Sample {
                     arrived: share(arrived),
                     allocated: share(allocated),
-                    fragmented: if capacity == 0 { 0.0 } else { fragments / capacity as f64 },
+                    fragmented: fragmented(&scheduler),
                     refused,
                 });
                 next_sample = (share(arrived) * 100.0).floor() / 100.0 + 0.01;
@@ -162,7 +182,8 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let nodes = cluster(6);
-            let inflation = Inflation { nodes: &nodes, workload: &workload, models: 0, load };
+            let (workload, more) = (&workload, &workload);
+            let inflation = Inflation { nodes: &nodes, workload, more, models: 0, load };
             for policy in Policy::ALL {
                 let run = inflation.run(policy, seed);
                 prop_assert_eq!(&run, &inflation.run(policy, seed));
@@ -180,9 +201,29 @@ mod tests {
         let capacity = Capacity { cpu_milli: 1000, memory_mib: 1, gpus: 0, model: None };
         let pod =
             Request { cpu_milli: 600, memory_mib: 0, gpu: GpuRequest::None, models: ModelSet::ANY };
-        let (nodes, workload) = ([Node::empty(capacity)], [pod, pod]);
-        let inflation = Inflation { nodes: &nodes, workload: &workload, models: 0, load: 1.3 };
+        let (nodes, pods) = ([Node::empty(capacity)], [pod, pod]);
+        let (workload, more) = (&pods, &pods);
+        let inflation = Inflation { nodes: &nodes, workload, more, models: 0, load: 1.3 };
         let run = inflation.run(Policy::Fgd, 1);
         assert_eq!((run.pods, run.last().refused, run.last().allocated), (2, 1, 0.0));
+    }
+
+    #[test]
+    fn what_runs_already_counts() {
+        let pod = |gpus| Request {
+            cpu_milli: 1000,
+            memory_mib: 1,
+            gpu: GpuRequest::Whole(gpus),
+            models: ModelSet::ANY,
+        };
+        let mut nodes = cluster(4);
+        nodes[0] = nodes[0].with(&pod(1), crate::node::Devices::one(0)).expect("room");
+        let (workload, more) = (&[pod(2)], &[pod(1)]);
+        let inflation = Inflation { nodes: &nodes, workload, more, models: 0, load: 1.0 };
+        let run = inflation.run(Policy::BestFit, 1);
+        // Eight GPUs: one is in use, two are asked for, and five more of one.
+        assert_eq!((run.pods, run.last().arrived), (6, 1.0));
+        let idle = Inflation { load: 0.1, ..inflation.clone() }.run(Policy::BestFit, 1);
+        assert_eq!((idle.pods, idle.last().allocated), (0, 0.125));
     }
 }

@@ -1,11 +1,14 @@
 //! Packs pods onto nodes with GPUs, and simulates what comes of it.
 //!
 //! In: nodes, pods (cores, memory, whole GPUs or a share of one, GPU models that will do) and a
-//! [`Policy`]. Out: a node and its GPUs for each pod, and how a cluster fills up under a workload.
+//! [`Policy`]. Out: a node and its GPUs for each pod, how a cluster fills up under a workload, and
+//! which pods to move so that others find room.
 //! Knows nothing of Kubernetes, files, threads or clocks: text and times arrive as values, and chance
 //! is a seed.
 
 mod capacity;
+mod defrag;
+mod fleet;
 mod fragmentation;
 mod inflation;
 mod models;
@@ -26,6 +29,10 @@ mod waiting;
 pub mod fuzzing;
 
 pub use capacity::{CapacityPlan, Demand, Kind, NoRoom};
+pub use defrag::{
+    Defrag, IdleGpus, Move, Newcomer, Outcome, Proposal, Purpose, Site, Tenant, UsualShape, Welcome,
+};
+pub use fleet::{Asked, Fleet, Machine, NotModelled, Units};
 pub use fragmentation::Fragmentation;
 pub use inflation::{Inflation, Run, Sample};
 pub use models::{MAX_MODELS, Models, TooManyModels};

@@ -67,6 +67,11 @@ impl ModelSet {
         Self(self.0 | 1 << model.0)
     }
 
+    /// The models that are in both.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether a node with GPUs of this model will do.
     pub fn allows(self, model: Option<Model>) -> bool {
         match model {

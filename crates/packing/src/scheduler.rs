@@ -23,6 +23,16 @@ pub struct Placement {
     pub devices: Devices,
 }
 
+/// Which of the nodes with the best score a pod gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ties {
+    /// The first; what the simulator's figures are of.
+    First,
+    /// The one with the least of GPUs left. Whole GPUs are worth the same to some policies wherever
+    /// they are.
+    Fullest,
+}
+
 /// The scores of all nodes for one request.
 #[derive(Debug)]
 struct Scores {
@@ -44,6 +54,7 @@ pub struct Scheduler {
     changed_at: Vec<usize>,
     /// Nodes that take no pods.
     closed: BTreeSet<usize>,
+    ties: Ties,
     rng: fastrand::Rng,
 }
 
@@ -64,8 +75,14 @@ impl Scheduler {
             scores: BTreeMap::new(),
             changes: Vec::new(),
             closed: BTreeSet::new(),
+            ties: Ties::First,
             rng: fastrand::Rng::with_seed(seed),
         }
+    }
+
+    /// From now on a pod gets, of the nodes with the best score, the one with the least of GPUs left.
+    pub fn break_ties_by_fullness(&mut self) {
+        self.ties = Ties::Fullest;
     }
 
     /// The nodes as they are.
@@ -75,12 +92,35 @@ impl Scheduler {
 
     /// Places a pod. `None` where no node has room for it.
     pub fn place(&mut self, request: &Request) -> Option<Placement> {
-        let at = self.best_node(request)?;
-        let node = self.nodes.get(at)?;
+        self.place_where(request, |_| true)
+    }
+
+    /// Places a pod on one of some nodes, which are told by their index.
+    pub fn place_where(
+        &mut self,
+        request: &Request,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<Placement> {
+        let at = self.best_node(request, may)?;
+        self.place_on(request, at)
+    }
+
+    /// Places a pod on one node, open or not. `None` where there is no room.
+    pub fn place_on(&mut self, request: &Request, at: usize) -> Option<Placement> {
+        let node = self.nodes.get(at).filter(|node| node.fits(request))?;
         let devices = self.scorer.devices(node, request, &mut self.rng)?;
-        let after = node.with(request, devices)?;
-        self.change(at, after);
-        Some(Placement { node: at, devices })
+        let placement = Placement { node: at, devices };
+        self.put(request, placement).then_some(placement)
+    }
+
+    /// Puts a pod to where it was before; false where there is no room for it.
+    pub fn put(&mut self, request: &Request, placement: Placement) -> bool {
+        let before = self.nodes.get(placement.node);
+        let after = before.and_then(|node| node.with(request, placement.devices));
+        if let Some(after) = after {
+            self.change(placement.node, after);
+        }
+        after.is_some()
     }
 
     /// Takes a pod away from where it was placed; does nothing where it cannot have been.
@@ -109,18 +149,25 @@ impl Scheduler {
     }
 
     /// The node with the highest score; of equals the first, or any where the policy is random.
-    fn best_node(&mut self, request: &Request) -> Option<usize> {
+    fn best_node(&mut self, request: &Request, may: impl Fn(usize) -> bool) -> Option<usize> {
         self.update_scores(request);
         let scores = self.scores.get(request)?.of_node.iter().enumerate();
         let mut best: Option<(Score, usize)> = None;
         let mut equals = 0;
         for (at, score) in scores {
-            let Some(score) = score.filter(|_| !self.closed.contains(&at)) else { continue };
+            let is_open = |at| !self.closed.contains(&at) && may(at);
+            let Some(score) = score.filter(|_| is_open(at)) else { continue };
             match best {
                 Some((highest, _)) if score < highest => {}
-                Some((highest, _)) if score == highest => {
+                Some((highest, chosen)) if score == highest => {
                     equals += 1;
-                    if self.scorer.is_random() && self.rng.usize(..equals) == 0 {
+                    let left = |at: usize| self.nodes.get(at).map(Node::gpu_left);
+                    let is_fuller = || self.ties == Ties::Fullest && left(at) < left(chosen);
+                    let is_chosen = match self.scorer.is_random() {
+                        true => self.rng.usize(..equals) == 0,
+                        false => is_fuller(),
+                    };
+                    if is_chosen {
                         best = Some((score, at));
                     }
                 }

@@ -28,7 +28,7 @@ fn trace(name: &str) -> Option<(Vec<Node>, Vec<Pod>, usize)> {
 
 /// Mean of the allocated GPUs at the end, in percent.
 fn allocated(nodes: &[Node], workload: &[Request], models: usize, policy: Policy) -> f64 {
-    let inflation = Inflation { nodes, workload, models, load: 1.3 };
+    let inflation = Inflation { nodes, workload, more: workload, models, load: 1.3 };
     let runs = (42..46).map(|seed| inflation.run(policy, seed));
     Spread::of(runs.map(|run| 100.0 * run.last().allocated)).mean
 }

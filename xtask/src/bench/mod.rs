@@ -1,6 +1,7 @@
 //! Benchmarks that run the peer beside us, in one run, and print the ratio.
 
 mod checkpoint;
+mod defrag;
 mod gateway;
 mod lint;
 mod load;
@@ -15,6 +16,8 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Checkpoints against rclone and the raw disk, and what training loses meanwhile
     Checkpoint(checkpoint::Checkpoint),
+    /// Moves that make room in a large cluster: how long it takes to propose them
+    Defrag(defrag::Defrag),
     /// The gateway against nginx as reverse proxy
     Gateway(gateway::Gateway),
     /// The linter against kube-score
@@ -31,6 +34,7 @@ impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Checkpoint(bench) => bench.run(),
+            Self::Defrag(bench) => bench.run(),
             Self::Gateway(bench) => bench.run(),
             Self::Lint(bench) => bench.run(),
             Self::Queue(bench) => bench.run(),

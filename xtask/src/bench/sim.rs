@@ -43,8 +43,13 @@ impl Sim {
         let name = format!("openb_pod_list_{}.csv", self.workload);
         let pods = read_pods(&name, &file(&name)?, &mut models)?;
         let workload: Vec<Request> = pods.iter().map(|pod| pod.request).collect();
-        let inflation =
-            Inflation { nodes: &nodes, workload: &workload, models: models.count(), load: 1.3 };
+        let inflation = Inflation {
+            nodes: &nodes,
+            workload: &workload,
+            more: &workload,
+            models: models.count(),
+            load: 1.3,
+        };
         println!("| policy | pods | seconds | pods/s | allocated % |\n|---|---|---|---|---|");
         for policy in Policy::ALL {
             let mut best: Option<(Duration, u64, f64)> = None;

@@ -10,6 +10,7 @@ mod delete;
 mod describe;
 mod doctor;
 mod down;
+mod dump;
 mod engine;
 mod events;
 mod fetch;

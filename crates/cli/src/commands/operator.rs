@@ -11,6 +11,7 @@ use trainyard_api::scalar::Period;
 use trainyard_operator::{
     Cluster, Election, LintWebhook, Pools, RequestRate, Scope, Settings, client, rbac,
 };
+use trainyard_packing::Policy;
 use trainyard_plan::kubernetes::{PluginConfig, Profile};
 
 use super::cluster_args::ClusterArgs;
@@ -49,6 +50,10 @@ pub(crate) struct Operator {
     /// Label and taint the nodes that GpuPools select
     #[arg(long)]
     manage_gpu_nodes: bool,
+    /// By which policy training jobs with GPUs prefer nodes where there are GpuPools, such as
+    /// least-stranding, best-fit or fgd; `none` leaves all to Kubernetes' scheduler
+    #[arg(long, default_value = "least-stranding", value_name = "POLICY")]
+    packing: Packing,
     /// Address of metrics and health: /metrics, /healthz, /readyz
     #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     address: SocketAddr,
@@ -160,6 +165,7 @@ impl Operator {
                 gpu_pools: Pools::told(gpu_pools),
                 plugin_config: self.device_plugin_config.of(&self.namespace),
                 manage_gpu_nodes: self.manage_gpu_nodes,
+                packing: self.packing.0,
             },
             address: self.address,
             workers: self.workers,
@@ -192,6 +198,21 @@ fn lint_profile(profile: Profile) -> trainyard_rules::Profile {
         Profile::Eks => trainyard_rules::Profile::Eks,
         Profile::Gke => trainyard_rules::Profile::Gke,
         Profile::Aks => trainyard_rules::Profile::Aks,
+    }
+}
+
+/// A policy, or none.
+#[derive(Clone, Copy)]
+struct Packing(Option<Policy>);
+
+impl std::str::FromStr for Packing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            name => name.parse().map(|it| Self(Some(it))).map_err(|why| format!("{why}, none")),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const MARKS: [(&str, &str); 6] = [
     ("training.kubeflow.org/job-name", ""),
 ];
 
-fn gang_of<'a>(view: &View<'a>, pod: &Pod<'a>) -> Option<ObjectRef> {
+pub(crate) fn gang_of<'a>(view: &View<'a>, pod: &Pod<'a>) -> Option<ObjectRef> {
     let object = pod.object;
     for (mark, kind) in MARKS {
         if let Some(name) = object.label(mark).or_else(|| object.annotation(mark)) {

@@ -14,7 +14,7 @@ mod d11_admission_denied;
 mod d12_no_scale_up;
 mod d13_node_without_its_gpus;
 mod d14_rollout_deadlock;
-mod gang;
+pub(crate) mod gang;
 
 use crate::diagnosis::Diagnosis;
 

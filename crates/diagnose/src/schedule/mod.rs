@@ -82,6 +82,11 @@ impl<'a> Space<'a> {
         Self { used, unsociable: peers::unsociable(view) }
     }
 
+    /// Whether pods run that keep others away.
+    pub(crate) fn has_unsociable(&self) -> bool {
+        !self.unsociable.is_empty()
+    }
+
     pub(crate) fn free(&self, node: &Node<'_>, resource: &str) -> Quantity {
         let all = node.allocatable.get(resource).copied().unwrap_or(Quantity::whole(0));
         let used = self.used.get(node.name()).and_then(|it| it.get(resource));

@@ -2,9 +2,10 @@
 //! start runs them.
 //!
 //! [`observe`](observe::observe) says what workers do, [`status`] what a person is told, `reconcile`
-//! carries out. What was decided stands in `status.memory` before it is done, so that an operator
+//! carries out, and [`hints`] says which nodes the workers prefer. What was decided stands in `status.memory` before it is done, so that an operator
 //! that is killed in the middle is replaced by one that goes on.
 
+mod hints;
 mod memory;
 mod observe;
 mod reconcile;

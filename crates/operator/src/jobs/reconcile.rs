@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 use trainyard_api::TrainingJob;
 use trainyard_api::defaults::complete_job;
 use trainyard_api::training_job::TrainingJobStatus;
@@ -10,6 +11,7 @@ use trainyard_control::job::{Because, Phase, Policy, Reason as Cause, State, dec
 use trainyard_plan::kubernetes::{JobRun, job_name, job_objects};
 use trainyard_plan::{JobPlan, Target, compile_job};
 
+use super::hints;
 use super::memory::{Given, Memory, revision};
 use super::observe::{Attempt, Seen, Silent, observe};
 use super::status;
@@ -401,7 +403,12 @@ async fn act(
         };
         let owner = owner(key, Some(uid));
         for object in objects {
-            let wanted = match wanted(key, &owner, object.into_value()) {
+            let mut object = object.into_value();
+            let is_workers = object.get("kind").and_then(Value::as_str) == Some("Job");
+            if is_workers && memory.made.is_none() && child.is_none() {
+                object = prefer_nodes(ctx, object).await;
+            }
+            let wanted = match wanted(key, &owner, object) {
                 Ok(wanted) => wanted,
                 Err(message) => return Ok(Some(not_supported(message))),
             };
@@ -451,6 +458,16 @@ async fn act(
         ctx.world.remove(key, Source::Children(kind), &child.name, child.resource_version);
     }
     Ok(problem)
+}
+
+/// The Job with the nodes that its workers prefer, so that they are packed as the policy would.
+async fn prefer_nodes(ctx: &Ctx, job: Value) -> Value {
+    let Some(policy) = ctx.cluster.packing else { return job };
+    let Some((nodes, pods)) = ctx.cluster.gpu_pools.cached() else { return job };
+    let before = job.clone();
+    // A thousand nodes with all their pods take some tens of milliseconds.
+    let chosen = tokio::task::spawn_blocking(move || hints::prefer(job, &nodes, &pods, policy));
+    chosen.await.unwrap_or(before)
 }
 
 /// Reads warnings about a worker that does not start and does not say why. Nothing watches events.

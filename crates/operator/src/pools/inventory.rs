@@ -46,6 +46,9 @@ pub struct GpuNode {
     /// Physical GPUs.
     pub gpus: u32,
     pub units: Vec<Units>,
+    /// What pods may have of it: thousandths of a core, and bytes.
+    #[serde(skip)]
+    pub(crate) room: (u64, u64),
     #[serde(skip)]
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(skip)]
@@ -102,6 +105,9 @@ pub struct GpuPod {
     pub waits_for: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub since_ms: i64,
+    /// What it asks for beside: thousandths of a core, and bytes.
+    #[serde(skip)]
+    pub(crate) asks: (u64, u64),
 }
 
 /// One pool, with what its nodes come to.
@@ -167,6 +173,9 @@ impl GpuNode {
             memory,
             gpus: number(COUNT_LABEL).unwrap_or(whole_ones),
             units,
+            room: status
+                .and_then(|status| status.allocatable.as_ref())
+                .map_or((0, 0), |has| (milli(has.get("cpu")), bytes(has.get("memory")))),
             taints: spec.and_then(|spec| spec.taints.clone()).unwrap_or_default(),
             annotations: metadata.annotations.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone(),
@@ -249,8 +258,28 @@ impl GpuPod {
                 .creation_timestamp
                 .as_ref()
                 .map_or(0, |time| time.0.as_millisecond()),
+            asks: (
+                sum(&spec.containers, |has| milli(has.get("cpu"))),
+                sum(&spec.containers, |has| bytes(has.get("memory"))),
+            ),
         })
     }
+}
+
+/// Over what runs together; init containers rarely ask for more.
+fn sum(containers: &[Container], of: impl Fn(&BTreeMap<String, Quantity>) -> u64) -> u64 {
+    let requests = containers.iter().filter_map(|it| it.resources.as_ref()?.requests.as_ref());
+    requests.map(of).fold(0, u64::saturating_add)
+}
+
+fn milli(amount: Option<&Quantity>) -> u64 {
+    let amount = amount.and_then(|it| trainyard_rules::Quantity::parse(&it.0));
+    amount.map_or(0, |it| u64::try_from(it.times(1000).units()).unwrap_or(0))
+}
+
+fn bytes(amount: Option<&Quantity>) -> u64 {
+    let amount = amount.and_then(|it| trainyard_rules::Quantity::parse(&it.0));
+    amount.map_or(0, |it| u64::try_from(it.units()).unwrap_or(0))
 }
 
 fn requests(container: &Container) -> Vec<(String, u32)> {

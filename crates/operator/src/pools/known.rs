@@ -77,6 +77,15 @@ impl Pools {
         self.lock().has_nodes
     }
 
+    /// Nodes, and pods with GPUs, as they are cached; none where nobody watches them.
+    pub(crate) fn cached(&self) -> Option<(Vec<GpuNode>, Vec<GpuPod>)> {
+        let state = self.lock();
+        let has_some = state.has_nodes && !state.pools.is_empty();
+        has_some.then(|| {
+            (state.nodes.values().cloned().collect(), state.pods.values().cloned().collect())
+        })
+    }
+
     pub(super) fn inventory(&self) -> Inventory {
         let state = self.lock();
         let specs = state.pools.iter().map(|(name, pool)| (name.clone(), pool.spec.clone()));

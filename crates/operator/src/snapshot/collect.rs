@@ -45,7 +45,7 @@ enum Where {
 
 /// Groups and resources, with where they are looked for. One that the cluster does not have is
 /// left out without a word.
-const RESOURCES: [(&str, &str, &str, Where); 34] = [
+const RESOURCES: [(&str, &str, &str, Where); 35] = [
     ("", "nodes", "Node", Where::Cluster),
     ("", "pods", "Pod", Where::Everywhere),
     ("", "events", "Event", Where::Asked),
@@ -62,6 +62,7 @@ const RESOURCES: [(&str, &str, &str, Where); 34] = [
     ("batch", "jobs", "Job", Where::Asked),
     ("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler", Where::Asked),
     ("networking.k8s.io", "networkpolicies", "NetworkPolicy", Where::Asked),
+    ("policy", "poddisruptionbudgets", "PodDisruptionBudget", Where::Everywhere),
     ("storage.k8s.io", "storageclasses", "StorageClass", Where::Cluster),
     (
         "admissionregistration.k8s.io",
@@ -92,6 +93,22 @@ const RESOURCES: [(&str, &str, &str, Where); 34] = [
     ("trainyard.dev", "trainingjobs", "TrainingJob", Where::Asked),
 ];
 
+/// What says where pods are and may be: of the resources above, all that
+/// [`occupancy`](trainyard_diagnose::occupancy()) looks at, and owners by which people know pods.
+const PLACES: [&str; 11] = [
+    "nodes",
+    "pods",
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "storageclasses",
+    "poddisruptionbudgets",
+    "deployments",
+    "replicasets",
+    "jobs",
+    "podgroups",
+];
+
 /// Reads a cluster for the doctor; of a namespace, what is in it and what it depends on.
 ///
 /// # Errors
@@ -99,6 +116,31 @@ const RESOURCES: [(&str, &str, &str, Where); 34] = [
 /// A server that does not answer, or not as Kubernetes does. What may not be read is told in the
 /// snapshot.
 pub async fn collect(client: &Client, namespace: Option<&str>) -> Result<Snapshot, Error> {
+    let mut snapshot = objects(client, namespace, |_| true).await?;
+    logs(client, namespace, &mut snapshot).await;
+    probes(client, &mut snapshot).await;
+    metrics(client, namespace, &mut snapshot).await;
+    snapshot.sort();
+    Ok(snapshot)
+}
+
+/// Reads where pods are and may be, in all namespaces.
+///
+/// # Errors
+///
+/// As [`collect`].
+pub async fn places(client: &Client) -> Result<Snapshot, Error> {
+    let mut snapshot = objects(client, None, |resource| PLACES.contains(&resource)).await?;
+    snapshot.sort();
+    Ok(snapshot)
+}
+
+/// The objects of some resources, redacted.
+async fn objects(
+    client: &Client,
+    namespace: Option<&str>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Snapshot, Error> {
     let version = client.apiserver_version().await?;
     let groups = client.list_api_groups().await?.groups.into_iter();
     let preferred: BTreeMap<String, String> = groups
@@ -110,7 +152,8 @@ pub async fn collect(client: &Client, namespace: Option<&str>) -> Result<Snapsho
         kubernetes_version: version.git_version,
         ..Snapshot::default()
     };
-    for (group, resource, kind, place) in RESOURCES {
+    let wanted = RESOURCES.into_iter().filter(|(_, resource, ..)| is_wanted(resource));
+    for (group, resource, kind, place) in wanted {
         let api_version = match group {
             "" => CORE,
             _ => match preferred.get(group) {
@@ -121,10 +164,6 @@ pub async fn collect(client: &Client, namespace: Option<&str>) -> Result<Snapsho
         read(client, namespace, (group, api_version, resource, kind), place, &mut snapshot).await?;
     }
     snapshot.objects.iter_mut().for_each(redact::object);
-    logs(client, namespace, &mut snapshot).await;
-    probes(client, &mut snapshot).await;
-    metrics(client, namespace, &mut snapshot).await;
-    snapshot.sort();
     Ok(snapshot)
 }
 
@@ -367,6 +406,13 @@ mod tests {
                 && !resource.contains("configmap")
                 && !kind.contains("Secret")
         }));
+    }
+
+    #[test]
+    fn places_are_among_what_is_known() {
+        for place in PLACES {
+            assert!(RESOURCES.iter().any(|(_, resource, ..)| *resource == place), "{place}");
+        }
     }
 
     #[test]

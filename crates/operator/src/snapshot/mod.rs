@@ -11,7 +11,7 @@ use kube_client::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-pub use collect::{collect, probe};
+pub use collect::{collect, places, probe};
 
 /// What was read.
 #[derive(Debug, Default)]

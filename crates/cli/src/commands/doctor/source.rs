@@ -1,6 +1,5 @@
 //! Where a snapshot comes from and goes to.
 
-use std::io::Read;
 use std::path::Path;
 
 use miette::{IntoDiagnostic, miette};
@@ -9,6 +8,7 @@ use trainyard_diagnose::{Focus, Snapshot};
 use trainyard_operator::{ClusterChoice, RequestRate, client_of, collect, probe};
 
 use super::Doctor;
+use crate::commands::dump::{dump, text_of, unreadable};
 use crate::commands::supervisor::block_on;
 use crate::failure::failure;
 use crate::print::print;
@@ -44,42 +44,8 @@ async fn live(doctor: &Doctor) -> miette::Result<(Snapshot, Option<String>)> {
         None if doctor.all_namespaces || asks_for_node => None,
         None => Some(client.default_namespace().to_owned()),
     };
-    let snapshot = collect(&client, namespace.as_deref()).await.map_err(|error| {
-        let report = failure(error);
-        miette!(
-            help = "`kubectl cluster-info` tells whether the cluster is there; `--context NAME` chooses another one; `--from FILE` looks at a snapshot",
-            "the cluster cannot be read: {report}"
-        )
-    })?;
+    let snapshot = collect(&client, namespace.as_deref()).await.map_err(unreadable)?;
     Ok((snapshot, namespace))
-}
-
-fn dump(path: &Path) -> miette::Result<Snapshot> {
-    let text = text_of(path)?;
-    // JSON is by far the quicker to read, and what `--collect` writes.
-    let documents: Vec<Value> = match serde_json::from_str::<Value>(&text) {
-        Ok(value) => vec![value],
-        Err(_) => serde_saphyr::from_multiple(&text)
-            .map_err(|error| miette!("{} is neither JSON nor YAML: {error}", path.display()))?,
-    };
-    Snapshot::read(documents).map_err(|error| {
-        let report = failure(error);
-        miette!(
-            help = "`trainyard doctor --collect FILE` writes a snapshot; `kubectl get pods,nodes,events -A -o yaml` prints objects",
-            "{}: {report}",
-            path.display()
-        )
-    })
-}
-
-fn text_of(path: &Path) -> miette::Result<String> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).into_diagnostic()?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path)
-        .map_err(|error| miette!("cannot read {}: {error}", path.display()))
 }
 
 /// Writes a snapshot as JSON, sorted, so that equal clusters give equal files but for the time.

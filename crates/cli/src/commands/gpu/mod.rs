@@ -1,6 +1,7 @@
 //! `trainyard gpu`.
 
 mod bar;
+mod defrag;
 mod nodes;
 mod pools;
 mod who;
@@ -8,6 +9,7 @@ mod who;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(super) use self::defrag::not_known;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trainyard_operator::console::Console;
@@ -39,6 +41,7 @@ enum What {
     Nodes(Look),
     /// Show pods that have GPUs or parts of one, and those that wait for them
     Who(Who),
+    Defrag(defrag::Defrag),
 }
 
 #[derive(Args)]
@@ -65,16 +68,27 @@ struct Look {
 
 impl Gpu {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        block_on(self.answer())?
+        match &self.what {
+            What::Pools(look) => block_on(look.show(Shown::Pools, None))?,
+            What::Nodes(look) => block_on(look.show(Shown::Nodes, None))?,
+            What::Who(who) => block_on(who.look.show(Shown::Who, who.namespace.clone()))?,
+            What::Defrag(defrag) => defrag.run(),
+        }
     }
+}
 
-    async fn answer(self) -> miette::Result<ExitCode> {
-        let (look, namespace) = match &self.what {
-            What::Pools(look) | What::Nodes(look) => (look, None),
-            What::Who(who) => (&who.look, who.namespace.clone()),
-        };
+/// What a look shows.
+#[derive(Clone, Copy)]
+enum Shown {
+    Pools,
+    Nodes,
+    Who,
+}
+
+impl Look {
+    async fn show(&self, what: Shown, namespace: Option<String>) -> miette::Result<ExitCode> {
         let choice =
-            ClusterChoice { kubeconfig: look.kubeconfig.clone(), context: look.context.clone() };
+            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
         let client = client_of(&choice, RequestRate::default()).await.map_err(failure)?.client;
         let home = namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let console = Console::new(client, Some(home));
@@ -85,21 +99,21 @@ impl Gpu {
         if let Some(namespace) = &namespace {
             seen.pods.retain(|pod| pod.namespace == *namespace);
         }
-        let output = look.output;
-        let text = match &self.what {
-            What::Pools(_) => match output {
+        let output = self.output;
+        let text = match what {
+            Shown::Pools => match output {
                 Format::Name => {
                     names("gpupool.trainyard.dev", seen.pools.iter().map(|it| &it.name))
                 }
                 Format::Json | Format::Yaml => for_machines(output, &seen.pools)?,
                 Format::Table | Format::Wide => pools::text(&seen, output == Format::Wide),
             },
-            What::Nodes(_) => match output {
+            Shown::Nodes => match output {
                 Format::Name => names("node", seen.nodes.iter().map(|it| &it.name)),
                 Format::Json | Format::Yaml => for_machines(output, &seen.nodes)?,
                 Format::Table | Format::Wide => nodes::text(&seen, output == Format::Wide),
             },
-            What::Who(_) => match output {
+            Shown::Who => match output {
                 Format::Name => names("pod", seen.pods.iter().map(|it| &it.name)),
                 Format::Json | Format::Yaml => for_machines(output, &seen.pods)?,
                 Format::Table | Format::Wide => who::text(&seen),
@@ -107,7 +121,7 @@ impl Gpu {
         };
         if text.is_empty() {
             if !output.is_for_machines() {
-                eprintln!("{}", nothing(&self.what, &seen));
+                eprintln!("{}", nothing(what, &seen));
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -117,14 +131,14 @@ impl Gpu {
 }
 
 /// Why there is nothing to show.
-fn nothing(what: &What, seen: &Inventory) -> &'static str {
+fn nothing(what: Shown, seen: &Inventory) -> &'static str {
     match what {
-        What::Pools(_) if !seen.nodes.is_empty() => {
+        Shown::Pools if !seen.nodes.is_empty() => {
             "no GpuPool is declared; `trainyard gpu nodes` shows the GPUs that there are"
         }
-        What::Pools(_) => "no GpuPool is declared",
-        What::Nodes(_) => "no node announces a GPU; NVIDIA's device plugin does it where it runs",
-        What::Who(_) => "no pod has or wants a GPU",
+        Shown::Pools => "no GpuPool is declared",
+        Shown::Nodes => "no node announces a GPU; NVIDIA's device plugin does it where it runs",
+        Shown::Who => "no pod has or wants a GPU",
     }
 }
 

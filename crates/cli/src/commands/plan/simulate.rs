@@ -1,17 +1,20 @@
 //! `trainyard plan simulate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::miette;
 use serde_json::{Value, json};
+use trainyard_diagnose::{Moving, occupancy};
 use trainyard_packing::{
-    Chart, Discipline, Inflation, Models, Node, Policy, Request, Run, Series, Spread, Timed,
-    TimedRun, read_nodes, read_pods, svg, timed_pods,
+    Chart, Defrag, Discipline, GpuRequest, Inflation, Models, Node, Pod, Policy, Request, Run,
+    Series, Spread, Timed, TimedRun, read_nodes, read_pods, svg, timed_pods,
 };
 
 use super::{Output, csv, in_parallel, read, write};
+use crate::commands::dump::Places;
+use crate::commands::gpu::not_known;
 use crate::failure::failure;
 use crate::print::print_line;
 use crate::table::table;
@@ -21,16 +24,20 @@ use crate::table::table;
 /// `inflate` lets the pods of the trace come in random order, and more like them, until they ask
 /// for LOAD times the cluster's GPUs; nothing leaves, and what fits nowhere is refused: the
 /// experiment of the FGD paper (USENIX ATC 2023). `timed` plays the trace by its own times, with a
-/// queue.
+/// queue. Of a cluster (`--cluster` without a file, or `--from`) the nodes start with what runs on
+/// them, the pods that wait come first, and then more like those that run and wait.
 #[derive(Args)]
 pub(super) struct Simulate {
-    /// Nodes as CSV with columns sn, cpu_milli, memory_mib, gpu, model
-    #[arg(long, value_name = "NODES.csv")]
-    cluster: PathBuf,
+    /// Nodes as CSV with columns sn, cpu_milli, memory_mib, gpu, model; without a file, the nodes and
+    /// pods of the cluster of the kubeconfig's context
+    #[arg(long, value_name = "NODES.csv", num_args = 0..=1, default_missing_value = "", value_parser = cluster, conflicts_with = "from")]
+    cluster: Option<Cluster>,
     /// Pods as CSV with columns name, cpu_milli, memory_mib, num_gpu, gpu_milli, and perhaps
-    /// gpu_spec, creation_time, scheduled_time, deletion_time
+    /// gpu_spec, creation_time, scheduled_time, deletion_time; needed with --cluster NODES.csv
     #[arg(long, value_name = "TRACE.csv")]
-    workload: PathBuf,
+    workload: Option<PathBuf>,
+    #[command(flatten)]
+    places: Places,
     /// Policies, with commas between them, or `all`
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "fgd,least-stranding")]
     policy: Vec<String>,
@@ -55,6 +62,28 @@ pub(super) struct Simulate {
     /// Draw the first run of each policy
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+}
+
+/// Where nodes are.
+#[derive(Clone)]
+enum Cluster {
+    Live,
+    File(PathBuf),
+}
+
+fn cluster(text: &str) -> Result<Cluster, std::convert::Infallible> {
+    Ok(if text.is_empty() { Cluster::Live } else { Cluster::File(PathBuf::from(text)) })
+}
+
+/// What is simulated.
+struct Scene {
+    /// With what runs on them.
+    nodes: Vec<Node>,
+    /// Those that come.
+    pods: Vec<Pod>,
+    /// Those of which more come.
+    more: Vec<Request>,
+    models: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -98,12 +127,7 @@ fn policies(names: &[String]) -> miette::Result<Vec<Policy>> {
 impl Simulate {
     pub(super) fn run(self) -> miette::Result<ExitCode> {
         let policies = policies(&self.policy)?;
-        let mut models = Models::default();
-        let cluster = self.cluster.display().to_string();
-        let nodes = read_nodes(&cluster, &read(&self.cluster)?, &mut models).map_err(failure)?;
-        let nodes: Vec<Node> = nodes.into_iter().map(|it| it.node).collect();
-        let workload = self.workload.display().to_string();
-        let pods = read_pods(&workload, &read(&self.workload)?, &mut models).map_err(failure)?;
+        let Scene { nodes, pods, more, models } = self.scene()?;
         let jobs: Vec<(Policy, u64)> = policies
             .iter()
             .flat_map(|policy| (0..self.runs).map(|run| (*policy, self.seed.wrapping_add(run))))
@@ -114,7 +138,8 @@ impl Simulate {
                 let inflation = Inflation {
                     nodes: &nodes,
                     workload: &workload,
-                    models: models.count(),
+                    more: &more,
+                    models,
                     load: self.load,
                 };
                 let runs = in_parallel(&jobs, |(policy, seed)| inflation.run(*policy, *seed));
@@ -127,13 +152,8 @@ impl Simulate {
                     Queue::Any => Discipline::Any,
                     Queue::Strict => Discipline::Strict,
                 };
-                let timed = Timed {
-                    nodes: &nodes,
-                    pods: &pods,
-                    models: models.count(),
-                    discipline,
-                    interruptions: None,
-                };
+                let timed =
+                    Timed { nodes: &nodes, pods: &pods, models, discipline, interruptions: None };
                 let runs = in_parallel(&jobs, |(policy, seed)| timed.run(*policy, *seed));
                 let runs = by_policy(&policies, runs);
                 (runs.iter().map(played).collect(), timed_charts(&runs))
@@ -144,6 +164,73 @@ impl Simulate {
         }
         print_line(&self.printed(&rows)?)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn scene(&self) -> miette::Result<Scene> {
+        match (&self.cluster, &self.workload) {
+            (Some(Cluster::File(cluster)), Some(workload)) if !self.places.is_named() => {
+                traces(cluster, workload)
+            }
+            (Some(Cluster::File(_)), Some(_)) => Err(miette!(
+                "nodes are in a file, or in a cluster: leave out --cluster NODES.csv, or --from, --context and --kubeconfig"
+            )),
+            (Some(Cluster::File(_)), None) => {
+                Err(miette!("which pods come? --workload TRACE.csv says it"))
+            }
+            (None, _) if !self.places.is_named() => Err(miette!(
+                help = "--cluster NODES.csv --workload TRACE.csv reads traces; --cluster alone looks at the cluster of the kubeconfig's context; --from FILE at a snapshot of one",
+                "which cluster?"
+            )),
+            (_, Some(_)) => Err(miette!(
+                "pods of a trace and nodes of a cluster name GPUs otherwise: leave out --workload, and the cluster's own pods come, or give --cluster NODES.csv"
+            )),
+            (_, None) if self.mode == Mode::Timed => Err(miette!(
+                "nobody knows when the pods of a cluster end: --mode timed needs traces, by --cluster NODES.csv --workload TRACE.csv"
+            )),
+            (_, None) => self.seen(),
+        }
+    }
+
+    /// A cluster with what runs and waits there.
+    fn seen(&self) -> miette::Result<Scene> {
+        let seen = occupancy(&self.places.read()?, Moving::Services).map_err(not_known)?;
+        for aside in &seen.aside {
+            eprintln!("note: {} is left out: {}", aside.object, aside.why);
+        }
+        let asked = Defrag {
+            sites: &seen.sites,
+            tenants: &seen.tenants,
+            newcomers: &seen.newcomers,
+            budgets: &seen.budgets,
+            models: seen.fleet.models(),
+            policy: Policy::FirstFit,
+            most_moves: 0,
+        };
+        let running = seen.tenants.iter().map(|tenant| tenant.request);
+        let waiting = || seen.newcomers.iter().map(|newcomer| newcomer.request);
+        let more: Vec<Request> =
+            running.chain(waiting()).filter(|it| it.gpu != GpuRequest::None).collect();
+        let nodes = asked.nodes();
+        let gpus: u32 = nodes.iter().map(|node| u32::from(node.capacity().gpus)).sum();
+        if gpus == 0 {
+            return Err(miette!(
+                help = "`trainyard gpu nodes` shows what nodes announce",
+                "no node that takes pods announces a GPU"
+            ));
+        }
+        eprintln!(
+            "{} nodes with {gpus} GPUs, {} pods that run and {} that wait",
+            nodes.len(),
+            seen.tenants.len(),
+            seen.newcomers.len()
+        );
+        let pods = seen.waiting.iter().zip(waiting()).map(|(it, request)| Pod {
+            name: it.pod.name.clone(),
+            request,
+            arrival: None,
+            duration: None,
+        });
+        Ok(Scene { pods: pods.collect(), nodes, more, models: seen.fleet.models() })
     }
 
     fn printed(&self, rows: &[Row]) -> miette::Result<String> {
@@ -190,6 +277,18 @@ impl Simulate {
             }
         }
     }
+}
+
+/// Nodes and pods of traces.
+fn traces(cluster: &Path, workload: &Path) -> miette::Result<Scene> {
+    let mut models = Models::default();
+    let name = cluster.display().to_string();
+    let nodes = read_nodes(&name, &read(cluster)?, &mut models).map_err(failure)?;
+    let name = workload.display().to_string();
+    let pods = read_pods(&name, &read(workload)?, &mut models).map_err(failure)?;
+    let nodes = nodes.into_iter().map(|it| it.node).collect();
+    let more = pods.iter().map(|pod| pod.request).collect();
+    Ok(Scene { nodes, pods, more, models: models.count() })
 }
 
 /// The results of each policy.
