@@ -137,7 +137,10 @@ impl Theirs<'_> {
     ) -> Option<u32> {
         (memory.given, memory.waiting, memory.held) = (None, None, None);
         let attempts = memory.state.attempts;
-        if let Some(last) = last.filter(|it| it.attempt == attempts && !it.job.is_over()) {
+        // Pods that a suspension ends count against the Job's backoff limit, so that one that was
+        // taken out of the queue may well have failed by now.
+        let stands = |last: &&Start<'_>| last.is_held() || !last.job.is_over();
+        if let Some(last) = last.filter(|it| it.attempt == attempts).filter(stands) {
             // It is on its way out; or somebody wants the job not to run.
             memory.handed = None;
             memory.held = last.is_held().then(deactivated);

@@ -115,8 +115,12 @@ fn nothing_starts_beside_a_job_that_is_not_over() {
     last.group = Some(Group { is_deactivated: true, ..Group::default() });
     assert_eq!(turn.take(&mut memory, (Some(&last), None), NOW, &mut vec![]), None);
     assert_eq!(memory.held.as_ref().map(|it| it.reason.as_str()), Some("Deactivated"));
-    let over = JobFacts { is_complete: true, ..suspended() };
-    let last = start(1, "u", &over);
+    let failed = JobFacts { failed: Some(("R".into(), "m".into())), ..suspended() };
+    let mut last = start(1, "u", &failed);
+    last.group = Some(Group { is_deactivated: true, ..Group::default() });
+    turn.take(&mut memory, (Some(&last), None), NOW, &mut vec![]);
+    assert!(memory.handed.is_none() && memory.held.is_some());
+    let last = start(1, "u", &failed);
     turn.take(&mut memory, (Some(&last), None), NOW, &mut vec![]);
     assert!(memory.handed.is_some() && memory.held.is_none());
 }
