@@ -47,7 +47,7 @@ use crate::model_service::{
 };
 use crate::scalar::{Bytes, Millicores, ModelUri, Percent};
 use crate::training_job::{
-    CheckpointSignal, Data, Framework, Launcher, Progress, TrainingJobSpec, Writers,
+    CheckpointSignal, Data, Framework, Launcher, Progress, QueuedBy, TrainingJobSpec, Writers,
 };
 
 pub(crate) fn min_replicas() -> u32 {
@@ -253,6 +253,8 @@ pub struct CompleteJob {
     pub priority_class: Option<String>,
     /// Which queue says when it may start.
     pub queue: Option<String>,
+    /// Whose queue it is, if that was said.
+    pub queued_by: Option<QueuedBy>,
     /// In its queue.
     pub priority: i32,
     /// So many workers will do.
@@ -322,6 +324,7 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         ttl_after_finished: spec.ttl_after_finished.map(|ttl| ttl.0),
         priority_class: spec.priority_class.clone(),
         queue: spec.queue.clone(),
+        queued_by: spec.queued_by,
         priority: spec.priority.unwrap_or(0),
         placement: placement(spec.placement.clone().unwrap_or_default(), Spread::None),
     }

@@ -1,5 +1,5 @@
 //! Decides: how many replicas, which revision gets how much traffic, when to start or fetch again,
-//! what a training job does next.
+//! what a training job does next, who says when it may start.
 //!
 //! In: a plan's policy, what was observed, and the time as a value. Out: a decision with its
 //! reason, one enum that becomes the event, the metric label and the status. Knows nothing of
@@ -8,6 +8,7 @@
 
 pub mod autoscale;
 pub mod fetch;
+pub mod handover;
 pub mod job;
 pub mod restart;
 pub mod rollout;

@@ -30,6 +30,7 @@ pub(crate) const OWNED: &[OwnedKind] = &[
     built_in("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     custom("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
     custom("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    custom("scheduling.volcano.sh", "v1beta1", "PodGroup", "podgroups"),
     // Kubernetes' own from 1.34 on, and in no older one.
     custom("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates"),
 ];

@@ -11,7 +11,7 @@
 //! it so, and [`status`] tells. What gateways count ([`figures`]) decides how many replicas there are
 //! ([`scale`]) and how a new revision takes over ([`rollout`]); both decisions are `control`'s.
 //! `jobs` brings `TrainingJob`s about: `control` decides, Kubernetes' own Jobs run the workers.
-//! [`queues`] says which of them may start.
+//! [`queues`] says which of them may start, or [`elsewhere`] what another system of the cluster says.
 //! [`pools`] brings `GpuPool`s about and says what they mean to services.
 //! [`console`] is what people ask of a cluster by hand, [`snapshot()`] all that is declared in one, and
 //! [`collect`] what the doctor looks at, and [`places`] what packing does.
@@ -23,6 +23,7 @@ mod compare;
 pub mod console;
 mod desired;
 mod election;
+mod elsewhere;
 mod endpoints;
 mod feed;
 mod figures;

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::elsewhere::WATCHED;
 use crate::kinds::OWNED;
 use crate::lint::configuration_name;
 use crate::names::{ELECTION, FIGURES, LINT, NAME_LABEL, OPERATOR};
@@ -69,7 +70,25 @@ pub fn rules() -> Vec<Rule> {
             .iter()
             .map(|kind| rule(kind.group, kind.plural, OWN, "what services and jobs are made of")),
     );
+    rules.extend(elsewhere_rules(true));
     rules
+}
+
+/// What is read of other systems that queue jobs: nothing of theirs is written.
+fn elsewhere_rules(is_namespaced: bool) -> impl Iterator<Item = Rule> {
+    let is_owned = |group: &str, plural: &str| {
+        OWNED.iter().any(|kind| (kind.group, kind.plural) == (group, plural))
+    };
+    WATCHED
+        .iter()
+        .filter(move |it| it.is_namespaced == is_namespaced && !is_owned(it.group(), it.plural))
+        .map(|it| Rule {
+            group: it.group(),
+            resource: it.plural,
+            verbs: &["list", "watch"],
+            why: it.why,
+            names: Vec::new(),
+        })
 }
 
 /// What is needed in the operator's own namespace.
@@ -158,10 +177,12 @@ pub fn pool_rules(manage_gpu_nodes: bool) -> Vec<Rule> {
 fn queue_rules() -> Vec<Rule> {
     let rule =
         |resource, verbs, why| Rule { group: "trainyard.dev", resource, verbs, why, names: vec![] };
-    vec![
+    let mut rules = vec![
         rule("queues", &["list", "watch"], "which jobs may start"),
         rule("queues/status", &["patch"], "what their jobs have"),
-    ]
+    ];
+    rules.extend(elsewhere_rules(false));
+    rules
 }
 
 /// To whom rights are given, and for what.

@@ -12,6 +12,7 @@ use trainyard_api::model_service::ModelServiceStatus;
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain};
 use crate::desired::{self, Desired, Wanted, desire, problems};
+use crate::elsewhere::Elsewhere;
 use crate::figures::Loads;
 use crate::history;
 use crate::key::ResourceKey;
@@ -50,6 +51,7 @@ pub(crate) struct Ctx {
     pub(crate) contents: Contents,
     /// Which jobs may start.
     pub(crate) queues: Queues,
+    pub(crate) elsewhere: Elsewhere,
 }
 
 impl Ctx {

@@ -15,6 +15,7 @@ use tracing::Instrument;
 use crate::announce::Announcer;
 use crate::cluster::{CallError, Calls, Chain, CountedClient, custom_apis};
 use crate::election::Candidate;
+use crate::elsewhere::{self, Elsewhere};
 use crate::endpoints;
 use crate::feed::{Feed, Sync};
 use crate::figures::{Loads, collect};
@@ -113,6 +114,22 @@ pub async fn run(
             queues::follow(client.clone(), job_queues.clone(), metrics.clone(), sync.clone());
         tasks.spawn(following);
     }
+    let others = Elsewhere::default();
+    if has_jobs {
+        let found = tokio::select! {
+            found = elsewhere::discover(&client, &settings.scope) => found,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let heard = elsewhere::Feed {
+            client: client.clone(),
+            elsewhere: others.clone(),
+            world: world.clone(),
+            queue: queue.clone(),
+            metrics: metrics.clone(),
+            sync: sync.clone(),
+        };
+        elsewhere::follow(&heard, found, &settings.scope, &mut tasks);
+    }
     let calls = Calls::new(client.clone());
     let instance = settings.election.identity.clone();
     let (announcer, announcing) = Announcer::new(calls.clone(), instance, metrics.clone());
@@ -139,6 +156,7 @@ pub async fn run(
         scalers,
         contents: Contents::default(),
         queues: job_queues,
+        elsewhere: others,
     });
     let acting = Acting { ctx, queue, sync, workers: settings.workers };
     elect_and_act(&settings, client, &acting, &stop).await;

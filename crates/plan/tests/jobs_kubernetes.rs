@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use trainyard_api::{TrainingJob, manifest};
 use trainyard_plan::kubernetes::{
-    JobRun, Profile, Settings, job_notes_without_operator, job_objects,
+    JobRun, Profile, Settings, gang_object, job_notes_without_operator, job_objects,
 };
-use trainyard_plan::{JobPlan, PoolFacts, Target, compile_job};
+use trainyard_plan::{GANG, Gang, Handover, JobPlan, PoolFacts, QueueSystem, Target, compile_job};
 
 fn job(spec: &str) -> TrainingJob {
     let text = format!(
@@ -204,4 +204,102 @@ fn what_cannot_be_had_in_a_cluster_is_refused_with_a_cure() {
         ),
     ];
     insta::assert_snapshot!(all.concat());
+}
+
+const QUEUED: &str = "{framework: generic, image: i, command: [t], workers: {count: 4, min: 2},
+    queue: team-a, resources: {cpu: 500m, memory: 1Gi, gpu: {count: 2}}, priorityClass: batch, ";
+
+/// A job as an operator hands it over: with what it knows of the cluster.
+fn handed(system: QueueSystem, run: JobRun) -> (JobPlan, Vec<Value>) {
+    let mut plan = plan(&format!("{QUEUED}}}"));
+    let is_kueue = system == QueueSystem::Kueue;
+    plan.handover = Some(Handover {
+        priority_class: is_kueue.then(|| "urgent".to_owned()),
+        min_workers: Some(2),
+        ..Handover::new(system, "team-a".to_owned())
+    });
+    let objects = job_objects(&plan, run, &settings()).expect("objects").into_iter();
+    (plan, objects.map(|object| object.into_value()).collect())
+}
+
+/// What the other system reads, and nothing else that differs.
+fn read_elsewhere(objects: &[Value]) -> Value {
+    let job = of_kind(objects, "Job");
+    let template = &job["spec"]["template"];
+    let own = |all: &Value| -> BTreeMap<String, Value> {
+        let all = all.as_object().cloned().unwrap_or_default().into_iter();
+        let is_theirs = |name: &str| {
+            ["kueue", "kai", "scheduling", "volcano"].iter().any(|it| name.starts_with(it))
+        };
+        all.filter(|(name, _)| is_theirs(name)).collect()
+    };
+    serde_json::json!({
+        "job": {
+            "labels": own(&job["metadata"]["labels"]),
+            "annotations": own(&job["metadata"]["annotations"]),
+            "suspend": job["spec"]["suspend"],
+        },
+        "pods": {
+            "labels": own(&template["metadata"]["labels"]),
+            "annotations": own(&template["metadata"]["annotations"]),
+            "schedulerName": template["spec"]["schedulerName"],
+            "requests": template["spec"]["containers"][0]["resources"]["requests"],
+        },
+        "podGroup": objects.iter().find(|it| it["kind"] == "PodGroup").map(|it| {
+            serde_json::json!({"name": it["metadata"]["name"], "spec": it["spec"]})
+        }),
+    })
+}
+
+#[test]
+fn what_other_systems_read() {
+    let all = QueueSystem::ALL.map(|system| {
+        let (_, objects) = handed(system, JobRun::Attempt(2));
+        (system.name(), read_elsewhere(&objects))
+    });
+    let all: BTreeMap<&str, Value> = all.into_iter().collect();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&all).expect("plain data"));
+}
+
+/// Workers whose number Kueue says when it lets them in are told it by a ConfigMap.
+#[test]
+fn fewer_workers_are_told_their_number() {
+    let gang = |objects: &[Value]| {
+        let env = &of_kind(objects, "Job")["spec"]["template"]["spec"]["containers"][0]["env"];
+        let found = env.as_array().expect("variables").iter().find(|it| it["name"] == GANG);
+        found.expect("the gang").clone()
+    };
+    let (plan, objects) = handed(QueueSystem::Kueue, JobRun::Attempt(2));
+    let source = &gang(&objects)["valueFrom"]["configMapKeyRef"];
+    assert_eq!((&source["name"], &source["key"]), (&"digits-2".into(), &"gang".into()));
+    let told = gang_object(&plan, JobRun::Attempt(2), &settings(), 3).expect("a ConfigMap");
+    assert_eq!((told.kind(), told.name()), ("ConfigMap", "digits-2"));
+    let text = told.value()["data"]["gang"].as_str().expect("a gang");
+    let gang_of_three = Gang::parse(text).expect("a gang");
+    assert_eq!(gang_of_three.workers.len(), 3);
+    assert_eq!(gang_of_three.workers[2].host, "digits-2-2.digits-workers");
+    // Without an operator, and with those who let all in or none, it is known from the start.
+    for (system, run) in [
+        (QueueSystem::Kueue, JobRun::Alone),
+        (QueueSystem::Volcano, JobRun::Attempt(2)),
+        (QueueSystem::Kai, JobRun::Attempt(2)),
+    ] {
+        let (plan, objects) = handed(system, run);
+        assert!(gang(&objects)["value"].is_string(), "{system:?}");
+        assert_eq!(gang_object(&plan, run, &settings(), 3), None);
+    }
+}
+
+/// What a manifest says is enough where nobody but Kubernetes and the other system is there.
+#[test]
+fn a_manifest_may_say_whose_queue_it_is() {
+    let objects_of =
+        |by: &str| objects(&format!("{QUEUED} queuedBy: {by}}}"), JobRun::Alone, &settings());
+    let kueue = objects_of("kueue");
+    let job = of_kind(&kueue, "Job");
+    assert_eq!(job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], "team-a");
+    assert_eq!(job["spec"]["suspend"], true);
+    let ours = read_elsewhere(&objects_of("trainyard"));
+    assert_eq!(ours["job"]["labels"], serde_json::json!({}));
+    assert_eq!(ours["job"]["suspend"], Value::Null);
 }

@@ -82,6 +82,10 @@ impl Build {
         Self::new("kwok", &["sigs.k8s.io/kwok/cmd/kwok"])
     }
 
+    pub(crate) fn kueue() -> Self {
+        Self::new("kueue", &["sigs.k8s.io/kueue/cmd/kueue"])
+    }
+
     fn kubeconform() -> Self {
         Self::new("kubeconform", &["github.com/yannh/kubeconform/cmd/kubeconform"])
     }
@@ -135,6 +139,7 @@ impl Build {
             Self::local_path_provisioner(),
             Self::minio(),
             Self::kwok(),
+            Self::kueue(),
             Self::kubeconform(),
             Self::kube_score(),
             Self::netpol(),
@@ -195,6 +200,22 @@ impl Build {
     /// The program of this name; builds it if no earlier run has.
     pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
         Ok(self.folder()?.join(name))
+    }
+
+    /// The folder of a module that this is built from; fetches it if it is not there any more.
+    pub(crate) fn module_folder(&self, module: &str) -> anyhow::Result<PathBuf> {
+        let mut command = Command::new("go");
+        command.current_dir(self.source()).args(["mod", "download", "-json", module]);
+        for (name, value) in ENVIRONMENT {
+            command.env(name, value);
+        }
+        let output = command.output().context("cannot start `go`")?;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`go mod download` does not say where {module} is"))?;
+        match told["Dir"].as_str() {
+            Some(folder) => Ok(folder.into()),
+            None => bail!("cannot fetch {module}: {}", told["Error"]),
+        }
     }
 
     fn source(&self) -> PathBuf {

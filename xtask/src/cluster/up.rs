@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::addons::gpus::GpuSpec;
-use super::addons::{dns, kwok, metrics_server, minio, netpol, storage};
+use super::addons::{dns, kueue, kwok, metrics_server, minio, netpol, storage};
 use super::build::Build;
 use super::images::{self, PAUSE, ProgramImage};
 use super::kubectl::Kubectl;
@@ -36,6 +36,9 @@ pub(crate) struct Up {
     /// Run MinIO, an S3 store, as minio.minio.svc:9000
     #[arg(long)]
     minio: bool,
+    /// Run Kueue, for Jobs that name one of its queues
+    #[arg(long)]
+    kueue: bool,
     /// Add so many simulated nodes
     #[arg(long, value_name = "N", default_value_t = 0)]
     kwok: u32,
@@ -136,6 +139,9 @@ impl Up {
         if self.minio {
             minio::apply(&kubectl)?;
         }
+        if let Some(manifests) = &built.kueue {
+            kueue::apply(&kubectl, manifests)?;
+        }
         if let Some(program) = &built.kwok {
             kwok::start(layout, &kubectl, program, self.kwok)?;
         }
@@ -153,6 +159,9 @@ impl Up {
         if self.netpol {
             netpol::wait(&nodes)?;
         }
+        if self.kueue {
+            kueue::wait(&kubectl, layout)?;
+        }
         Ok(())
     }
 }
@@ -165,6 +174,8 @@ struct Built {
     kwok: Option<std::path::PathBuf>,
     netpol: Option<std::path::PathBuf>,
     fake_gpu: Option<std::path::PathBuf>,
+    /// Kueue's own manifests.
+    kueue: Option<std::path::PathBuf>,
     /// Archives for every node.
     images: Vec<std::path::PathBuf>,
 }
@@ -184,6 +195,9 @@ impl Built {
         if up.minio {
             images.push(minio::image()?);
         }
+        if up.kueue {
+            images.push(kueue::image()?);
+        }
         if up.agnhost {
             let name = "localhost/agnhost:2.56";
             let build = Build::agnhost()?;
@@ -198,6 +212,7 @@ impl Built {
             etcd: Build::etcd().program("etcd")?,
             kwok: when(up.kwok > 0, Build::kwok(), "kwok")?,
             netpol: when(up.netpol, Build::netpol(), "netpol")?,
+            kueue: up.kueue.then(kueue::manifests).transpose()?,
             fake_gpu: when(!up.gpus.is_empty(), Build::fake_gpu(), "fake-gpu")?,
             images,
         })

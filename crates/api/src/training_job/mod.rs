@@ -9,6 +9,7 @@ mod checkpoint;
 mod data;
 mod framework;
 mod progress;
+mod queued_by;
 mod status;
 
 use kube::{CustomResource, KubeSchema};
@@ -21,6 +22,7 @@ pub use checkpoint::{Checkpoint, CheckpointSignal, Writers};
 pub use data::Data;
 pub use framework::{Framework, Launcher};
 pub use progress::{PATTERN_SIZE, Progress, wrong_log_pattern};
+pub use queued_by::QueuedBy;
 pub use status::TrainingJobStatus;
 
 /// A program that trains on one or more workers until it has finished. All workers start together;
@@ -57,6 +59,7 @@ pub use status::TrainingJobStatus;
     validation = Rule::new("self.framework != 'pytorch' || !has(self.processesPerWorker) || self.processesPerWorker == 1 || !has(self.resources) || !has(self.resources.gpu) || has(self.resources.gpu.count)").message("the processes of one worker would have to share a part of one GPU, which NCCL cannot; ask for whole GPUs with `resources.gpu.count`, or set it to 1").field_path(".processesPerWorker"),
     validation = Rule::new("!has(self.data) || self.data.all(one, self.data.exists_one(other, other.name == one.name))").message("two of them have one name").field_path(".data"),
     validation = Rule::new("!has(self.placement) || !has(self.placement.spot) || self.placement.spot != 'only' || !has(self.checkpoint) || has(self.checkpoint.uri)").message("the disk of a spot node goes with the node, and `path` is on it; name a store with `checkpoint.uri`, or remove `checkpoint` if the job may begin anew each time").field_path(".checkpoint"),
+    validation = Rule::new("has(self.queue) || !has(self.queuedBy)").message("it says whose queue `queue` names; name one, or remove it").field_path(".queuedBy"),
     validation = Rule::new("has(self.queue) || !has(self.priority)").message("it orders the jobs of a queue; name one with `queue`, or remove it").field_path(".priority"),
     validation = Rule::new("has(self.queue) || !has(self.workers) || !has(self.workers.min)").message("only a queue lets fewer workers start; name one with `queue`, or remove `min`").field_path(".workers"),
 )]
@@ -120,11 +123,17 @@ pub struct TrainingJobSpec {
     /// as `24h`. Acted on in Kubernetes only. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Period>,
-    /// The Queue that says when it may start, and how many workers at once its jobs may have. Acted on
-    /// in Kubernetes only. Default: it starts at once.
+    /// The Queue that says when it may start, and how many workers at once its jobs may have; or a
+    /// queue of Kueue, KAI or Volcano (see `queuedBy`). Acted on in Kubernetes only. Default: it starts
+    /// at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub queue: Option<String>,
+    /// Whose queue that is: `trainyard`, `kueue`, `kai` or `volcano`. Acted on in Kubernetes only.
+    /// Default: the first of Kueue, KAI and Volcano that is installed and has a queue of that name,
+    /// else Trainyard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_by: Option<QueuedBy>,
     /// Who goes first in the queue: higher before lower, and of equals the one that was declared
     /// first. The nodes' own order of pods is `priorityClass`. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -57,7 +57,8 @@ impl Queue {
         }
         let text = match self.output {
             Format::Name => {
-                let names = queues.iter().map(|it| format!("queue.trainyard.dev/{}", it.name));
+                let ours = queues.iter().filter(|it| it.by.is_none());
+                let names = ours.map(|it| format!("queue.trainyard.dev/{}", it.name));
                 names.collect::<Vec<_>>().join("\n")
             }
             Format::Json => serde_json::to_string_pretty(&queues).map_err(failure)?,
@@ -109,7 +110,16 @@ fn of_machine(queue: QueueStatus) -> QueueSeen {
 /// One queue for people: what it uses, who has it, who waits.
 fn shown(queue: &QueueSeen, wide: bool) -> String {
     let of = queue.cohort.as_ref().map(|cohort| format!(" of the cohort `{cohort}`"));
-    let mut parts = vec![format!("Queue `{}`{}", queue.name, of.unwrap_or_default())];
+    let home = queue.namespace.as_ref().map(|namespace| format!(" in `{namespace}`"));
+    let by = queue.by.as_ref().map(|by| format!("{by}'s "));
+    let mut parts = vec![format!(
+        "{}{} `{}`{}{}",
+        by.clone().unwrap_or_default(),
+        if queue.namespace.is_some() { "LocalQueue" } else { "Queue" },
+        queue.name,
+        home.unwrap_or_default(),
+        of.unwrap_or_default()
+    )];
     let usage = queue.usage.iter().map(|it| {
         vec![
             it.pool.clone(),
@@ -128,7 +138,12 @@ fn shown(queue: &QueueSeen, wide: bool) -> String {
             it.priority.to_string(),
             it.workers.to_string(),
             it.pool.clone(),
-            if it.borrows { "borrowed" } else { "nominal" }.to_owned(),
+            match (&by, it.borrows) {
+                (Some(_), _) => "-",
+                (None, true) => "borrowed",
+                (None, false) => "nominal",
+            }
+            .to_owned(),
             it.since.clone(),
         ]
     });
@@ -149,6 +164,7 @@ fn shown(queue: &QueueSeen, wide: bool) -> String {
         ]
     });
     match queue.waiting.is_empty() {
+        true if by.is_some() => parts.push("no job of Trainyard's waits".to_owned()),
         true => parts.push("nobody waits".to_owned()),
         false => {
             let header = ["WAITING", "PRIORITY", "WORKERS", "BEHIND", "STARTS BY", "WHY"];
@@ -161,6 +177,8 @@ fn shown(queue: &QueueSeen, wide: bool) -> String {
 #[test]
 fn what_people_see() {
     let queue: QueueSeen = QueueSeen {
+        by: None,
+        namespace: None,
         name: "research".to_owned(),
         cohort: Some("all".to_owned()),
         usage: vec![trainyard_operator::console::QueueUse {
@@ -192,4 +210,13 @@ fn what_people_see() {
         }],
     };
     insta::assert_snapshot!(shown(&queue, false));
+    let elsewhere = QueueSeen {
+        by: Some("Kueue".to_owned()),
+        namespace: Some("ml".to_owned()),
+        cohort: None,
+        usage: Vec::new(),
+        waiting: Vec::new(),
+        ..queue
+    };
+    insta::assert_snapshot!(shown(&elsewhere, false));
 }

@@ -95,6 +95,20 @@ impl Calls {
         Ok(serde_json::to_value(applied).unwrap_or_default())
     }
 
+    /// Deletes this very object once what belongs to it is gone: it is there, and ending, until then.
+    pub(crate) async fn end(
+        &self,
+        key: &ResourceKey,
+        kind: KindIndex,
+        (name, uid): (&str, &str),
+    ) -> Result<(), CallError> {
+        let what = what("end", key, kind, name);
+        match within(what, self.owned(key, kind).delete(name, &in_foreground(uid))).await {
+            Ok(_) | Err(CallError::Gone { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deletes this very object; one of the same name that came since stays.
     pub(crate) async fn delete(
         &self,
@@ -365,6 +379,11 @@ impl Calls {
     fn releases(&self, key: &ResourceKey) -> Api<ControllerRevision> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
+}
+
+fn in_foreground(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    DeleteParams::foreground().preconditions(preconditions)
 }
 
 fn last_seen(event: &Event) -> Option<k8s_openapi::jiff::Timestamp> {

@@ -21,7 +21,7 @@ pub use change::{Cascade, Deletion};
 pub use events::{Happened, merge};
 pub use failure::{ConsoleError, Right};
 pub use logs::{Containers, Line, LogRequest};
-pub(crate) use queues::Standing;
+pub(crate) use queues::{Elsewhere, Standing};
 pub use queues::{JobAdmitted, JobWaiting, QueueSeen};
 pub use replica::{Replica, ReplicaState};
 pub use revisions::Kept;

@@ -1,5 +1,6 @@
 //! Queues, who waits in them and who has what, as the statuses of queues and jobs say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -8,6 +9,7 @@ use kube_client::{Api, ResourceExt};
 use serde::Serialize;
 use trainyard_api::queue::QueueUse;
 use trainyard_api::{Queue, TrainingJob};
+use trainyard_plan::QueueSystem;
 use trainyard_queue::{Assignment, Waiting};
 
 use super::failure::ask;
@@ -18,6 +20,13 @@ use crate::jobs::stand_in_queue;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueSeen {
+    /// Whose queue it is, if not Trainyard's: `Kueue`, `KAI` or `Volcano`. Of such a queue only
+    /// Trainyard's jobs are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Of a queue that is not of the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cohort: Option<String>,
@@ -63,7 +72,7 @@ pub struct JobAdmitted {
     pub job: String,
     pub priority: i32,
     pub workers: u32,
-    /// The quota that it uses: a pool, or `default`.
+    /// The quota that it uses: a pool, `default`, or what another system says.
     pub pool: String,
     /// With it the queue used more than its own.
     pub borrows: bool,
@@ -74,7 +83,26 @@ pub struct JobAdmitted {
 /// Where a job stands in its queue.
 pub(crate) enum Standing {
     Waits(Option<Waiting>),
-    Has { queue: String, assignment: Assignment, since: Duration },
+    Has {
+        queue: String,
+        assignment: Assignment,
+        since: Duration,
+    },
+    /// In the queue of another system.
+    Elsewhere(Elsewhere),
+}
+
+/// Where a job stands that was handed over.
+pub(crate) struct Elsewhere {
+    pub(crate) system: QueueSystem,
+    pub(crate) queue: String,
+    pub(crate) quota: Option<String>,
+    /// Since it was handed over, or let in.
+    pub(crate) since: Duration,
+    /// That were let in; none while it waits.
+    pub(crate) workers: Option<u32>,
+    /// In one word, and for people.
+    pub(crate) waiting: Option<(String, String)>,
 }
 
 impl Console {
@@ -104,8 +132,61 @@ impl Console {
             Err(error) => return Err(error),
         };
         let wanted = queues.into_iter().filter(|it| name.is_none_or(|name| it.name_any() == name));
-        Ok((wanted.map(|queue| seen(&queue, &jobs.items)).collect(), notes))
+        let mut all: Vec<QueueSeen> = wanted.map(|queue| seen(&queue, &jobs.items)).collect();
+        let others = elsewhere(&jobs.items).into_iter();
+        all.extend(others.filter(|it| name.is_none_or(|name| it.name == name)));
+        Ok((all, notes))
     }
+}
+
+/// The queues of other systems that jobs were handed to, in the order of their names.
+fn elsewhere(jobs: &[TrainingJob]) -> Vec<QueueSeen> {
+    let mut all: BTreeMap<(QueueSystem, Option<String>, String), QueueSeen> = BTreeMap::new();
+    for job in jobs {
+        let Some(Standing::Elsewhere(found)) = stand_in_queue(job) else { continue };
+        let namespace = job.namespace().unwrap_or_default();
+        let home = (found.system == QueueSystem::Kueue).then(|| namespace.clone());
+        let queue =
+            all.entry((found.system, home.clone(), found.queue.clone())).or_insert_with(|| {
+                QueueSeen {
+                    by: Some(found.system.name().to_owned()),
+                    namespace: home,
+                    name: found.queue.clone(),
+                    cohort: None,
+                    usage: Vec::new(),
+                    share: 0,
+                    waiting: Vec::new(),
+                    admitted: Vec::new(),
+                }
+            });
+        let full = format!("{namespace}/{}", job.name_any());
+        let priority = job.spec.priority.unwrap_or(0);
+        match found.workers {
+            Some(workers) => queue.admitted.push(JobAdmitted {
+                job: full,
+                priority,
+                workers,
+                pool: found.quota.unwrap_or_else(|| "-".to_owned()),
+                borrows: false,
+                phase: job.status.as_ref().and_then(|it| it.phase.clone()).unwrap_or_default(),
+                since: time(found.since).unwrap_or_default(),
+            }),
+            None => {
+                let (reason, message) = found.waiting.unzip();
+                queue.waiting.push(JobWaiting {
+                    job: full,
+                    priority,
+                    workers: job.spec.workers.as_ref().map_or(1, |workers| workers.count),
+                    reason,
+                    message,
+                    behind: None,
+                    ahead: None,
+                    expected_start: None,
+                });
+            }
+        }
+    }
+    all.into_values().collect()
 }
 
 fn seen(queue: &Queue, jobs: &[TrainingJob]) -> QueueSeen {
@@ -150,6 +231,8 @@ fn seen(queue: &Queue, jobs: &[TrainingJob]) -> QueueSeen {
     waiting.sort_by(|(at, a), (then, b)| (b.priority, at, &a.job).cmp(&(a.priority, then, &b.job)));
     admitted.sort_by(|a, b| (&a.since, &a.job).cmp(&(&b.since, &b.job)));
     QueueSeen {
+        by: None,
+        namespace: None,
         name,
         cohort: queue.spec.cohort.clone(),
         usage: status.usage,
@@ -212,5 +295,36 @@ mod tests {
         let runs = &seen.admitted[0];
         assert_eq!((runs.job.as_str(), runs.workers, runs.borrows), ("ml/runs", 2, true));
         assert_eq!(seen.admitted.len(), 1);
+    }
+
+    #[test]
+    fn who_waits_elsewhere() {
+        let state = |phase: Value| {
+            json!({"phase": phase, "reason": "Started", "attempts": 1, "failures": 0,
+                "interruptions": 0, "row": 0, "began": null, "started": null, "ended": null})
+        };
+        let time = |secs| json!({"secs": secs, "nanos": 0});
+        let handed = |is_let_in: bool, waiting: Value| {
+            json!({"system": "kueue", "queue": "q", "asked": "a", "since": time(60),
+                "isLetIn": is_let_in, "quota": "all", "waiting": waiting})
+        };
+        let why = json!({"reason": "Pending", "message": "no room"});
+        let waiting = state(json!({"waiting": {"until": time(0)}}));
+        let jobs = [
+            job("waits", 0, &json!({"state": waiting, "handed": handed(false, why)})),
+            job(
+                "runs",
+                3,
+                &json!({"state": state(json!("running")), "workers": 2, "handed": handed(true, Value::Null)}),
+            ),
+        ];
+        let seen = elsewhere(&jobs);
+        assert_eq!(seen.len(), 1);
+        let queue = &seen[0];
+        let home = (queue.by.as_deref(), queue.namespace.as_deref(), queue.name.as_str());
+        assert_eq!(home, (Some("Kueue"), Some("ml"), "q"));
+        assert_eq!(queue.waiting[0].reason.as_deref(), Some("Pending"));
+        let runs = &queue.admitted[0];
+        assert_eq!((runs.workers, runs.pool.as_str()), (2, "all"));
     }
 }

@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 use trainyard_api::TrainingJob;
 use trainyard_api::training_job::{TrainingJobSpec, Workers};
 use trainyard_control::job::{Phase, State};
+use trainyard_plan::QueueSystem;
 pub(super) use trainyard_queue::Grant as Given;
 use trainyard_queue::Waiting;
 
-use crate::console::Standing;
+use crate::console::{Elsewhere, Standing};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,6 +38,49 @@ pub(super) struct Memory {
     /// For whom it has to make room, or had to, and why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) preempted: Option<String>,
+    /// To whom its next start was handed, or the one that runs; none for one that is Trainyard's own
+    /// affair, and between two starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) handed: Option<Handed>,
+    /// Why it is not even handed over: what stands against that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<Held>,
+}
+
+/// A start that another system of the cluster decides about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Handed {
+    pub(super) system: QueueSystem,
+    pub(super) queue: String,
+    /// What was asked for, in short: for something else another Job is made.
+    pub(super) asked: String,
+    /// Kueue's name of the job's priority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) priority_class: Option<String>,
+    /// So many workers will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) min_workers: Option<u32>,
+    /// Since it was handed over, or let in.
+    pub(super) since: Duration,
+    /// The uid of the Job that waits or runs; none before it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) made: Option<String>,
+    #[serde(default)]
+    pub(super) is_let_in: bool,
+    /// Whose quota it has, as far as the system says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) quota: Option<String>,
+    /// What the system says while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) waiting: Option<Held>,
+}
+
+/// Why a job waits: a word, and a text for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub(super) reason: String,
+    pub(super) message: String,
 }
 
 impl Memory {
@@ -51,6 +95,8 @@ impl Memory {
             given: None,
             waiting: None,
             preempted: None,
+            handed: None,
+            held: None,
         }
     }
 
@@ -71,6 +117,20 @@ pub(crate) fn stand_in_queue(job: &TrainingJob) -> Option<Standing> {
         return Some(Standing::Waits(None));
     };
     let memory = Memory::parse(text).ok()?;
+    if let Some(handed) = memory.handed {
+        let (is_let_in, waiting) = (handed.is_let_in, handed.waiting);
+        return Some(Standing::Elsewhere(Elsewhere {
+            system: handed.system,
+            queue: handed.queue,
+            quota: handed.quota,
+            since: handed.since,
+            workers: is_let_in.then_some(memory.workers),
+            waiting: waiting.map(|it| (it.reason, it.message)),
+        }));
+    }
+    if memory.held.is_some() {
+        return None;
+    }
     match memory.given {
         Some(Given { queue, assignment, since, .. }) => {
             Some(Standing::Has { queue, assignment, since })
@@ -95,7 +155,18 @@ pub(super) fn revision(spec: &TrainingJobSpec) -> String {
         priority: None,
         ..spec.clone()
     };
-    let digest = Sha256::digest(serde_json::to_vec(&spec).unwrap_or_default());
+    short_digest(&spec)
+}
+
+/// Names what another system is asked for: the workers, and all that their place in its queue
+/// depends on.
+pub(super) fn asked(spec: &TrainingJobSpec, priority_class: Option<&str>) -> String {
+    let min = spec.workers.as_ref().and_then(|workers| workers.min);
+    short_digest(&(revision(spec), min, priority_class))
+}
+
+fn short_digest(of: &impl Serialize) -> String {
+    let digest = Sha256::digest(serde_json::to_vec(of).unwrap_or_default());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -117,6 +188,15 @@ fn what_is_a_change() {
     assert_ne!(with("image", "b".into()), before);
     assert_eq!(with("priority", 7.into()), before);
     assert_ne!(with("queue", "q".into()), before);
+    assert_ne!(with("queuedBy", "kueue".into()), before);
+    let of = |spec: &serde_json::Value, class| {
+        asked(&serde_json::from_value(spec.clone()).expect("a spec"), class)
+    };
+    let mut fewer = spec();
+    fewer["workers"] = serde_json::json!({"count": 1, "min": 1});
+    assert_ne!(of(&spec(), None), of(&spec(), Some("high")));
+    assert_ne!(of(&spec(), None), of(&fewer, None));
+    assert_eq!(of(&spec(), None), of(&spec(), None));
     let memory = Memory { workers: 2, ..Memory::new(Duration::from_secs(1)) };
     assert_eq!(Memory::parse(&memory.to_text()), Ok(memory));
 }

@@ -1,8 +1,9 @@
 //! Training jobs: `control` decides when workers start, end and are over; a Kubernetes Job for each
 //! start runs them.
 //!
-//! [`observe`](observe::observe) says what workers do, [`status`] what a person is told, `reconcile`
-//! carries out, and [`hints`] says which nodes the workers prefer. What was decided stands in `status.memory` before it is done, so that an operator
+//! [`observe`](observe::observe) says what workers do, [`turn`] whether the next ones may start,
+//! [`status`] what a person is told, `reconcile` carries out, and [`hints`] says which nodes the
+//! workers prefer. What was decided stands in `status.memory` before it is done, so that an operator
 //! that is killed in the middle is replaced by one that goes on.
 
 mod hints;
@@ -10,6 +11,7 @@ mod memory;
 mod observe;
 mod reconcile;
 mod status;
+mod turn;
 mod workload;
 
 pub(crate) use memory::stand_in_queue;

@@ -5,24 +5,25 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use trainyard_api::TrainingJob;
-use trainyard_api::defaults::complete_job;
+use trainyard_api::defaults::{CompleteJob, complete_job};
 use trainyard_api::training_job::TrainingJobStatus;
+use trainyard_control::handover::choose;
 use trainyard_control::job::{Because, Phase, Policy, Reason as Cause, State, decide};
-use trainyard_plan::kubernetes::{JobRun, job_name, job_objects};
-use trainyard_plan::{JobPlan, Target, compile_job};
+use trainyard_plan::kubernetes::{JobRun, gang_object, job_name, job_objects};
+use trainyard_plan::{JobPlan, QueueSystem, Target, compile_job};
 
 use super::hints;
-use super::memory::{Given, Memory, revision};
+use super::memory::{Handed, Memory, asked, revision};
 use super::observe::{Attempt, Seen, Silent, observe};
 use super::status;
-use super::workload::{per_worker, workload};
+use super::turn::{Start, Theirs, Turn, take_ours};
+use super::workload::workload;
 use crate::cluster::{CallError, Chain};
 use crate::desired::{owner, problems, wanted};
 use crate::key::ResourceKey;
 use crate::kinds::{self, KindIndex};
 use crate::pods::{PodFacts, Reason, Trouble, of_create_failure, of_event};
 use crate::queue::Ended;
-use crate::queues::Told;
 use crate::reconcile::{Ctx, NAME_CONFLICT_PAUSE, ensure, tell_unreadable};
 use crate::rollout::sooner;
 use crate::status::{News, Problem, are_there};
@@ -30,6 +31,8 @@ use crate::world::{Child, Entry, JobFacts, Resource, Source, strip};
 
 /// Some workers may wait so long for others that cannot start; they hold what others could use.
 const HALF_GANG: i64 = 300;
+/// Another system has made something of a Job within so long; else it is said that it has not.
+const FIRST_WORD: Duration = Duration::from_secs(15);
 /// When warnings about a worker that does not start are read first, and between two looks.
 const FIRST_LOOK: i64 = 10;
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -87,15 +90,35 @@ async fn bring_about(
     };
     let spec = complete_job(&job.spec);
     let policy = Policy { retries: spec.retries, deadline: spec.deadline };
-    let told = ctx.queues.told(key);
-    let given = memory.given.as_ref().map(|given| &given.assignment).or(told.granted.as_ref());
-    let plan = plan(ctx, key, job, given.map(|given| given.count));
-    let turn = spec.queue.as_deref().map(|name| Turn { name, told });
-    let course = Course { job, kind, plan: plan.as_ref(), policy, stop: spec.is_suspended, turn };
-    let (seen, news) = course.decide(&mut memory, &entry, key, since_epoch);
+    let turn = turn(ctx, key, job, &spec, &memory);
+    let given = match &turn {
+        Ok(Some(Turn::Ours { told, .. })) => {
+            let given = memory.given.as_ref().map(|given| &given.assignment);
+            given.or(told.granted.as_ref()).map(|given| given.count)
+        }
+        _ => None,
+    };
+    let plan = match &turn {
+        Ok(turn) => plan(ctx, key, job, given, turn.as_ref()),
+        Err(problem) => Err(problem.clone()),
+    };
+    let turn = turn.ok().flatten();
+    let last = start(ctx, key, &entry, kind, memory.state.attempts);
+    let next = start(ctx, key, &entry, kind, memory.state.attempts.saturating_add(1));
+    let is_theirs = matches!(turn, Some(Turn::Theirs(_)));
+    let course =
+        Course { job, plan: plan.as_ref(), policy, stop: spec.is_suspended, turn, last, next };
+    let (seen, news) = course.decide(&mut memory, (&entry, kind), key, since_epoch);
+    let last = course.last.as_ref().filter(|it| it.attempt == memory.state.attempts);
+    let is_held = last.is_some_and(Start::is_held);
 
     let queue = spec.queue.as_deref();
-    let teller = Teller { ctx, key, job, memory: &mut memory, retries: spec.retries, queue };
+    let nowhere = match (queue, is_theirs) {
+        (Some(name), false) => nowhere_else(ctx, key, name),
+        _ => String::new(),
+    };
+    let teller =
+        Teller { ctx, key, job, memory: &mut memory, retries: spec.retries, queue, nowhere };
     let mut problem = plan.as_ref().err().filter(|_| !teller.memory.state.is_over()).cloned();
     let notes = plan.as_ref().map(|plan| plan.notes.as_slice()).unwrap_or_default();
     // Before it is done: a later operator goes on from there.
@@ -110,10 +133,13 @@ async fn bring_about(
     for news in news {
         ctx.announcer.announce(key, uid, news);
     }
-    ctx.queues.put(key, workload(job, &spec, plan.as_ref().ok(), teller.memory, &policy));
+    let is_ours = !is_theirs && teller.memory.handed.is_none();
+    let wants = workload(job, &spec, plan.as_ref().ok(), teller.memory, &policy);
+    ctx.queues.put(key, wants.filter(|_| is_ours));
 
     let mut applied = Ok(());
-    match act(ctx, key, job, (&entry, kind), teller.memory, plan.as_ref().ok()).await {
+    let acting = Acting { entry: &entry, kind, is_theirs, is_held, plan: plan.as_ref().ok() };
+    match act(ctx, key, job, &acting, teller.memory).await {
         Ok(found) => problem = problem.or(found),
         Err(CallError::Gone { what }) => {
             tracing::debug!(what, "nothing to reconcile any more");
@@ -153,9 +179,12 @@ async fn bring_about(
         return Ok(Ended::LookAgain(left));
     }
     let is_queued = spec.queue.is_some() && memory.given.is_none();
+    let silent = memory.handed.as_ref().filter(|it| !it.is_let_in && it.waiting.is_none());
+    let silent = silent.map(|it| it.since.saturating_add(FIRST_WORD));
+    let silent = silent.filter(|at| *at > since_epoch).map(|at| at.saturating_sub(since_epoch));
     let decided = match state.phase {
         // Its queue wakes it.
-        Phase::Waiting { .. } if is_queued => state.deadline(&policy),
+        Phase::Waiting { until } if is_queued && until <= since_epoch => state.deadline(&policy),
         _ => state.look_again_at(&policy),
     };
     let decided = decided.map(|at| at.saturating_sub(since_epoch));
@@ -163,7 +192,7 @@ async fn bring_about(
         let left = since.saturating_add(HALF_GANG).saturating_sub(now.as_second());
         Duration::from_secs(u64::try_from(left).unwrap_or(0))
     });
-    let again = [pause, looked, decided, half].into_iter().fold(None, sooner);
+    let again = [pause, looked, decided, half, silent].into_iter().fold(None, sooner);
     Ok(match again {
         // Times have whole seconds: what is due now was done.
         Some(delay) => Ended::LookAgain(delay.max(Duration::from_secs(1))),
@@ -178,18 +207,90 @@ fn time_to_live(state: &State, ttl: Option<Duration>, now: Duration) -> Option<D
     Some(ended.saturating_add(ttl?).saturating_sub(now))
 }
 
+/// Who says when its next workers may start; none for a job without a queue.
+///
+/// What was handed over stays where it is, and what has a quota of ours keeps that.
+fn turn<'a>(
+    ctx: &Ctx,
+    key: &ResourceKey,
+    job: &TrainingJob,
+    spec: &'a CompleteJob,
+    memory: &Memory,
+) -> Result<Option<Turn<'a>>, Problem> {
+    let Some(name) = spec.queue.as_deref() else { return Ok(None) };
+    let is_asked =
+        |system| spec.queued_by.is_none_or(|by| QueueSystem::asked_for(by) == Some(system));
+    let handed = memory.handed.as_ref().filter(|it| it.queue == name && is_asked(it.system));
+    let system = match (handed, &memory.given) {
+        (Some(handed), _) => Some(handed.system),
+        (None, Some(_)) => None,
+        (None, None) => choose(spec.queued_by, &ctx.elsewhere.installed(&key.namespace, name))
+            .map_err(|error| Problem {
+                reason: Reason::NotSupported,
+                message: format!("`spec.queuedBy`: {error}"),
+            })?,
+    };
+    let Some(system) = system else {
+        return Ok(Some(Turn::Ours { name, told: ctx.queues.told(key) }));
+    };
+    let is_kueue = system == QueueSystem::Kueue;
+    let priority_class = ctx.elsewhere.priority_class(spec.priority).filter(|_| is_kueue);
+    Ok(Some(Turn::Theirs(Theirs {
+        system,
+        queue: name,
+        asked: asked(&job.spec, priority_class.as_deref()),
+        priority_class,
+        min_workers: (is_kueue && spec.min_workers < spec.workers).then_some(spec.min_workers),
+    })))
+}
+
+/// The Job of a start, and what is said of it.
+fn start<'a>(
+    ctx: &Ctx,
+    key: &ResourceKey,
+    entry: &'a Entry,
+    kind: KindIndex,
+    attempt: u32,
+) -> Option<Start<'a>> {
+    let child = entry.child(kind, &job_name(&key.name, JobRun::Attempt(attempt)))?;
+    let pods = || {
+        entry.pods().filter(move |pod| pod.worker.as_ref().is_some_and(|it| it.attempt == attempt))
+    };
+    let is_placed = pods().any(|pod| pod.worker.as_ref().is_some_and(|it| it.is_placed));
+    let trouble = pods().find_map(|pod| pod.trouble.as_ref());
+    Some(Start {
+        attempt,
+        uid: &child.uid,
+        job: child.job.as_deref()?,
+        is_placed,
+        trouble: trouble.map(|trouble| trouble.message(key.kind)),
+        group: ctx.elsewhere.group(&key.namespace, &child.name, &child.uid),
+    })
+}
+
+/// Where else a queue was looked for, for people.
+fn nowhere_else(ctx: &Ctx, key: &ResourceKey, queue: &str) -> String {
+    let all = ctx.elsewhere.installed(&key.namespace, queue);
+    let without = all.iter().filter(|it| !it.has_queue).map(|it| match it.system {
+        QueueSystem::Kueue => format!("Kueue has no LocalQueue `{queue}` in `{}`", key.namespace),
+        other => format!("{} has no Queue `{queue}`", other.name()),
+    });
+    without.collect::<Vec<_>>().join(", ")
+}
+
 /// What its workers are made of: all that it asks for, or as many as its queue gave it.
 fn plan(
     ctx: &Ctx,
     key: &ResourceKey,
     job: &TrainingJob,
     given: Option<u32>,
+    turn: Option<&Turn<'_>>,
 ) -> Result<JobPlan, Problem> {
     let invalid = |message| Problem { reason: Reason::InvalidSpec, message };
     if let Some(message) = problems(key, None, &job.spec) {
         return Err(invalid(message));
     }
-    if job.spec.queue.is_some() && !ctx.queues.is_served() {
+    if matches!(turn, Some(Turn::Ours { .. })) && !ctx.queues.is_served() {
         let message = "`spec.queue`: this operator knows no queues, since it acts in some namespaces only or the cluster has no definition of them; remove it, or have the operator installed for the whole cluster (`trainyard install`)";
         return Err(Problem { reason: Reason::NotSupported, message: message.to_owned() });
     }
@@ -201,24 +302,43 @@ fn plan(
         image: ctx.cluster.objects.image.clone(),
         gpu_pools: ctx.cluster.gpu_pools.facts().as_ref().clone(),
     };
-    compile_job(&job, &target).map_err(|error| invalid(error.to_string()))
+    let mut plan = compile_job(&job, &target).map_err(|error| invalid(error.to_string()))?;
+    plan.handover = match turn {
+        Some(Turn::Theirs(theirs)) => Some(theirs.handover()),
+        _ => None,
+    };
+    plan.notes.extend(job_notes(&job, turn));
+    Ok(plan)
+}
+
+/// What a job says that who decides about it does not know.
+fn job_notes(job: &TrainingJob, turn: Option<&Turn<'_>>) -> Option<String> {
+    let Some(Turn::Theirs(theirs)) = turn else { return None };
+    let name = theirs.system.name();
+    let workers = job.spec.workers.as_ref();
+    if theirs.system != QueueSystem::Kueue && workers.is_some_and(|it| it.min.is_some()) {
+        return Some(format!("`spec.workers.min` has no effect, since {name} places all or none"));
+    }
+    let priority = job.spec.priority.filter(|_| theirs.priority_class.is_none())?;
+    Some(match theirs.system {
+        QueueSystem::Kueue => format!(
+            "`spec.priority: {priority}` has no effect, since no WorkloadPriorityClass of Kueue has that value"
+        ),
+        _ => format!("`spec.priority` has no effect, since {name} goes by `spec.priorityClass`"),
+    })
 }
 
 /// What decisions are made from.
 struct Course<'a> {
     job: &'a TrainingJob,
-    kind: KindIndex,
     plan: Result<&'a JobPlan, &'a Problem>,
     policy: Policy,
     stop: bool,
     /// None for a job without a queue.
     turn: Option<Turn<'a>>,
-}
-
-/// What its queue has to say.
-struct Turn<'a> {
-    name: &'a str,
-    told: Told,
+    /// The Job of the last start, and that of the next one where it was handed over.
+    last: Option<Start<'a>>,
+    next: Option<Start<'a>>,
 }
 
 impl Course<'_> {
@@ -227,7 +347,7 @@ impl Course<'_> {
     fn decide(
         &self,
         memory: &mut Memory,
-        entry: &Entry,
+        (entry, kind): (&Entry, KindIndex),
         key: &ResourceKey,
         now: Duration,
     ) -> (Seen, Vec<News>) {
@@ -240,10 +360,16 @@ impl Course<'_> {
                 memory.last = None;
             }
             // It may ask for something else now.
-            if matches!(memory.state.phase, Phase::Waiting { .. }) && memory.given.take().is_some()
-            {
-                memory.state = memory.state.stop_clock(now);
+            if matches!(memory.state.phase, Phase::Waiting { .. }) {
+                memory.handed = None;
+                if memory.given.take().is_some() {
+                    memory.state = memory.state.stop_clock(now);
+                }
             }
+        }
+        if self.plan.is_err() && matches!(memory.state.phase, Phase::Waiting { .. }) {
+            // What waits elsewhere could start, and is not what is asked for any more.
+            memory.handed = None;
         }
         self.hear(memory, now, &mut news);
         if !self.stop {
@@ -251,7 +377,7 @@ impl Course<'_> {
         }
         let pods: Vec<&PodFacts> = entry.pods().collect();
         loop {
-            let child = made(memory, entry, self.kind, key);
+            let child = made(memory, entry, kind, key);
             let seen = observe(&Attempt {
                 number: memory.state.attempts,
                 workers: memory.workers,
@@ -275,12 +401,11 @@ impl Course<'_> {
             }
             if next.attempts > memory.state.attempts {
                 let Ok(plan) = self.plan else { return (seen, news) };
-                if !self.take_turn(memory, plan, now, &mut news) {
+                let Some(workers) = self.take_turn(memory, plan, now, &mut news) else {
                     return (seen, news);
-                }
-                memory.workers = plan.workers;
+                };
+                memory.workers = workers;
                 memory.revision.clone_from(&wanted);
-                memory.made = None;
             } else if let (Phase::Ending(_), Some(end)) = (next.phase, &seen.end) {
                 memory.last = Some(end.clone());
             }
@@ -290,11 +415,22 @@ impl Course<'_> {
 
     /// Takes in what its queue says: that it has to make room, or why it waits.
     fn hear(&self, memory: &mut Memory, now: Duration, news: &mut Vec<News>) {
-        let Some(Turn { told, .. }) = &self.turn else {
-            memory.waiting = None;
-            // Workers that run have what they were given until the last of them has ended.
-            if !matches!(memory.state.phase, Phase::Running | Phase::Ending(_)) {
-                memory.given = None;
+        if let (Some(handed), Some(last), Phase::Running) =
+            (&memory.handed, &self.last, memory.state.phase)
+            && last.attempt == memory.state.attempts
+            && let Some(why) = last.is_taken_back(handed.system)
+        {
+            memory.preempted = Some(why);
+            self.step(memory, memory.state.preempted(), news);
+        }
+        let Some(Turn::Ours { told, .. }) = &self.turn else {
+            // One whose queue cannot be said keeps what it has, and so do workers that run, until the
+            // last of them has ended.
+            if self.turn.is_some() || self.job.spec.queue.is_none() {
+                memory.waiting = None;
+                if !matches!(memory.state.phase, Phase::Running | Phase::Ending(_)) {
+                    memory.given = None;
+                }
             }
             return;
         };
@@ -319,28 +455,29 @@ impl Course<'_> {
         }
     }
 
-    /// Whether it may start: it has no queue, has been given what it asks for, or is now.
+    /// How many workers may start: all of a job without a queue; none while it is not its turn.
     fn take_turn(
         &self,
         memory: &mut Memory,
         plan: &JobPlan,
         now: Duration,
         news: &mut Vec<News>,
-    ) -> bool {
-        let Some(Turn { name, told }) = &self.turn else { return true };
-        if memory.given.is_some() {
-            return true;
-        }
-        let Some(assignment) = &told.granted else { return false };
-        let given = Given {
-            queue: (*name).to_owned(),
-            assignment: assignment.clone(),
-            per_worker: per_worker(plan),
-            since: now,
+    ) -> Option<u32> {
+        let may_start = match &self.turn {
+            Some(Turn::Theirs(theirs)) => {
+                let jobs = (self.last.as_ref(), self.next.as_ref());
+                return theirs.take(memory, jobs, now, news);
+            }
+            Some(Turn::Ours { name, told }) => take_ours(memory, (*name, told), plan, now, news),
+            None => {
+                (memory.handed, memory.held) = (None, None);
+                true
+            }
         };
-        news.push(status::admitted(&given));
-        (memory.given, memory.waiting, memory.preempted) = (Some(given), None, None);
-        true
+        may_start.then(|| {
+            memory.made = None;
+            plan.workers
+        })
     }
 
     fn step(&self, memory: &mut Memory, next: State, news: &mut Vec<News>) {
@@ -356,7 +493,12 @@ impl Course<'_> {
             memory.given = None;
         }
         if next.is_over() {
-            memory.waiting = None;
+            (memory.waiting, memory.held) = (None, None);
+        }
+        // Each start is handed over anew.
+        let has_workers = |state: &State| matches!(state.phase, Phase::Running | Phase::Ending(_));
+        if next.is_over() || has_workers(&memory.state) && !has_workers(&next) {
+            memory.handed = None;
         }
         memory.state = next;
     }
@@ -379,74 +521,88 @@ fn made<'a>(
     memory.made.as_ref().is_none_or(|uid| **uid == *child.uid).then_some(child)
 }
 
+/// What carrying out needs to know.
+struct Acting<'a> {
+    entry: &'a Entry,
+    kind: KindIndex,
+    /// Another system says when the next start may run.
+    is_theirs: bool,
+    /// The Job of the last start stays though it does not run.
+    is_held: bool,
+    plan: Option<&'a JobPlan>,
+}
+
 /// Makes the Job of a start, ends that of one which is to end, and deletes those of earlier ones.
 /// Returns what a person has to mend although all requests went well.
 async fn act(
     ctx: &Ctx,
     key: &ResourceKey,
     job: &TrainingJob,
-    (entry, kind): (&Entry, KindIndex),
-    memory: &Memory,
-    plan: Option<&JobPlan>,
+    acting: &Acting<'_>,
+    memory: &mut Memory,
 ) -> Result<Option<Problem>, CallError> {
     let uid = job.metadata.uid.as_deref().unwrap_or_default();
+    let (entry, kind) = (acting.entry, acting.kind);
+    let mut problem = None;
+    if let (Some(attempt), Some(plan)) = (to_make(memory, acting, key), acting.plan) {
+        match make(ctx, key, uid, acting, (attempt, plan), memory).await? {
+            Made::All => {}
+            Made::Not(found) => problem = Some(found),
+            Made::Never(found) => return Ok(Some(found)),
+        }
+    }
     let state = &memory.state;
     let child = made(memory, entry, kind, key);
     let facts = child.and_then(|child| child.job.as_deref());
-    let mut problem = None;
-    if let (Phase::Running, Some(plan)) = (state.phase, plan) {
-        let not_supported = |message| Problem { reason: Reason::NotSupported, message };
-        let run = JobRun::Attempt(state.attempts);
-        let objects = match job_objects(plan, run, &ctx.cluster.objects) {
-            Ok(objects) => objects,
-            Err(error) => return Ok(Some(not_supported(error.to_string()))),
-        };
-        let owner = owner(key, Some(uid));
-        for object in objects {
-            let mut object = object.into_value();
-            let is_workers = object.get("kind").and_then(Value::as_str) == Some("Job");
-            if is_workers && memory.made.is_none() && child.is_none() {
-                object = prefer_nodes(ctx, object).await;
-            }
-            let wanted = match wanted(key, &owner, object) {
-                Ok(wanted) => wanted,
-                Err(message) => return Ok(Some(not_supported(message))),
-            };
-            // A Job cannot be changed, and one that is gone is a start that has ended.
-            if wanted.kind == kind && (memory.made.is_some() || child.is_some()) {
-                continue;
-            }
-            if let Some(conflict) = ensure(ctx, key, uid, &wanted).await? {
-                problem.get_or_insert(conflict);
-                // Workers without their Service or account would only fail.
-                break;
-            }
-        }
-    }
-    if let (Phase::Ending(_), Some(child), Some(facts)) = (state.phase, child, facts)
+    if let (Some(child), Some(facts)) = (child, facts)
         && !facts.is_over()
-        && !facts.asked_to_suspend
     {
         let named = (&*child.name, &*child.uid);
-        match ctx.calls.suspend_job(key, kind, named).await {
-            Ok(object) => {
-                ctx.metrics.wrote("Job", "patch");
-                if let Some(child) = Child::of(kind, key, &object) {
-                    ctx.world.put_child(key.clone(), child, 0);
+        match state.phase {
+            // Who let it in would start it again, were it only suspended.
+            Phase::Ending(because) if memory.handed.is_some() => {
+                let is_ending_itself =
+                    matches!(because, Because::Failure(_) | Because::Interruption);
+                let stays = because == Because::Preempted && acting.is_held;
+                if !is_ending_itself && !stays && !child.is_ending {
+                    ctx.calls.end(key, kind, named).await?;
+                    ctx.metrics.wrote("Job", "delete");
                 }
             }
-            Err(CallError::Gone { .. }) => {}
-            Err(error) => return Err(error),
+            Phase::Ending(_) if !facts.asked_to_suspend => {
+                match ctx.calls.suspend_job(key, kind, named).await {
+                    Ok(object) => {
+                        ctx.metrics.wrote("Job", "patch");
+                        if let Some(child) = Child::of(kind, key, &object) {
+                            ctx.world.put_child(key.clone(), child, 0);
+                        }
+                    }
+                    Err(CallError::Gone { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            // Its workers have ended, and it could be started again beside the next one.
+            Phase::Waiting { .. } if acting.is_theirs && !acting.is_held && !child.is_ending => {
+                ctx.calls.end(key, kind, named).await?;
+                ctx.metrics.wrote("Job", "delete");
+            }
+            _ => {}
         }
     }
     // The one before stays, with the logs of its workers, as long as this one's.
+    let waits = memory.handed.as_ref().filter(|it| !it.is_let_in);
     let kept = |child: &Child| {
         let named = |attempt: u32| *child.name == *job_name(&key.name, JobRun::Attempt(attempt));
         let is_over = child.job.as_deref().is_some_and(JobFacts::is_over);
-        named(state.attempts) || is_over && state.attempts > 1 && named(state.attempts - 1)
+        let is_next = waits.is_some() && named(state.attempts.saturating_add(1));
+        let is_asked =
+            child.kind != kind || waits.is_some_and(|it| it.made.as_deref() == Some(&*child.uid));
+        named(state.attempts)
+            || is_next && is_asked
+            || is_over && state.attempts > 1 && named(state.attempts - 1)
     };
     for child in &entry.children {
-        if child.kind != kind
+        if !is_of_a_start(child, kind, key)
             || child.is_ending
             || child.owner.as_deref() != Some(uid)
             || kept(child)
@@ -454,8 +610,8 @@ async fn act(
             continue;
         }
         ctx.calls.delete(key, child.kind, &child.name, &child.uid).await?;
-        ctx.metrics.wrote("Job", "delete");
-        ctx.world.remove(key, Source::Children(kind), &child.name, child.resource_version);
+        ctx.metrics.wrote(kinds::owned(child.kind).kind, "delete");
+        ctx.world.remove(key, Source::Children(child.kind), &child.name, child.resource_version);
     }
     Ok(problem)
 }
@@ -468,6 +624,95 @@ async fn prefer_nodes(ctx: &Ctx, job: Value) -> Value {
     // A thousand nodes with all their pods take some tens of milliseconds.
     let chosen = tokio::task::spawn_blocking(move || hints::prefer(job, &nodes, &pods, policy));
     chosen.await.unwrap_or(before)
+}
+
+/// A Job of a start, or what belongs to that start alone and is called as its Job.
+fn is_of_a_start(child: &Child, kind: KindIndex, key: &ResourceKey) -> bool {
+    let attempt = child.name.strip_prefix(&*key.name).and_then(|it| it.strip_prefix('-'));
+    let is_named = attempt.is_some_and(|it| it.parse::<u32>().is_ok());
+    child.kind == kind
+        || is_named && ["ConfigMap", "PodGroup"].contains(&kinds::owned(child.kind).kind)
+}
+
+/// The start whose objects are to be there: the one that runs, or the next one, which was handed over
+/// and waits.
+fn to_make(memory: &Memory, acting: &Acting<'_>, key: &ResourceKey) -> Option<u32> {
+    let attempts = memory.state.attempts;
+    match (memory.state.phase, &memory.handed) {
+        (Phase::Running, _) => Some(attempts),
+        (Phase::Waiting { .. }, Some(handed)) if !handed.is_let_in => {
+            let next = attempts.saturating_add(1);
+            let there =
+                acting.entry.child(acting.kind, &job_name(&key.name, JobRun::Attempt(next)));
+            // One that was asked for something else has to go first; its end wakes us.
+            let is_other = there.is_some_and(|it| handed.made.as_deref() != Some(&*it.uid));
+            (!is_other).then_some(next)
+        }
+        _ => None,
+    }
+}
+
+/// What came of making a start's objects.
+enum Made {
+    All,
+    /// What stands in the way of the rest.
+    Not(Problem),
+    /// It cannot be written at all.
+    Never(Problem),
+}
+
+async fn make(
+    ctx: &Ctx,
+    key: &ResourceKey,
+    uid: &str,
+    acting: &Acting<'_>,
+    (attempt, plan): (u32, &JobPlan),
+    memory: &mut Memory,
+) -> Result<Made, CallError> {
+    let not_supported = |message| Problem { reason: Reason::NotSupported, message };
+    let (kind, run) = (acting.kind, JobRun::Attempt(attempt));
+    let is_running = memory.state.phase == Phase::Running;
+    let handover = memory.handed.as_ref().map(Handed::handover);
+    let plan = JobPlan { handover, ..plan.clone() };
+    let mut objects = match job_objects(&plan, run, &ctx.cluster.objects) {
+        Ok(objects) => objects,
+        Err(error) => return Ok(Made::Never(not_supported(error.to_string()))),
+    };
+    if is_running {
+        objects.extend(gang_object(&plan, run, &ctx.cluster.objects, memory.workers));
+    }
+    let name = job_name(&key.name, run);
+    let is_there = match is_running {
+        true => memory.made.is_some() || made(memory, acting.entry, kind, key).is_some(),
+        false => memory.handed.as_ref().is_some_and(|handed| handed.made.is_some()),
+    };
+    let owner = owner(key, Some(uid));
+    for object in objects {
+        let mut object = object.into_value();
+        let is_workers = object.get("kind").and_then(Value::as_str) == Some("Job");
+        // Whoever else it is handed to knows better where it fits.
+        if is_workers && !is_there && plan.handover.is_none() {
+            object = prefer_nodes(ctx, object).await;
+        }
+        let wanted = match wanted(key, &owner, object) {
+            Ok(wanted) => wanted,
+            Err(message) => return Ok(Made::Never(not_supported(message))),
+        };
+        // A Job cannot be changed, and one that is gone is a start that has ended.
+        if wanted.kind == kind && is_there {
+            continue;
+        }
+        if let Some(conflict) = ensure(ctx, key, uid, &wanted).await? {
+            // Workers without their Service or account would only fail.
+            return Ok(Made::Not(conflict));
+        }
+    }
+    if let (false, false, Some(handed)) = (is_running, is_there, &mut memory.handed) {
+        let entry = ctx.world.entry(key).unwrap_or_default();
+        let child = entry.child(kind, &name).filter(|it| !it.is_ending);
+        handed.made = child.map(|child| child.uid.to_string());
+    }
+    Ok(Made::All)
 }
 
 /// Reads warnings about a worker that does not start and does not say why. Nothing watches events.
@@ -516,6 +761,8 @@ struct Teller<'a> {
     memory: &'a mut Memory,
     retries: u32,
     queue: Option<&'a str>,
+    /// Where else there is no such queue.
+    nowhere: String,
 }
 
 impl Teller<'_> {
@@ -533,6 +780,7 @@ impl Teller<'_> {
             memory: self.memory,
             retries: self.retries,
             queue: self.queue,
+            nowhere: &self.nowhere,
             running: seen.running,
             problem,
             trouble,

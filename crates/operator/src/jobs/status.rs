@@ -6,8 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use trainyard_api::training_job::TrainingJobStatus;
 use trainyard_control::job::{Phase, Reason as Cause, State};
+use trainyard_plan::QueueSystem;
+use trainyard_queue::Wait;
 
-use super::memory::{Given, Memory};
+use super::memory::{Given, Handed, Held, Memory};
 use crate::key::Declared;
 use crate::pods::Trouble;
 use crate::status::{News, Problem, Verdict, condition, merge};
@@ -19,6 +21,8 @@ pub(super) struct Told<'a> {
     /// Failures that there may be; one more and the job is over.
     pub(super) retries: u32,
     pub(super) queue: Option<&'a str>,
+    /// Where else there is no such queue; empty where nobody else was asked.
+    pub(super) nowhere: &'a str,
     /// Workers whose program runs.
     pub(super) running: u32,
     /// Why what the spec asks for cannot be brought about at all.
@@ -64,22 +68,79 @@ pub(super) fn decide(told: &Told<'_>) -> TrainingJobStatus {
     }
 }
 
+/// Taken out of its queue by somebody.
+pub(super) const DEACTIVATED: &str = "Deactivated";
+
 /// Kueue's name for the same.
 pub(super) const QUOTA_RESERVED: &str = "QuotaReserved";
 
 /// Why a job waits that its queue has not let in: in one word, and for people.
-fn waits_in_queue(told: &Told<'_>) -> Option<(&'static str, String)> {
+fn waits_in_queue<'a>(told: &Told<'a>) -> Option<(&'a str, String)> {
     let (queue, memory) = (told.queue?, told.memory);
     let is_waiting = matches!(memory.state.phase, Phase::Waiting { .. });
     if !is_waiting || memory.given.is_some() {
         return None;
     }
+    if let Some(held) = &memory.held {
+        return Some((held.reason.as_str(), held.message.clone()));
+    }
+    if let Some(handed) = &memory.handed {
+        return Some(waits_elsewhere(handed, told.now));
+    }
     let Some(waiting) = &memory.waiting else {
         return Some(("Queued", format!("waits in the queue `{queue}`")));
     };
     let starts_by = waiting.expected_start.and_then(time).map(|start| start.0.to_string());
-    let why = waiting.reason.to_string();
+    let mut why = waiting.reason.to_string();
+    if matches!(waiting.reason, Wait::NoSuchQueue { .. }) && !told.nowhere.is_empty() {
+        why.push_str(&format!("; nor is there another: {}", told.nowhere));
+    }
     Some((waiting.reason.as_str(), waiting.sentence(queue, &why, starts_by)))
+}
+
+/// Another system looks at a Job within a second; after so long it is said that it has not.
+const FIRST_WORD: i64 = 15;
+
+fn waits_elsewhere(handed: &Handed, now: Timestamp) -> (&str, String) {
+    let who = handed.system.queue(&handed.queue);
+    if let Some(Held { reason, message }) = &handed.waiting {
+        return (reason.as_str(), format!("{who} decides when it starts: {message}"));
+    }
+    let since = i64::try_from(handed.since.as_secs()).unwrap_or(i64::MAX);
+    let is_silent = now.as_second().saturating_sub(since) >= FIRST_WORD;
+    let message = match (is_silent, handed.system) {
+        (false, _) => format!("{who} decides when it starts"),
+        (true, QueueSystem::Kueue) => format!(
+            "{who} decides when it starts, and has not looked at it yet: see whether Kueue runs, and whether its configuration has the integration `batch/job`"
+        ),
+        (true, other) => format!(
+            "{who} decides when it starts, and has not looked at it yet: see whether {} runs",
+            other.name()
+        ),
+    };
+    ("HandedOver", message)
+}
+
+/// The event of a job whose start another system decides about.
+pub(super) fn handed_over(system: QueueSystem, queue: &str) -> News {
+    let note = format!("{} decides when it starts", system.queue(queue));
+    News { is_warning: false, reason: "HandedOver".to_owned(), note }
+}
+
+/// The event of a job that another system has let in.
+pub(super) fn let_in(handed: &Handed, workers: u32) -> News {
+    let note = what_it_has_elsewhere(handed, workers);
+    News { is_warning: false, reason: "Admitted".to_owned(), note }
+}
+
+fn what_it_has_elsewhere(handed: &Handed, workers: u32) -> String {
+    let unit = if workers == 1 { "worker" } else { "workers" };
+    let quota = handed.quota.as_ref().map(|it| format!(" on the quota of `{it}`"));
+    format!(
+        "{} let {workers} {unit} of it start{}",
+        handed.system.queue(&handed.queue),
+        quota.unwrap_or_default()
+    )
 }
 
 /// Whether its queue has given it what it asks for; none for a job without a queue.
@@ -87,6 +148,10 @@ fn quota_reserved(told: &Told<'_>) -> Option<Verdict> {
     told.queue?;
     if let Some((reason, message)) = waits_in_queue(told) {
         return Some(Verdict::no(reason, message));
+    }
+    if let Some(handed) = &told.memory.handed {
+        let workers = told.memory.workers;
+        return Some(Verdict::yes("Admitted", what_it_has_elsewhere(handed, workers)));
     }
     let Some(given) = &told.memory.given else {
         return Some(Verdict::no("Over", "it needs nothing any more"));
@@ -164,8 +229,12 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
         notes => format!("; {}", notes.join("; ")),
     };
     if let Some((reason, message)) = waits_in_queue(told) {
-        let needs_a_person =
-            told.memory.waiting.as_ref().is_some_and(|it| it.reason.needs_a_person());
+        // What was deactivated nobody but a person puts back.
+        let is_ours = told.memory.handed.is_none();
+        let needs_a_person = reason == DEACTIVATED
+            || is_ours
+                && told.memory.held.is_none()
+                && told.memory.waiting.as_ref().is_some_and(|it| it.reason.needs_a_person());
         return [
             Verdict::no(reason, message.clone()),
             match needs_a_person {
@@ -320,6 +389,7 @@ mod tests {
             memory,
             retries: 1,
             queue: None,
+            nowhere: "",
             running,
             problem,
             trouble: None,
@@ -383,6 +453,7 @@ mod tests {
                 memory,
                 retries: 1,
                 queue: Some("research"),
+                nowhere: "Kueue has no LocalQueue `research` in `ml`",
                 running,
                 problem: None,
                 trouble: None,
@@ -439,6 +510,7 @@ mod tests {
                 memory: &memory,
                 retries: 1,
                 queue: None,
+                nowhere: "",
                 running: 0,
                 problem: None,
                 trouble: None,

@@ -15,6 +15,8 @@ const LONGEST: usize = 600;
 pub(crate) struct WorkerFacts {
     pub(crate) index: u32,
     pub(crate) attempt: u32,
+    /// A node was found for it.
+    pub(crate) is_placed: bool,
     /// When its container started, in seconds since the epoch; none if it does not run.
     pub(crate) running_since: Option<i64>,
     /// None while it has not ended.
@@ -51,7 +53,8 @@ impl WorkerFacts {
             End { outcome, message, at }
         });
         let running_since = started.map(|time| time.0.as_second());
-        Some(Self { index, attempt, running_since, end })
+        let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        Some(Self { index, attempt, is_placed, running_since, end })
     }
 }
 

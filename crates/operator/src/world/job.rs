@@ -14,6 +14,8 @@ pub(crate) struct JobFacts {
     pub(crate) failed: Option<(Box<str>, Box<str>)>,
     /// Pods that have not ended.
     pub(crate) active: u32,
+    /// Pods that there are to be: Kueue may have lowered it.
+    pub(crate) parallelism: u32,
 }
 
 impl JobFacts {
@@ -25,13 +27,17 @@ impl JobFacts {
             all.find(|it| it["type"] == name && it["status"] == "True")
         };
         let text = |value: &Value| value.as_str().unwrap_or_default().into();
-        let active = object.pointer("/status/active").and_then(Value::as_u64);
+        let number = |at: &str| {
+            let found = object.pointer(at).and_then(Value::as_u64);
+            found.and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+        };
         Self {
             asked_to_suspend: object.pointer("/spec/suspend") == Some(&Value::Bool(true)),
             is_suspended: holds("Suspended").is_some(),
             is_complete: holds("Complete").is_some(),
             failed: holds("Failed").map(|it| (text(&it["reason"]), text(&it["message"]))),
-            active: active.and_then(|active| u32::try_from(active).ok()).unwrap_or(0),
+            active: number("/status/active"),
+            parallelism: number("/spec/parallelism"),
         }
     }
 

@@ -75,6 +75,11 @@ impl World {
         self.lock().entries.get(key).cloned()
     }
 
+    /// Whether there is such a service or job.
+    pub(crate) fn is_declared(&self, key: &ResourceKey) -> bool {
+        self.lock().entries.get(key).is_some_and(|entry| entry.resource.is_some())
+    }
+
     /// All services and jobs that there are.
     pub(crate) fn declared(&self) -> Vec<ResourceKey> {
         let known = self.lock();

@@ -13,6 +13,7 @@ use trainyard_api::training_job::{
 
 use super::data::{self, DataSet};
 use super::gang::{self, Address, GANG, Gang};
+use super::handover::{Handover, QueueSystem};
 use super::{devices, mpi, storage};
 use crate::compile::PlanError;
 use crate::facts::Target;
@@ -50,6 +51,9 @@ pub struct JobPlan {
     pub ttl_after_finished: Option<Duration>,
     /// Of the workers' pods. Kubernetes only.
     pub priority_class: Option<String>,
+    /// Who lets its workers start, if it is neither Trainyard nor nobody. Kubernetes only. What is
+    /// compiled is what the manifest says; an operator, which knows the cluster's queues, says more.
+    pub handover: Option<Handover>,
     pub placement: Placement,
     /// Of one worker; a process on a machine has the machine's own folders.
     pub volumes: Vec<Volume>,
@@ -180,8 +184,12 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         });
         env.splice(0..0, paths);
     }
+    let system = spec.queued_by.filter(|_| !is_local).and_then(QueueSystem::asked_for);
+    let handover =
+        system.zip(spec.queue.clone()).map(|(system, queue)| Handover::new(system, queue));
     Ok(JobPlan {
         namespace: job.metadata.namespace.clone(),
+        handover,
         notes: if is_local { kubernetes_only(job, target) } else { ephemeral(&spec) },
         framework: spec.framework,
         launcher: spec.launcher,

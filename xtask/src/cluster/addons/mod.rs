@@ -2,6 +2,7 @@
 
 pub(crate) mod dns;
 pub(crate) mod gpus;
+pub(crate) mod kueue;
 pub(crate) mod kwok;
 pub(crate) mod metrics_server;
 pub(crate) mod minio;

@@ -1,7 +1,9 @@
 //! A job as Kubernetes objects: an Indexed Job whose pods are the workers, a headless Service that
-//! gives each of them a name, and what they run as and may reach.
+//! gives each of them a name, and what they run as and may reach. [`handover`] has what other systems
+//! of the cluster read who let the workers start.
 
 mod data;
+mod handover;
 mod network;
 mod workers;
 
@@ -11,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 pub use data::DATA_CONTAINER;
+pub use handover::gang_object;
 pub use workers::{AGENT_CONTAINER, WORKER_CONTAINER};
 
 use super::labels::{ATTEMPT, JOB, Texts, texts};
@@ -133,6 +136,7 @@ pub fn job_objects(
     let metadata = |name| ctx.metadata(name, ctx.labels());
     objects.extend(claim::template(&plan.name, gpu, metadata));
     objects.push(service(&ctx));
+    objects.extend(handover::pod_group(&ctx));
     objects.push(workers::job(&ctx)?);
     objects.extend(pod_monitor(&ctx));
     Ok(objects)

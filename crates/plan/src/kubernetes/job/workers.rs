@@ -18,7 +18,7 @@ use trainyard_api::model_service::Spot;
 use trainyard_api::scalar::Bytes;
 use trainyard_api::training_job::Writers;
 
-use super::{Context, JobRun, METRICS, METRICS_NAME, data, job_name};
+use super::{Context, JobRun, METRICS, METRICS_NAME, data, handover, job_name};
 use crate::kubernetes::autoscaler::count;
 use crate::kubernetes::container::{
     pod_security_context, requirements, secret_source, security_context,
@@ -64,8 +64,19 @@ pub(super) fn job(ctx: &Context<'_>) -> Result<Object, ObjectsError> {
     let is_alone = ctx.run == JobRun::Alone;
     let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     let backs_off = is_alone && plan.workers == 1;
+    let mut metadata = ctx.metadata(job_name(&plan.name, ctx.run), ctx.run_labels());
+    let mut template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(ctx.run_labels()),
+            annotations: Some(annotations(ctx)),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(ctx)?),
+    };
+    let awaits_its_turn = handover::mark(ctx, &mut metadata, &mut template);
+    let is_suspended = awaits_its_turn || is_alone && plan.is_suspended;
     Ok(Object::new(&Job {
-        metadata: ctx.metadata(job_name(&plan.name, ctx.run), ctx.run_labels()),
+        metadata,
         spec: Some(JobSpec {
             completion_mode: Some("Indexed".to_owned()),
             completions: Some(count(plan.workers)),
@@ -81,15 +92,8 @@ pub(super) fn job(ctx: &Context<'_>) -> Result<Object, ObjectsError> {
                 .ttl_after_finished
                 .filter(|_| is_alone)
                 .map(|ttl| i32::try_from(ttl.as_secs()).unwrap_or(i32::MAX)),
-            suspend: (is_alone && plan.is_suspended).then_some(true),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(ctx.run_labels()),
-                    annotations: Some(annotations(ctx)),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(ctx)?),
-            },
+            suspend: is_suspended.then_some(true),
+            template,
             ..JobSpec::default()
         }),
         status: None,
@@ -315,6 +319,10 @@ fn environment(ctx: &Context<'_>, env: &[EnvVar]) -> Result<Vec<PodEnvVar>, Obje
             }
             value => made.value = Some(text(ctx, value)?),
         }
+        all.retain(|known| known.name != made.name);
+        all.push(made);
+    }
+    if let Some(made) = handover::gang_variable(ctx) {
         all.retain(|known| known.name != made.name);
         all.push(made);
     }
