@@ -27,8 +27,8 @@ pub use contract::KnobConflict;
 pub use expand::expand;
 pub use facts::{Facts, FetchedModel, GpuPools, Target};
 pub use job::{
-    Address, Checkpoint, DataSet, GANG, Gang, GangError, JobError, JobPlan, Process, Progress,
-    compile_job, data_variable,
+    Address, Checkpoint, DataSet, GANG, Gang, GangError, JobError, JobPlan, LaunchFile, Mpirun,
+    Process, Progress, compile_job, data_variable,
 };
 pub use policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
 pub use pool::{

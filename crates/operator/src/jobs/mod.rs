@@ -8,6 +8,7 @@
 mod memory;
 mod observe;
 mod reconcile;
+mod secret;
 mod status;
 mod workload;
 

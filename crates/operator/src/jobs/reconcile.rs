@@ -12,6 +12,7 @@ use trainyard_plan::{JobPlan, Target, compile_job};
 
 use super::memory::{Given, Memory, revision};
 use super::observe::{Attempt, Seen, Silent, observe};
+use super::secret::secret;
 use super::status;
 use super::workload::{per_worker, workload};
 use crate::cluster::{CallError, Chain};
@@ -400,6 +401,16 @@ async fn act(
             // A Job cannot be changed, and one that is gone is a start that has ended.
             if wanted.kind == kind && (memory.made.is_some() || child.is_some()) {
                 continue;
+            }
+            // Its pods wait for it. Once for each start, since nobody may look whether it is there.
+            if let Some(name) = plan.secret.as_ref().filter(|_| wanted.kind == kind) {
+                let secret = match secret(key, name, &owner) {
+                    Ok(secret) => secret,
+                    Err(message) => return Ok(Some(not_supported(message))),
+                };
+                if ctx.calls.create_secret(key, &secret).await? {
+                    ctx.metrics.wrote("Secret", "create");
+                }
             }
             if let Some(conflict) = ensure(ctx, key, uid, &wanted).await? {
                 problem.get_or_insert(conflict);

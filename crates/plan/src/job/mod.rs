@@ -17,3 +17,4 @@ mod tensorflow;
 pub use compile::{Checkpoint, JobError, JobPlan, Progress, compile_job};
 pub use data::{DataSet, data_variable};
 pub use gang::{Address, GANG, Gang, GangError, Process};
+pub use mpi::{LaunchFile, Mpirun};
