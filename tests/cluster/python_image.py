@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -29,10 +30,11 @@ print(json.dumps({
 """
 
 
-def write(path, name, files, python=sys.executable, modules=()):
+def write(path, name, files, python=sys.executable, modules=(), trees=()):
     """Writes an archive that `ctr images import` takes: `files` are the program's, by name, in /work.
 
-    The packages are those that importing the modules in that interpreter loads."""
+    The packages are those that importing the modules in that interpreter loads. `trees` are files and
+    folders, and where they are to be; programs and libraries among them bring what they need."""
     said = subprocess.run([python, "-c", LOOK, *modules], check=True, capture_output=True, text=True).stdout
     there = json.loads(said.splitlines()[-1])
     version, library = there["version"], pathlib.Path(there["library"])
@@ -48,7 +50,13 @@ def write(path, name, files, python=sys.executable, modules=()):
         for package in packages:
             tar.add(package, f"usr/local/lib/{version}/site-packages/{package.name}", filter=without_caches)
         programs = [binary, *library.glob("lib-dynload/*.so")]
+        for source, destination in trees:
+            tar.add(source, destination, filter=without_caches)
+            below = [it for it in (source, *source.rglob("*")) if it.is_file()]
+            programs += [it for it in below if ".so" in it.name or it.parent.name == "bin"]
         shared = {path for program in programs for path in needs(program)}
+        in_trees = lambda it: any(pathlib.Path(os.path.normpath(it)).is_relative_to(source) for source, _ in trees)  # noqa: E731
+        shared = {it for it in shared if not in_trees(it)}
         shared |= {it for it in there["maps"] if not any(pathlib.Path(it).is_relative_to(at) for at in packages)}
         for path_of in sorted(shared):
             tar.add(pathlib.Path(path_of).resolve(), path_of.lstrip("/"))

@@ -53,7 +53,7 @@ JOBS = {
         "env": [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}],
     },
     "train-tensorflow": {"framework": "tensorflow", "workers": {"count": 3}, "suspend": True},
-    "train-mpi": {"framework": "mpi", "processesPerWorker": 4},
+    "train-mpi": {"framework": "mpi", "workers": {"count": 2}, "processesPerWorker": 4},
 }
 
 

@@ -1,10 +1,12 @@
 """`TrainingJob`s on a real cluster: the example on two nodes, through what happens to workers."""
 
+import base64
 import contextlib
 import json
 import os
 import pathlib
 import shutil
+import sys
 import time
 
 import iris
@@ -14,6 +16,8 @@ from conftest import ROOT
 from iris import HOME, install, trainyard
 
 IMAGE = "localhost/train-line:test"
+MPI_IMAGE = "localhost/with-openmpi:test"
+MPI_PROGRAM = "mpi_sum.py"
 # A folder of this machine that every node sees: the volume of a claim `store`.
 STORE = pathlib.Path(f"/tmp/trainyard-cluster-checkpoints{os.environ.get('PYTEST_XDIST_WORKER', '')}")
 # Of an object store.
@@ -201,6 +205,59 @@ def test_it_can_be_suspended_and_goes_on(cluster, team):
     status = phase(cluster, team, "paused", "Succeeded")["status"]
     assert status["failures"] == status["interruptions"] == 0 and status["attempts"] == 2, status
     assert "goes on from step" in logs(cluster, team, "paused")
+
+
+def with_openmpi(cluster, folder):
+    """Loads an image with Python and Open MPI, of its package for Python, and with no shell."""
+    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    home = pathlib.Path(shutil.which("mpirun", path=path)).parent.parent
+    parts = ["lib/openmpi", "share/openmpi", "share/prte", "share/pmix"]
+    parts += [f"bin/{name}" for name in ("mpirun", "ompirun_wrapper", "prterun", "prted")]
+    parts += [str(it.relative_to(home)) for it in [*home.glob("lib/libmpi.so*"), *home.glob("lib/libopen-pal.so*")]]
+    parts += [str(it.relative_to(home)) for name in ("openmpi*", "prte*", "pmix*") for it in home.glob(f"etc/{name}")]
+    program = (ROOT / "tests/shared/training" / MPI_PROGRAM).read_bytes()
+    python_image.write(
+        folder / "image.tar", MPI_IMAGE, {MPI_PROGRAM: program}, trees=[(home / part, f"usr/local/{part}") for part in parts]
+    )
+    cluster.xtask("load", str(folder / "image.tar"))
+
+
+def mpi_job(namespace, name, steps, pause):
+    return manifest(namespace, name, **{
+        "framework": "mpi", "image": MPI_IMAGE, "command": ["python3", MPI_PROGRAM], "args": [str(steps), str(pause)],
+        "processesPerWorker": 2, "checkpoint": {"path": "checkpoints", "grace": "20s"},
+    })
+
+
+def test_mpi_over_two_nodes_without_ssh_or_a_shell(cluster, team, tmp_path):
+    with_openmpi(cluster, tmp_path)
+    cluster.apply(mpi_job(team, "sums", 3, 0))
+    status = phase(cluster, team, "sums", "Succeeded")["status"]
+    assert (status["attempts"], status["failures"]) == (1, 0), status
+    pods = workers(cluster, team, "sums")
+    assert {pod["spec"]["nodeName"] for pod in pods} == {"node-1", "node-2"}
+    text = logs(cluster, team, "sums")
+    assert "summed over 4 ranks, 10" in text
+    for rank in range(4):
+        assert f"rank {rank} of 4 is at worker {rank // 2} of 2 on sums-1-{rank // 2}" in text, text
+    (secret,) = [it for it in cluster.get("-n", team, "secrets")["items"] if it["metadata"]["name"].startswith("sums-workers-")]
+    token = base64.b64decode(secret["data"]["token"]).decode()
+    assert len(token) == 64 and token not in text + json.dumps(pods)
+    # A worker that is deleted takes the others with it, and all start anew.
+    cluster.apply(mpi_job(team, "sums-again", 3000, 0.1))
+    cluster.until("the first step", lambda: "the first step is done" in logs(cluster, team, "sums-again"))
+    second = next(
+        pod for pod in workers(cluster, team, "sums-again")
+        if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
+    )
+    cluster.kubectl("-n", team, "delete", "pod", second["metadata"]["name"], "--wait=false")
+    status = phase(cluster, team, "sums-again", "Succeeded")["status"]
+    assert (status["attempts"], status["failures"], status["interruptions"]) == (2, 0, 1), status
+    assert "summed over 4 ranks, 10" in logs(cluster, team, "sums-again")
+    # The Secret goes with its job.
+    trainyard(cluster, "delete", "tj/sums", "-n", team, "--timeout", "30s")
+    name = secret["metadata"]["name"]
+    cluster.until("the end of its Secret", lambda: not cluster.find("-n", team, "secret", name), 60)
 
 
 def test_what_is_over_costs_no_write(cluster, team):

@@ -28,7 +28,7 @@ pub use expand::expand;
 pub use facts::{Facts, FetchedModel, GpuPools, Target};
 pub use job::{
     Address, Checkpoint, DataSet, Demand, GANG, Gang, GangError, Handover, JobError, JobPlan,
-    Process, Progress, QueueSystem, compile_job, data_variable, with_workers,
+    LaunchFile, Mpirun, Process, Progress, QueueSystem, compile_job, data_variable, with_workers,
 };
 pub use policy::{Abort, Access, Placement, RateLimit, Rollout, Scaling, Strategy};
 pub use pool::{

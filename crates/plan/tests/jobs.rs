@@ -79,6 +79,13 @@ fn the_agent_of_a_worker() {
 fn mpi_is_one_host_here() {
     let plan = plan("{framework: mpi, command: [t], workers: {count: 3}, processesPerWorker: 2}");
     assert_eq!((plan.workers, plan.processes, plan.command.len()), (1, 6, 4));
+    assert_eq!(plan.secret, None);
+    // It may use what all of them ask for.
+    let plan = self::plan(
+        "{framework: mpi, command: [t], workers: {count: 3}, resources: {cpu: 2, memory: 1Gi}}",
+    );
+    assert_eq!(plan.resources.cpu, Some(Millicores(6000)));
+    assert_eq!(plan.resources.memory, Some(Bytes(3 << 30)));
 }
 
 #[test]

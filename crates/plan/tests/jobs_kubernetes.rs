@@ -136,6 +136,54 @@ fn data() {
     assert_eq!(worker["envFrom"], Value::Null);
 }
 
+/// Workers of an MPI program run commands for each other, and know each other by a Secret.
+#[test]
+fn mpi_of_several_workers() {
+    let spec = "{framework: mpi, image: i, command: [python3, t.py], workers: {count: 3}, processesPerWorker: 2}";
+    let rendered = objects(spec, JobRun::Attempt(2), &settings());
+    let pod = &of_kind(&rendered, "Job")["spec"]["template"]["spec"];
+    let worker = &pod["containers"][0];
+    let of_secret = |list: &Value| -> Vec<Value> {
+        list.as_array().unwrap().iter().filter(|it| it["name"] == "secret").cloned().collect()
+    };
+    let args: Vec<String> = serde_json::from_value(worker["args"].clone()).unwrap();
+    let args = args.join(" ");
+    assert!(args.contains("--token-file /opt/trainyard/secret/token"), "{args}");
+    assert!(args.ends_with("-- mpirun -n 6 python3 t.py"), "{args}");
+    assert_eq!(
+        of_secret(&pod["volumes"]),
+        [serde_json::json!({
+            "name": "secret", "secret": {"secretName": "digits-workers", "defaultMode": 0o440},
+        })]
+    );
+    assert_eq!(
+        of_secret(&worker["volumeMounts"]),
+        [serde_json::json!({
+            "name": "secret", "mountPath": "/opt/trainyard/secret", "readOnly": true,
+        })]
+    );
+    let gang = worker["env"].as_array().unwrap().iter().find(|it| it["name"] == "TRAINYARD_GANG");
+    let gang = Gang::parse(gang.unwrap()["value"].as_str().unwrap()).unwrap();
+    assert!(gang.is_mpi_of_several());
+    let notes = job_notes_without_operator(&plan(spec));
+    assert!(
+        notes[1].contains("kubectl create secret generic digits-workers --from-literal=token=")
+    );
+    // Not that of an earlier job of the name.
+    let mut named = job(spec);
+    named.metadata.uid = Some("0A1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".to_owned());
+    let compiled = compile_job(&named, &target()).unwrap();
+    assert_eq!(compiled.secret.as_deref(), Some("digits-workers-0a1b2c3d"));
+    // A single worker, and any other framework, has none.
+    for spec in [
+        "{framework: mpi, image: i, command: [t], processesPerWorker: 4}",
+        "{framework: pytorch, image: i, command: [t], workers: {count: 3}}",
+    ] {
+        assert_eq!(plan(spec).secret, None);
+        assert!(!shown(&objects(spec, JobRun::Attempt(1), &settings())).contains("secret"));
+    }
+}
+
 /// Each cloud tells of its spot machines' end in a way of its own, at one address.
 #[test]
 fn notices_of_clouds() {
@@ -174,7 +222,6 @@ fn what_cannot_be_had_in_a_cluster_is_refused_with_a_cure() {
     };
     let all = [
         refused("{framework: generic, command: [t]}"),
-        refused("{framework: mpi, image: i, command: [t], workers: {count: 2}}"),
         refused("{framework: generic, image: i, command: [t], checkpoint: {path: /usr}}"),
         refused("{framework: generic, image: i, command: [t], checkpoint: {path: ../a}}"),
         refused(

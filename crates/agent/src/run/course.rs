@@ -73,6 +73,12 @@ pub(super) enum Happened {
         exit: Exit,
         left: usize,
     },
+    /// Another worker was told to end, which its processes' absence will show here.
+    PeerLeaves,
+    /// The agent of another worker is not there any more.
+    PeerGone,
+    /// The first worker, which this one follows, has ended.
+    LeaderEnded(Cause),
     TimePassed,
 }
 
@@ -108,11 +114,13 @@ pub(super) struct Course {
     /// Why it ends, once that is known.
     first: Option<Exit>,
     cause: Option<Cause>,
+    /// Whether the program has lost processes of another worker, by no fault of its own.
+    is_incomplete: bool,
 }
 
 impl Course {
     pub(super) fn new(grace: Option<Duration>) -> Self {
-        Self { grace, stage: Stage::Running, first: None, cause: None }
+        Self { grace, stage: Stage::Running, first: None, cause: None, is_incomplete: false }
     }
 
     /// When something is to be decided though nothing happens.
@@ -162,11 +170,25 @@ impl Course {
                 let has_failed = exit.cause != Cause::Finished;
                 if has_failed && stage == Stage::Running {
                     self.first = Some(exit);
-                    self.cause = Some(exit.cause);
+                    self.cause =
+                        Some(if self.is_incomplete { Cause::Interrupted } else { exit.cause });
                     // The others wait for it in vain.
                     return if left > 0 { self.terminate(now, SHORT) } else { Order::Nothing };
                 }
                 Order::Nothing
+            }
+            (Happened::PeerLeaves, _) => {
+                self.is_incomplete = true;
+                Order::Nothing
+            }
+            (Happened::PeerGone, Stage::Running) => {
+                let is_known = self.is_incomplete;
+                self.cause = Some(if is_known { Cause::Interrupted } else { Cause::Exited(1) });
+                self.terminate(now, SHORT)
+            }
+            (Happened::LeaderEnded(cause), Stage::Running) => {
+                self.cause = Some(cause);
+                self.terminate(now, SHORT)
             }
             (Happened::TimePassed, Stage::Saving { until }) if now >= until => {
                 let grace = self.grace.unwrap_or_default();
@@ -299,6 +321,27 @@ mod tests {
             ],
             (Cause::Hung, None),
         );
+    }
+
+    #[test]
+    fn a_worker_that_was_told_to_end_is_no_failure_of_the_others() {
+        use Happened::{LeaderEnded, PeerGone, PeerLeaves};
+        let failed = ended(0, Cause::Exited(1), 0);
+        let interrupted = (Cause::Interrupted, Some(0));
+        check(GRACE, &[(1, PeerLeaves, Nothing), (9, failed, Nothing)], interrupted);
+        let interrupted = (Cause::Interrupted, None);
+        check(GRACE, &[(1, PeerLeaves, Nothing), (9, PeerGone, Terminate)], interrupted);
+        // One that vanishes says by itself whether it had failed.
+        let steps = [(1, PeerGone, Terminate), (2, failed, Nothing), (3, PeerGone, Nothing)];
+        check(GRACE, &steps, (Cause::Exited(1), None));
+        // All may have done their part, and one of them leave first.
+        let finished = ended(0, Cause::Finished, 0);
+        check(GRACE, &[(1, PeerLeaves, Nothing), (2, finished, Nothing)], (Cause::Finished, None));
+        let steps = [(1, LeaderEnded(Cause::Finished), Terminate), (11, TimePassed, Kill)];
+        check(GRACE, &steps, (Cause::Finished, None));
+        check(GRACE, &[(1, LeaderEnded(Cause::Hung), Terminate)], (Cause::Hung, None));
+        let steps = [(1, END, Save), (2, LeaderEnded(Cause::Exited(1)), Nothing)];
+        check(GRACE, &steps, interrupted);
     }
 
     #[test]

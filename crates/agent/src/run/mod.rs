@@ -13,6 +13,7 @@ mod notice;
 mod output;
 mod processes;
 mod progress;
+mod remote;
 mod report;
 mod shell;
 mod tree;
@@ -26,6 +27,7 @@ pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
 pub use data::{Data, DataSet};
 pub use gathering::Gathering;
 pub use notice::{Cloud, METADATA, Notice};
+pub use remote::{CallError, Called, Remote, Role, Token, TokenError, call};
 pub use report::{Ended, Kept, Report, Saved, Seen};
 pub use rustix::process::Signal;
 pub use shell::run;
@@ -39,8 +41,10 @@ pub struct Settings {
     pub attempt: u32,
     /// The program and its arguments.
     pub command: Vec<OsString>,
-    /// How often it is started, and with what each time; never empty.
+    /// How often it is started, and with what each time; empty for a worker that follows the first.
     pub processes: Vec<Process>,
+    /// How commands come from other workers; none where each starts its processes itself.
+    pub remote: Option<Remote>,
     /// What it reads.
     pub data: Data,
     pub checkpoint: Option<Checkpoint>,
@@ -62,6 +66,13 @@ pub struct Settings {
     pub cloud: Option<Cloud>,
     /// The metadata service: [`METADATA`], but in tests.
     pub metadata: SocketAddr,
+}
+
+impl Settings {
+    /// Whether another worker has the program, and this one runs what it is asked to.
+    fn is_led(&self) -> bool {
+        self.remote.as_ref().is_some_and(|remote| matches!(remote.role, Role::Follows))
+    }
 }
 
 /// One process of the program.

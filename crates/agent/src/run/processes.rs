@@ -1,8 +1,10 @@
 //! The program's processes: started, collected, signalled.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,9 +14,12 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, prlimit, set_child_subreaper, wait,
 };
 
+use tokio::sync::oneshot;
+
 use super::course::{Cause, Exit};
 use super::output::{Pipe, Tail, lock};
 use super::progress::{Beat, Progress};
+use super::remote::{Line, Started, read_line};
 use super::tree::{self, Tree};
 use super::{Process, Settings};
 
@@ -27,18 +32,25 @@ const HEARTBEAT: &str = "TRAINYARD_HEARTBEAT_FILE";
 /// Processes of one worker.
 pub(super) struct Processes {
     running: Vec<Running>,
+    /// Whom the exit codes of other workers' commands are told, by their process.
+    commands: BTreeMap<i32, oneshot::Sender<u8>>,
     tails: Vec<(u32, Tail)>,
     pipes: Vec<JoinHandle<()>>,
     /// Whether we have killed what was left, so that a SIGKILL says nothing.
     killed: bool,
     /// Processes that the kernel has ended for memory, before the start.
     out_of_memory: u64,
+    /// Whether this worker has no program of its own.
+    is_led: bool,
 }
 
 struct Running {
     rank: u32,
     pid: i32,
 }
+
+/// The shell for command lines that do more than to start a program.
+const SHELL: &str = "/bin/sh";
 
 /// The time since the Unix epoch.
 pub(super) fn now() -> Duration {
@@ -58,10 +70,12 @@ impl Processes {
         let _ = set_child_subreaper(Some(rustix::process::getpid()));
         let mut processes = Self {
             running: Vec::new(),
+            commands: BTreeMap::new(),
             tails: Vec::new(),
             pipes: Vec::new(),
             killed: false,
             out_of_memory: out_of_memory(),
+            is_led: settings.is_led(),
         };
         for process in &settings.processes {
             if let Err(error) = processes.spawn(settings, command, process, more, progress) {
@@ -125,12 +139,74 @@ impl Processes {
         self.running.len()
     }
 
+    /// Whether anything runs that was started here, for this worker or another.
+    pub(super) fn has_any(&self) -> bool {
+        !Tree::look().below(own()).is_empty()
+    }
+
+    /// Runs a command line of another worker, with the variables of the job's processes here.
+    pub(super) fn run_command(
+        &mut self,
+        line: &str,
+        variables: &[(OsString, OsString)],
+        heartbeat: &Path,
+    ) -> io::Result<Started> {
+        let known = |name: &str| {
+            let own = variables.iter().rev().find(|(known, _)| known == name);
+            let value = own.map(|(_, value)| value.clone()).or_else(|| std::env::var_os(name));
+            value.map(|value| value.to_string_lossy().into_owned())
+        };
+        let (set, words) = match read_line(line, &known) {
+            Line::Program { variables, words } => (variables, words),
+            Line::ForShell => (Vec::new(), [SHELL, "-c", line].map(str::to_owned).to_vec()),
+        };
+        let empty = || io::Error::new(io::ErrorKind::NotFound, "the command is empty");
+        let (program, args) = words.split_first().ok_or_else(empty)?;
+        let of_program = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot start `{program}`: {error}"))
+        };
+        let mut child = Command::new(program)
+            .args(args)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .env(HEARTBEAT, heartbeat)
+            .envs(set)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(of_program)?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let (tell, ended) = oneshot::channel();
+        self.commands.insert(pid, tell);
+        let lost = || io::Error::other("a pipe is missing");
+        let out = child.stdout.take().ok_or_else(lost)?;
+        let err = child.stderr.take().ok_or_else(lost)?;
+        Ok(Started { out, err, ended })
+    }
+
+    /// Where processes begin that this worker has to speak to: the program's, and those below a
+    /// launcher's daemons, which keep signals that are not meant for them to themselves.
+    fn roots(&self, tree: &Tree) -> Vec<i32> {
+        let mut roots: Vec<i32> = self.running.iter().map(|running| running.pid).collect();
+        if self.is_led {
+            // A daemon that has detached itself from its command is our child all the same.
+            let daemons = tree.children(own());
+            roots.extend(daemons.iter().flat_map(|daemon| tree.children(*daemon)).copied());
+        }
+        roots
+    }
+
     /// Collects every child that has ended, whoever started it; gives those that are the program's.
     pub(super) fn collect(&mut self) -> Vec<Exit> {
         let mut exits = Vec::new();
         // No child at all is an error, and ends the loop as well.
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_pid();
+            if let Some(ended) = self.commands.remove(&pid) {
+                // Who has asked for it may be gone.
+                let _ = ended.send(self.cause(status).exit_code());
+            }
             let Some(at) = self.running.iter().position(|running| running.pid == pid) else {
                 continue;
             };
@@ -155,14 +231,14 @@ impl Processes {
     /// Whether some process of the program handles a signal.
     pub(super) fn handle(&self, signal: Signal) -> bool {
         let tree = Tree::look();
-        self.running.iter().any(|running| !tree.handling(running.pid, signal).is_empty())
+        self.roots(&tree).into_iter().any(|root| !tree.handling(root, signal).is_empty())
     }
 
     /// Sends a signal to those that handle it.
     pub(super) fn tell(&self, signal: Signal) {
         let tree = Tree::look();
-        for running in &self.running {
-            for pid in tree.handling(running.pid, signal) {
+        for root in self.roots(&tree) {
+            for pid in tree.handling(root, signal) {
                 tree::send(pid, signal);
             }
         }
@@ -175,6 +251,9 @@ impl Processes {
     pub(super) fn terminate(&self) {
         for running in &self.running {
             tree::send(running.pid, Signal::TERM);
+        }
+        if self.is_led {
+            Tree::look().children(own()).iter().for_each(|pid| tree::send(*pid, Signal::TERM));
         }
     }
 

@@ -1,5 +1,8 @@
 //! Carries out: signals, children, the clock and the files of one agent.
 
+mod peers;
+
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -7,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -17,8 +20,9 @@ use super::keeping::Keeping;
 use super::output::lock;
 use super::processes::{Processes, now};
 use super::progress::{Beat, Progress};
+use super::remote::{self, LeaderSays, Leashes, PeerSays};
 use super::report::{Ended, Report};
-use super::{Settings, metrics, notice};
+use super::{Role, Settings, metrics, notice};
 
 /// How often the heartbeat is looked at and the report written.
 const TICK: Duration = Duration::from_millis(500);
@@ -28,6 +32,10 @@ const LAST_FLUSH: Duration = Duration::from_secs(600);
 const LEAST_FLUSH: Duration = Duration::from_secs(5);
 /// After a failure the others wait to start again, so that it does not take longer than this.
 const FLUSH_AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// Workers that lead or are led find each other in this time, where nothing else was said.
+const GATHER: Duration = Duration::from_secs(120);
+/// Commands of other workers that wait to be started; more wait in their connections.
+const WAITING: usize = 16;
 /// Why there is nothing to tell of a program.
 const TOO_EARLY: &str = "it was told to end before its program was started";
 /// Bytes of a heartbeat file that are read.
@@ -65,6 +73,11 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     if let Some(cloud) = settings.cloud {
         tasks.spawn(notice::look(cloud, settings.metadata, tell));
     }
+    let (ask, mut asks) = mpsc::channel(WAITING);
+    if let Some(remote) = &settings.remote {
+        let listener = remote::open(&remote.own).await?;
+        tasks.spawn(remote::serve(listener, remote.token.clone(), ask));
+    }
     if let Some(folder) = settings.heartbeat.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -88,19 +101,27 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         },
         None => None,
     };
+    let within = settings.gathering.as_ref().map_or(GATHER, |gathering| gathering.within);
     let ready = async {
         let variables = settings.data.gather().await?;
         if let Some(gathering) = &settings.gathering {
             gathering.complete().await.map_err(|message| (Cause::Exited(1), message))?;
         }
-        Ok(variables)
+        let leashes = match &settings.remote {
+            Some(it) => match &it.role {
+                Role::Leads(peers) => Leashes::take(peers, &it.token, within).await.map(Some),
+                Role::Follows => Ok(None),
+            },
+            None => Ok(None),
+        };
+        Ok((variables, leashes.map_err(|message| (Cause::Exited(1), message))?))
     };
     let ready = tokio::select! {
         ready = ready => ready,
         () = signals.end() => Err((Cause::Interrupted, TOO_EARLY.to_owned())),
     };
-    let mut variables = match ready {
-        Ok(variables) => variables,
+    let (mut variables, mut leashes) = match ready {
+        Ok(ready) => ready,
         Err((cause, message)) => {
             if let Some(keeping) = keeping {
                 keeping.end().await;
@@ -120,12 +141,23 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         Err((exit, message)) => {
             let ended =
                 Ended { cause: exit.cause, rank: Some(exit.rank), message, last_lines: Vec::new() };
+            if let Some(leashes) = leashes {
+                leashes.end(ended.clone()).await;
+            }
             report.ended = Some(ended.clone());
             write(&settings, &report);
             return Ok(ended);
         }
     };
+    let (leader, mut leader_says) = mpsc::channel(1);
+    if let Some(remote) = &settings.remote {
+        variables.splice(0..0, remote.commands.variables.iter().cloned());
+    }
     let mut agent = Agent {
+        leader: Some(leader).filter(|_| settings.is_led()),
+        leaving: watch::Sender::new(false),
+        variables,
+        why: None,
         course: Course::new(settings.checkpoint.map(|checkpoint| checkpoint.grace)),
         begun: Instant::now(),
         beat_at: None,
@@ -139,16 +171,24 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     };
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while agent.processes.left() > 0 {
+    while !agent.is_done() {
         let next = agent.course.next_at().map(|at| agent.begun + at);
+        let led_at = agent.leader.as_ref().map(|_| agent.begun + within);
         tokio::select! {
             sent = signals.next() => agent.on_signal(sent),
             _ = child.recv() => {}
             _ = tick.tick() => agent.on_tick(),
             Ok(()) = noticed.changed() => agent.on_notice(noticed.borrow_and_update().clone()),
             () = at(next) => agent.decide(Happened::TimePassed),
+            Some(ask) = asks.recv() => agent.on_ask(ask),
+            Some(says) = leader_says.recv() => agent.on_leader(says),
+            says = next_of(&mut leashes) => agent.on_peer(says),
+            () = at(led_at) => agent.on_nobody(within),
         }
         agent.collect();
+    }
+    if let Some(leashes) = leashes {
+        leashes.end(agent.outcome()).await;
     }
     agent.processes.clear().await;
     agent.flush().await;
@@ -161,6 +201,13 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_of(leashes: &mut Option<Leashes>) -> PeerSays {
+    match leashes {
+        Some(leashes) => leashes.next().await,
         None => std::future::pending().await,
     }
 }
@@ -186,10 +233,29 @@ struct Agent<'a> {
     progress: Arc<Mutex<Progress>>,
     report: Report,
     show: watch::Sender<Now>,
+    /// What commands of other workers find in their environment.
+    variables: Vec<(OsString, OsString)>,
+    /// For who leads this worker, until it has come; none where nobody does.
+    leader: Option<mpsc::Sender<LeaderSays>>,
+    /// Whether this worker was told to end.
+    leaving: watch::Sender<bool>,
+    /// Why it ends, in words and with what was printed last, where another worker is the cause.
+    why: Option<(String, Vec<String>)>,
 }
 
 impl Agent<'_> {
+    /// Whether nothing is left to wait for: a worker that is led has no program of its own.
+    fn is_done(&self) -> bool {
+        match self.settings.is_led() {
+            true => !self.course.is_running() && !self.processes.has_any(),
+            false => self.processes.left() == 0,
+        }
+    }
+
     fn on_signal(&mut self, sent: Sent) {
+        if let Sent::Terminate | Sent::Interrupt = sent {
+            self.leaving.send_replace(true);
+        }
         match sent {
             Sent::Terminate => {
                 self.asked.get_or_insert_with(|| Asked::WithCheckpoint(Instant::now()));
@@ -225,7 +291,9 @@ impl Agent<'_> {
             let progress = lock(&self.progress);
             (progress.seen(now()), progress.kept(), progress.silent_for(now()))
         };
-        let hangs = self.settings.progress_timeout.is_some_and(|timeout| silent_for >= timeout);
+        // What its processes print, and do, the first worker sees.
+        let timeout = self.settings.progress_timeout.filter(|_| !self.settings.is_led());
+        let hangs = timeout.is_some_and(|timeout| silent_for >= timeout);
         if hangs && self.course.is_running() {
             eprintln!("trainyard: no progress for {} s; asking for stacks", silent_for.as_secs());
             self.decide(Happened::Hung);
@@ -259,6 +327,10 @@ impl Agent<'_> {
                 }
             }
             Order::Terminate => self.processes.terminate(),
+            // Mpirun passes it on to all ranks, and brings their stacks here: it must not end itself.
+            Order::Abort if self.settings.remote.is_some() => {
+                self.processes.tell(Signal::ABORT);
+            }
             Order::Abort => self.processes.abort(),
             Order::Kill => self.processes.kill(),
         }
@@ -298,18 +370,21 @@ impl Agent<'_> {
             keeping.end().await;
         }
         self.look_at_heartbeat();
-        let (cause, rank) = self.course.cause();
-        let ended = Ended {
-            cause,
-            rank,
-            message: self.message(&Exit { rank: rank.unwrap_or_default(), cause }),
-            last_lines: self.processes.last_lines(rank),
-        };
+        let ended = self.outcome();
         let progress = lock(&self.progress);
         (self.report.seen, self.report.kept) = (progress.seen(now()), Some(progress.kept()));
         self.report.ended = Some(ended.clone());
         write(self.settings, &self.report);
         ended
+    }
+
+    /// How it has ended, once that is decided.
+    fn outcome(&self) -> Ended {
+        let (cause, rank) = self.course.cause();
+        let exit = Exit { rank: rank.unwrap_or_default(), cause };
+        let own = || (self.message(&exit), self.processes.last_lines(rank));
+        let (message, last_lines) = self.why.clone().unwrap_or_else(own);
+        Ended { cause, rank, message, last_lines }
     }
 
     fn message(&self, exit: &Exit) -> String {
@@ -325,6 +400,9 @@ impl Agent<'_> {
             Cause::Hung => {
                 let timeout = self.settings.progress_timeout.unwrap_or_default();
                 format!("there was no progress for {} s", timeout.as_secs())
+            }
+            Cause::Interrupted if self.asked.is_none() => {
+                "another worker was told to end, whose processes it needs".to_owned()
             }
             Cause::Interrupted => "it was told to end".to_owned(),
             Cause::NotStarted(_) => format!("{which} could not be started"),

@@ -27,7 +27,8 @@ impl Tree {
         Self(children)
     }
 
-    fn children(&self, pid: i32) -> &[i32] {
+    /// Those that one has started, or was given.
+    pub(super) fn children(&self, pid: i32) -> &[i32] {
         self.0.get(&pid).map_or(&[], Vec::as_slice)
     }
 

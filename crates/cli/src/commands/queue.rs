@@ -98,6 +98,8 @@ fn of_machine(queue: QueueStatus) -> QueueSeen {
         since: time_text(it.since_ms).unwrap_or_default(),
     });
     QueueSeen {
+        by: None,
+        namespace: None,
         name: queue.name,
         cohort: queue.cohort,
         usage: queue.usage,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::resource::v1::DeviceClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -176,6 +176,23 @@ impl Calls {
         let what = what("suspend", key, kind, name);
         let patched = within(what, api.patch(name, &params, &Patch::Merge(&body))).await?;
         Ok(serde_json::to_value(patched).unwrap_or_default())
+    }
+
+    /// Makes a Secret, unless there is one of that name: nothing here may read one to compare.
+    pub(crate) async fn create_secret(
+        &self,
+        key: &ResourceKey,
+        secret: &Secret,
+    ) -> Result<bool, CallError> {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
+        match within(format!("make the Secret {name} of {key}"), api.create(&params, secret)).await
+        {
+            Ok(_) => Ok(true),
+            Err(CallError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A resource whose content cannot be read, as plain JSON.

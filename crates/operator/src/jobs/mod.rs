@@ -10,6 +10,7 @@ mod hints;
 mod memory;
 mod observe;
 mod reconcile;
+mod secret;
 mod status;
 mod turn;
 mod workload;

@@ -15,6 +15,7 @@ use trainyard_plan::{JobPlan, QueueSystem, Target, compile_job};
 use super::hints;
 use super::memory::{Handed, Memory, asked, revision};
 use super::observe::{Attempt, Seen, Silent, observe};
+use super::secret::secret;
 use super::status;
 use super::turn::{Start, Theirs, Turn, take_ours};
 use super::workload::workload;
@@ -701,6 +702,16 @@ async fn make(
         // A Job cannot be changed, and one that is gone is a start that has ended.
         if wanted.kind == kind && is_there {
             continue;
+        }
+        // Its pods wait for it. Once for each start, since nobody may look whether it is there.
+        if let Some(name) = plan.secret.as_ref().filter(|_| wanted.kind == kind) {
+            let secret = match secret(key, name, &owner) {
+                Ok(secret) => secret,
+                Err(message) => return Ok(Made::Never(not_supported(message))),
+            };
+            if ctx.calls.create_secret(key, &secret).await? {
+                ctx.metrics.wrote("Secret", "create");
+            }
         }
         if let Some(conflict) = ensure(ctx, key, uid, &wanted).await? {
             // Workers without their Service or account would only fail.

@@ -57,6 +57,9 @@ pub struct JobPlan {
     pub placement: Placement,
     /// Of one worker; a process on a machine has the machine's own folders.
     pub volumes: Vec<Volume>,
+    /// The Secret that nobody has but its workers, by which they know each other; none where none of
+    /// them runs commands for another. Kubernetes only.
+    pub secret: Option<String>,
     /// What the person should know though it is no error.
     pub notes: Vec<String>,
 }
@@ -112,10 +115,6 @@ pub enum JobError {
         "`spec.image` of `{job}` is missing: in Kubernetes its command runs in an image; name one that holds the program"
     )]
     NeedsImage { job: String },
-    #[error(
-        "`spec.framework: mpi` of `{job}` has {workers} workers, and mpirun cannot start processes in another pod without ssh; set `spec.workers.count` to 1 and `spec.processesPerWorker` to the number of processes, or use `pytorch`, `tensorflow`, `jax` or `generic`"
-    )]
-    MpiAcrossPods { job: String, workers: u32 },
     #[error("`spec.checkpoint.path: {path}` of `{job}` {why}")]
     CheckpointPath { job: String, path: String, why: &'static str },
     #[error("`spec.checkpoint.uri: {uri}` of `{job}` cannot be had {help}")]
@@ -157,11 +156,17 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         spec.command.iter().chain(&spec.args).cloned().map(Value::Text).collect();
     let (mut workers, mut processes) = (spec.workers, spec.processes);
     let devices = devices::of(&name, &spec, target)?;
+    let mut secret = None;
     if spec.framework == Framework::Mpi {
-        // One machine is one host to MPI, however many workers it stands for; a cluster has one.
-        processes = processes.saturating_mul(workers);
-        workers = 1;
-        command = mpi::command(command, processes);
+        let all = processes.saturating_mul(workers);
+        command = mpi::command(command, all);
+        if is_local {
+            // One machine is one host to MPI, however many workers it stands for: its processes share
+            // memory, and those of Open MPI 5 do not reach each other where two hosts have one name.
+            (workers, processes) = (1, all);
+        } else if workers > 1 {
+            secret = Some(secret_name(&name, job.metadata.uid.as_deref()));
+        }
     }
     let checkpoint = spec.checkpoint.as_ref();
     let (checkpoint, volumes) = match is_local {
@@ -170,8 +175,16 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
     };
     let data = data::of(&name, &spec, target, &volumes)?;
     let resources = match is_local {
-        // A machine is its user's own: only what was asked for is a limit.
-        true => Resources { cpu: spec.asked.cpu, memory: spec.asked.memory, gpu: None },
+        // A machine is its user's own: only what was asked for is a limit. Workers that became one
+        // have what each of them asks for.
+        true => {
+            let times = u64::from(spec.workers / workers.max(1));
+            Resources {
+                cpu: spec.asked.cpu.map(|cpu| Millicores(cpu.0.saturating_mul(times))),
+                memory: spec.asked.memory.map(|memory| Bytes(memory.0.saturating_mul(times))),
+                gpu: None,
+            }
+        }
         false => Resources { cpu: Some(spec.cpu), memory: Some(spec.memory), gpu: devices.gpu },
     };
     let mut env = env(&spec.env);
@@ -217,18 +230,24 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
             spread: spec.placement.spread,
         },
         volumes,
+        secret,
         name,
     })
 }
 
+/// Not that of an earlier job of the name, which may be about to be deleted.
+fn secret_name(job: &str, uid: Option<&str>) -> String {
+    let part = uid.map(|uid| uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect());
+    match part {
+        Some(part) if !String::is_empty(&part) => format!("{job}-workers-{}", part.to_lowercase()),
+        _ => format!("{job}-workers"),
+    }
+}
+
 /// What pods need that processes do not.
 fn runs_in_pods(job: &str, spec: &CompleteJob) -> Result<(), JobError> {
-    let job = || job.to_owned();
     if spec.image.is_none() {
-        return Err(JobError::NeedsImage { job: job() });
-    }
-    if spec.framework == Framework::Mpi && spec.workers > 1 {
-        return Err(JobError::MpiAcrossPods { job: job(), workers: spec.workers });
+        return Err(JobError::NeedsImage { job: job.to_owned() });
     }
     Ok(())
 }

@@ -21,3 +21,4 @@ pub use data::{DataSet, data_variable};
 pub use demand::{Demand, with_workers};
 pub use gang::{Address, GANG, Gang, GangError, Process};
 pub use handover::{Handover, QueueSystem};
+pub use mpi::{LaunchFile, Mpirun};

@@ -27,7 +27,7 @@ mod service;
 mod settings;
 
 pub use job::{
-    AGENT_CONTAINER, DATA_CONTAINER, JobRun, WORKER_CONTAINER, gang_object, job_name,
+    AGENT_CONTAINER, DATA_CONTAINER, JobRun, TOKEN, WORKER_CONTAINER, gang_object, job_name,
     job_notes_without_operator, job_objects,
 };
 pub use labels::{ATTEMPT, JOB, REVISION, SERVICE, TRACK, WORKSPACE};

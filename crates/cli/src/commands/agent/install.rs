@@ -18,7 +18,7 @@ pub(super) struct Install {
 }
 
 /// What the loader is called there, on every kind of processor.
-const LOADER: &str = "ld.so";
+pub(super) const LOADER: &str = "ld.so";
 
 impl Install {
     pub(super) fn run(self) -> miette::Result<ExitCode> {

@@ -1,7 +1,9 @@
 //! `trainyard agent`: what runs on a node, and in a training worker.
 
 mod install;
+mod mpi;
 mod probe;
+mod rsh;
 mod run;
 mod termination;
 
@@ -24,6 +26,9 @@ pub(crate) struct Agent {
 enum Command {
     Run(Box<run::Run>),
     Install(install::Install),
+    // For launchers, which agents tell of it.
+    #[command(hide = true)]
+    Rsh(rsh::Rsh),
 }
 
 impl Agent {
@@ -31,6 +36,7 @@ impl Agent {
         match self.command {
             Some(Command::Run(run)) => run.run(),
             Some(Command::Install(install)) => install.run(),
+            Some(Command::Rsh(rsh)) => rsh.run(),
             None => self.probe.run(),
         }
     }

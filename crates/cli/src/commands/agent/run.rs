@@ -13,6 +13,7 @@ use trainyard_api::training_job::{PATTERN_SIZE, wrong_log_pattern};
 use trainyard_checkpoint::Part;
 use trainyard_plan::{GANG, Gang};
 
+use super::mpi::Launch;
 use super::termination;
 use crate::failure::failure;
 
@@ -75,6 +76,10 @@ pub(super) struct Run {
     /// Wait so long until every worker has a name in the network, before the program starts
     #[arg(long, value_name = "TIME", requires = "gang")]
     await_workers: Option<Period>,
+    /// A file with a secret of the job's workers, by which those of an MPI program run commands for
+    /// each other
+    #[arg(long, value_name = "FILE", requires = "gang")]
+    token_file: Option<PathBuf>,
     /// Where to say in the end, in a line, how the program ended: a pod's /dev/termination-log
     #[arg(long, value_name = "FILE")]
     termination_log: Option<PathBuf>,
@@ -192,13 +197,14 @@ impl Run {
     }
 
     fn end(self) -> miette::Result<run::Ended> {
-        let settings = self.settings()?;
+        // Mpirun's files are there until all is over.
+        let (settings, _files) = self.settings()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let ended = runtime.into_diagnostic()?.block_on(run::run(settings));
         ended.into_diagnostic().wrap_err("the agent cannot work")
     }
 
-    fn settings(self) -> miette::Result<Settings> {
+    fn settings(self) -> miette::Result<(Settings, Option<Launch>)> {
         let gang = self.gang.as_deref().map(Gang::parse).transpose().map_err(failure)?;
         let mut processes = match &gang {
             Some(gang) => processes(gang, self.index)?,
@@ -227,6 +233,17 @@ impl Run {
             uri: uri.clone(),
             sha256: digest(name).map(|(_, hex)| hex.clone()),
         };
+        let spread = gang.as_ref().filter(|gang| gang.is_mpi_of_several());
+        let launch = spread.map(|gang| Launch::of(gang, self.token_file.as_deref())).transpose()?;
+        if let Some(launch) = &launch {
+            for process in &mut processes {
+                process.variables.splice(0..0, launch.variables.iter().cloned());
+            }
+        }
+        let remote = match (&launch, spread) {
+            (Some(launch), Some(gang)) => Some(launch.remote(gang, self.index, &mut processes)?),
+            _ => None,
+        };
         let data =
             run::Data { sets: self.data.iter().map(set).collect(), cache: self.data_cache.clone() };
         let log_pattern = match &self.log_pattern {
@@ -240,12 +257,13 @@ impl Run {
         };
         let temporary =
             || std::env::temp_dir().join(format!("trainyard-heartbeat-{}", std::process::id()));
-        Ok(Settings {
+        let settings = Settings {
             job: gang.as_ref().map(|gang| gang.job.clone()).unwrap_or_default(),
             worker: self.index,
             attempt: gang.as_ref().map_or(1, |gang| gang.attempt),
             command: self.command,
             processes,
+            remote,
             data,
             checkpoint: self
                 .checkpoint_signal
@@ -268,7 +286,8 @@ impl Run {
                 CloudName::Azure => Some(Cloud::Azure),
             },
             metadata: self.metadata.as_deref().map_or(Ok(METADATA), address)?,
-        })
+        };
+        Ok((settings, launch))
     }
 }
 

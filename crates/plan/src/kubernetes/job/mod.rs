@@ -14,13 +14,14 @@ use serde_json::json;
 
 pub use data::DATA_CONTAINER;
 pub use handover::gang_object;
-pub use workers::{AGENT_CONTAINER, WORKER_CONTAINER};
+pub use workers::{AGENT_CONTAINER, TOKEN, WORKER_CONTAINER};
 
 use super::labels::{ATTEMPT, JOB, Texts, texts};
 use super::{Object, ObjectsError, Settings, claim, monitoring};
 use crate::job::{Address, Gang, JobPlan};
 
-/// Where the first worker listens, or each of them: PyTorch's own default.
+/// Where the first worker listens, or each of them: PyTorch's own default. With MPI the agents do,
+/// for commands of mpirun.
 const RENDEZVOUS: u16 = 29500;
 /// Where an agent serves its metrics.
 const METRICS: u16 = 9095;
@@ -144,13 +145,20 @@ pub fn job_objects(
 
 /// What the person should know of a job that is applied with nobody to act on it but Kubernetes.
 pub fn job_notes_without_operator(plan: &JobPlan) -> Vec<String> {
-    if plan.workers == 1 || plan.retries == 0 {
-        return Vec::new();
+    let mut notes = Vec::new();
+    if plan.workers > 1 && plan.retries > 0 {
+        notes.push(format!(
+            "`spec.retries` of `{}` needs the operator: a Job starts pods again one by one, and the {} workers have to start together; plain objects run them once",
+            plan.name, plan.workers
+        ));
     }
-    vec![format!(
-        "`spec.retries` of `{}` needs the operator: a Job starts pods again one by one, and the {} workers have to start together; plain objects run them once",
-        plan.name, plan.workers
-    )]
+    if let Some(secret) = &plan.secret {
+        notes.push(format!(
+            "the workers of `{}` wait for a Secret that the operator would make, by which they know each other; make it with `kubectl create secret generic {secret} --from-literal={TOKEN}=$(openssl rand -hex 32)`",
+            plan.name
+        ));
+    }
+    notes
 }
 
 /// Gives each worker a name, from its start on: who is to meet must not wait until all are ready.

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar as PodEnvVar,
     EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSpec,
-    PodTemplateSpec, Probe, SecretEnvSource, Volume as PodVolume, VolumeMount,
+    PodTemplateSpec, Probe, SecretEnvSource, SecretVolumeSource, Volume as PodVolume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -37,6 +37,13 @@ pub const AGENT_CONTAINER: &str = "agent";
 /// Where the agent is in a worker's container, with the loader and the libraries that it was linked
 /// with: it runs in every image, whatever C library that has, or none.
 const AGENT: &str = "/opt/trainyard/bin";
+/// Where a worker's container has what only the job's workers have.
+const SECRET: &str = "/opt/trainyard/secret";
+const SECRET_VOLUME: &str = "secret";
+/// The key in the Secret of a job's workers, and its file.
+pub const TOKEN: &str = "token";
+/// Owner and group may read it: the user is of the group that volumes are given to.
+const SECRET_MODE: i32 = 0o440;
 /// The agent with its libraries; a development build is the larger one.
 const AGENT_SIZE: Bytes = Bytes(1 << 30);
 /// What the kubelet shows of a container's end.
@@ -211,6 +218,9 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
     if plan.workers > 1 {
         flags.extend(["--await-workers", AWAIT_WORKERS].map(Value::literal));
     }
+    if plan.secret.is_some() {
+        flags.extend(["--token-file", &format!("{SECRET}/{TOKEN}")].map(Value::literal));
+    }
     if let Some(checkpoint) = plan.checkpoint.as_ref().filter(|it| it.uri.is_some()) {
         if plan.workers > 1 && checkpoint.writers == Writers::First {
             flags.extend(["--checkpoint-writers", "first"].map(Value::literal));
@@ -240,6 +250,12 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         read_only: Some(true),
         ..VolumeMount::default()
     };
+    let secret = plan.secret.as_ref().map(|_| VolumeMount {
+        name: SECRET_VOLUME.to_owned(),
+        mount_path: SECRET.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
     Ok(Container {
         name: WORKER_CONTAINER.to_owned(),
         image: Some(image),
@@ -269,7 +285,9 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         security_context: Some(security_context()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(volumes.chain([agent]).chain(data::mounts(ctx)).collect()),
+        volume_mounts: Some(
+            volumes.chain([agent]).chain(secret).chain(data::mounts(ctx)).collect(),
+        ),
         ..Container::default()
     })
 }
@@ -387,6 +405,15 @@ fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
             VolumeSource::Host(_) | VolumeSource::Model { .. } | VolumeSource::Config(_) => {}
         }
         made
+    }));
+    volumes.extend(ctx.plan.secret.clone().map(|name| PodVolume {
+        name: SECRET_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name),
+            default_mode: Some(SECRET_MODE),
+            ..SecretVolumeSource::default()
+        }),
+        ..PodVolume::default()
     }));
     volumes.extend(data::volumes(ctx));
     volumes

@@ -1,0 +1,277 @@
+//! What agents say to each other, on a TCP connection.
+//!
+//! The listener begins with [`MAGIC`] and a challenge; who connects answers with a proof that it knows
+//! the token, and its one request, which the proof is of. After that both send frames: a kind, a length
+//! of four bytes with the highest first, and so much content.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::super::report::Ended;
+use super::token::{CHALLENGE, PROOF, Token, challenge};
+
+/// The protocol and its version.
+const MAGIC: [u8; 8] = *b"tyremot1";
+/// A request has a command line, of which Linux takes no more than this.
+pub(super) const LONGEST_REQUEST: usize = 2 << 20;
+/// Output comes in pieces; an end has the last lines of a log.
+const LONGEST_FRAME: usize = 1 << 20;
+
+/// What whoever connects wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Request {
+    /// To have this command line run.
+    Run(String),
+    /// To be followed: it is the first worker.
+    Follow,
+}
+
+/// Frames of the listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Accepted,
+    /// Why it does not do that.
+    Refused(String),
+    /// What the command has printed.
+    Out(Vec<u8>),
+    Err(Vec<u8>),
+    /// The command has ended with this exit code; the first worker's end is understood.
+    Ended(u8),
+    /// This worker was told to end, so that its processes will be missed.
+    Leaving,
+}
+
+impl Answer {
+    async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
+        let Some((kind, content)) = read_frame(from, LONGEST_FRAME).await? else { return Ok(None) };
+        Ok(Some(match (kind, content.as_slice()) {
+            (b'a', []) => Self::Accepted,
+            (b'r', _) => Self::Refused(String::from_utf8_lossy(&content).into_owned()),
+            (b'o', _) => Self::Out(content),
+            (b'e', _) => Self::Err(content),
+            (b'x', [code]) => Self::Ended(*code),
+            (b'l', []) => Self::Leaving,
+            _ => return Err(not_understood()),
+        }))
+    }
+
+    fn parts(&self) -> (u8, &[u8]) {
+        match self {
+            Self::Accepted => (b'a', &[]),
+            Self::Refused(why) => (b'r', why.as_bytes()),
+            Self::Out(bytes) => (b'o', bytes),
+            Self::Err(bytes) => (b'e', bytes),
+            Self::Ended(code) => (b'x', std::slice::from_ref(code)),
+            Self::Leaving => (b'l', &[]),
+        }
+    }
+}
+
+/// The next frame of a listener; none at the end of the connection.
+pub(super) async fn read_answer(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Answer>> {
+    Answer::read(from).await
+}
+
+pub(super) async fn write_answer(
+    to: &mut (impl AsyncWrite + Unpin),
+    answer: &Answer,
+) -> io::Result<()> {
+    let (kind, content) = answer.parts();
+    write_frame(to, kind, content).await
+}
+
+/// The end of the first worker's program; none if the connection ends without one.
+pub(super) async fn read_end(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ended>> {
+    match read_frame(from, LONGEST_FRAME).await? {
+        None => Ok(None),
+        Some((b'x', content)) => {
+            serde_json::from_slice(&content).map(Some).map_err(|_| not_understood())
+        }
+        Some(_) => Err(not_understood()),
+    }
+}
+
+pub(super) async fn write_end(to: &mut (impl AsyncWrite + Unpin), ended: &Ended) -> io::Result<()> {
+    let content = serde_json::to_vec(ended).map_err(io::Error::other)?;
+    write_frame(to, b'x', &content).await
+}
+
+/// Greets whoever connects, and takes its request. None if it does not know the token.
+pub(super) async fn receive(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    token: &Token,
+) -> io::Result<Option<Request>> {
+    let challenge = challenge()?;
+    let mut greeting = MAGIC.to_vec();
+    greeting.extend_from_slice(&challenge);
+    stream.write_all(&greeting).await?;
+    let mut proof = [0; PROOF];
+    stream.read_exact(&mut proof).await?;
+    let Some((b'q', content)) = read_frame(stream, LONGEST_REQUEST).await? else {
+        return Err(not_understood());
+    };
+    if !token.believes(&proof, &challenge, &content) {
+        return Ok(None);
+    }
+    serde_json::from_slice(&content).map(Some).map_err(|_| not_understood())
+}
+
+/// Answers a listener's greeting with a request.
+pub(super) async fn send(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    token: &Token,
+    request: &Request,
+) -> io::Result<()> {
+    let mut magic = [0; MAGIC.len()];
+    stream.read_exact(&mut magic).await?;
+    if magic != MAGIC {
+        return Err(not_understood());
+    }
+    let mut challenge = [0; CHALLENGE];
+    stream.read_exact(&mut challenge).await?;
+    let content = serde_json::to_vec(request).map_err(io::Error::other)?;
+    if content.len() > LONGEST_REQUEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command line is too long"));
+    }
+    stream.write_all(&token.prove(&challenge, &content)).await?;
+    write_frame(stream, b'q', &content).await
+}
+
+fn not_understood() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the other side is no agent of this version")
+}
+
+async fn read_frame(
+    from: &mut (impl AsyncRead + Unpin),
+    longest: usize,
+) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut head = [0; 5];
+    if from.read(head.get_mut(..1).unwrap_or_default()).await? == 0 {
+        return Ok(None);
+    }
+    from.read_exact(head.get_mut(1..).unwrap_or_default()).await?;
+    let [kind, length @ ..] = head;
+    let length = u32::from_be_bytes(length);
+    if usize::try_from(length).is_ok_and(|length| length > longest) {
+        return Err(not_understood());
+    }
+    // Memory is taken for what comes, and not for what was announced.
+    let mut content = Vec::new();
+    from.take(length.into()).read_to_end(&mut content).await?;
+    if content.len() as u64 != u64::from(length) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some((kind, content)))
+}
+
+async fn write_frame(
+    to: &mut (impl AsyncWrite + Unpin),
+    kind: u8,
+    content: &[u8],
+) -> io::Result<()> {
+    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+    let mut frame = Vec::with_capacity(content.len().saturating_add(5));
+    frame.push(kind);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(content);
+    to.write_all(&frame).await?;
+    to.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::course::Cause;
+    use super::*;
+
+    fn token() -> Token {
+        Token::of(&[7; 32])
+    }
+
+    async fn received(by: &Token, request: &Request) -> io::Result<Option<Request>> {
+        let (mut ours, mut theirs) = tokio::io::duplex(64);
+        let (token, listener) = (token(), by.clone());
+        let (sent, received) =
+            tokio::join!(send(&mut theirs, &token, request), receive(&mut ours, &listener));
+        sent?;
+        received
+    }
+
+    #[tokio::test]
+    async fn who_knows_the_token_is_heard() {
+        for request in [Request::Run("orted -mca ess \"env\" é".to_owned()), Request::Follow] {
+            assert_eq!(received(&token(), &request).await.unwrap(), Some(request.clone()));
+            assert_eq!(received(&Token::of(&[8; 32]), &request).await.unwrap(), None);
+        }
+        let long = Request::Run("x".repeat(LONGEST_REQUEST));
+        assert_eq!(
+            received(&token(), &long).await.unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+    }
+
+    /// What a listener makes of any bytes after its greeting.
+    async fn heard(bytes: &[u8]) -> io::ErrorKind {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        theirs.write_all(bytes).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        receive(&mut ours, &token()).await.unwrap_err().kind()
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_refused() {
+        let with_proof = |rest: &[u8]| [&[0; PROOF], rest].concat();
+        assert_eq!(heard(b"GET / HTTP/1.1\r\n\r\n").await, io::ErrorKind::UnexpectedEof);
+        assert_eq!(heard(&with_proof(b"")).await, io::ErrorKind::InvalidData);
+        assert_eq!(heard(&with_proof(b"q")).await, io::ErrorKind::UnexpectedEof);
+        assert_eq!(heard(&with_proof(b"q\xff\xff\xff\xff")).await, io::ErrorKind::InvalidData);
+        assert_eq!(heard(&with_proof(b"q\0\0\0\x09abc")).await, io::ErrorKind::UnexpectedEof);
+        assert_eq!(heard(&with_proof(b"a\0\0\0\0")).await, io::ErrorKind::InvalidData);
+        // Even from one who knows the token.
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let speak = async {
+            let mut greeting = [0; MAGIC.len() + CHALLENGE];
+            theirs.read_exact(&mut greeting).await.unwrap();
+            let challenge: [u8; CHALLENGE] = greeting[MAGIC.len()..].try_into().unwrap();
+            let content = b"{\"run\":\"\xff\"}";
+            theirs.write_all(&token().prove(&challenge, content)).await.unwrap();
+            write_frame(&mut theirs, b'q', content).await.unwrap();
+        };
+        let token = token();
+        let ((), received) = tokio::join!(speak, receive(&mut ours, &token));
+        assert_eq!(received.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn frames_are_read_back() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let answers = [
+            Answer::Accepted,
+            Answer::Refused("no such program".to_owned()),
+            Answer::Out(vec![0, 255]),
+            Answer::Err(Vec::new()),
+            Answer::Ended(137),
+            Answer::Leaving,
+        ];
+        for answer in &answers {
+            write_answer(&mut theirs, answer).await.unwrap();
+            assert_eq!(read_answer(&mut ours).await.unwrap().as_ref(), Some(answer));
+        }
+        let ended = Ended {
+            cause: Cause::Exited(3),
+            rank: Some(0),
+            message: "the program ended with exit code 3".to_owned(),
+            last_lines: vec!["é".repeat(4096); 20],
+        };
+        write_end(&mut theirs, &ended).await.unwrap();
+        assert_eq!(read_end(&mut ours).await.unwrap(), Some(ended));
+        write_frame(&mut theirs, b'x', b"{}").await.unwrap();
+        assert!(read_end(&mut ours).await.is_err());
+        write_frame(&mut theirs, b'x', b"12").await.unwrap();
+        assert!(read_answer(&mut ours).await.is_err());
+        drop(theirs);
+        assert_eq!(read_answer(&mut ours).await.unwrap(), None);
+    }
+}
