@@ -122,13 +122,15 @@ pub(crate) fn is_short_test(pod: &Pod<'_>) -> bool {
 
 /// Whether any pod of the object measures devices: the launcher of an MPI job starts that in all.
 pub(crate) fn measures_devices(context: &Context<'_>, pod: &Pod<'_>) -> bool {
+    let measures = |container: &Container<'_>| {
+        WORDS.test_programs.iter().any(|program| container.runs(program))
+            || container.image.is_some_and(|image| {
+                WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
+            })
+    };
     context.bundle.pods_of(&pod.object).take(16).any(|other| {
-        other.main_containers().any(|container| {
-            WORDS.test_programs.iter().any(|program| container.runs(program))
-                || container.image.is_some_and(|image| {
-                    WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
-                })
-        })
+        let answer = &other.answers.measures_devices;
+        *answer.get_or_init(|| other.main_containers().any(measures))
     })
 }
 
