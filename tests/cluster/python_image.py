@@ -6,52 +6,26 @@ import json
 import pathlib
 import subprocess
 import sys
+import sysconfig
 import tarfile
 
 # Of the standard library; neither is needed to train a line.
 LEFT_OUT = {"test", "site-packages", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "__pycache__"}
 
 
-# Run by the interpreter that the image is to have.
-LOOK = """
-import importlib, json, os, sys, sysconfig
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-files = {os.path.realpath(at) for it in list(sys.modules.values()) if (at := getattr(it, "__file__", None))}
-homes = [at for at in sys.path if os.path.basename(at) in ("site-packages", "dist-packages")]
-roots = {(home, file[len(home) + 1:].split("/")[0]) for home in map(os.path.realpath, homes)
-         for file in files if file.startswith(home + "/")}
-maps = {line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if ".so" in line}
-print(json.dumps({
-    "binary": os.path.realpath(sys.executable), "version": "python%d.%d" % sys.version_info[:2],
-    "library": sysconfig.get_path("stdlib"), "roots": sorted(roots), "maps": sorted(maps),
-}))
-"""
-
-
-def write(path, name, files, python=sys.executable, modules=()):
-    """Writes an archive that `ctr images import` takes: `files` are the program's, by name, in /work.
-
-    The packages are those that importing the modules in that interpreter loads."""
-    said = subprocess.run([python, "-c", LOOK, *modules], check=True, capture_output=True, text=True).stdout
-    there = json.loads(said.splitlines()[-1])
-    version, library = there["version"], pathlib.Path(there["library"])
+def write(path, name, files):
+    """Writes an archive that `ctr images import` takes: `files` are the program's, by name, in /work."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        binary = pathlib.Path(there["binary"])
+        binary = pathlib.Path(sys.executable).resolve()
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         tar.add(binary, f"usr/local/bin/{version}")
         link(tar, "usr/local/bin/python3", version)
+        library = pathlib.Path(sysconfig.get_path("stdlib"))
         tar.add(library, f"usr/local/lib/{version}", filter=kept)
-        packages = [pathlib.Path(home) / root for home, root in there["roots"]]
-        packages += [libraries for root in packages if (libraries := root.with_name(f"{root.name}.libs")).exists()]
-        packages += [at for home in {root.parent for root in packages} for at in home.glob("*.dist-info")]
-        for package in packages:
-            tar.add(package, f"usr/local/lib/{version}/site-packages/{package.name}", filter=without_caches)
         programs = [binary, *library.glob("lib-dynload/*.so")]
-        shared = {path for program in programs for path in needs(program)}
-        shared |= {it for it in there["maps"] if not any(pathlib.Path(it).is_relative_to(at) for at in packages)}
-        for path_of in sorted(shared):
-            tar.add(pathlib.Path(path_of).resolve(), path_of.lstrip("/"))
+        for shared in sorted({path for program in programs for path in needs(program)}):
+            tar.add(pathlib.Path(shared).resolve(), shared.lstrip("/"))
         for folder, mode in (("tmp", 0o1777), ("work", 0o755)):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
@@ -82,10 +56,6 @@ def kept(entry):
     parts = set(pathlib.PurePath(entry.name).parts)
     is_left_out = parts & LEFT_OUT or any(part.startswith("config-") for part in parts)
     return None if is_left_out else entry
-
-
-def without_caches(entry):
-    return None if "__pycache__" in entry.name.split("/") else entry
 
 
 def link(tar, name, target):
