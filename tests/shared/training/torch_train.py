@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 
 STEPS = int(sys.argv[1])
-LOSSES = os.environ.get("LOSSES", "losses.jsonl")
 FOLDER = os.environ["TRAINYARD_CHECKPOINT_PATH"]
 PATH = os.path.join(FOLDER, "checkpoint.pt")
 
@@ -37,7 +36,7 @@ for step in range(start, STEPS):
     mean = loss.detach().clone()
     dist.all_reduce(mean)
     if rank == 0:
-        with open(LOSSES, "a") as file:
+        with open("losses.jsonl", "a") as file:
             file.write(json.dumps([step, mean.item() / world]) + "\n")
         if (step + 1) % 10 == 0:
             saved = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}

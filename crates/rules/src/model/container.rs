@@ -176,6 +176,8 @@ impl<'b> Container<'b> {
 
     /// Where a program's words are.
     fn place_of(&self, program: &str) -> Option<std::ops::Range<usize>> {
+        #[cfg(test)]
+        crate::yaml::LOOKUPS.with(|count| count.set(count.get() + 1));
         let length = 1 + program.bytes().filter(|&byte| byte == b' ').count();
         let is = |word: &Word<'_>, wanted: &str| {
             word.text.strip_suffix(wanted).is_some_and(|folder| {

@@ -97,6 +97,7 @@ pub(crate) struct Answers {
     pub(crate) is_test: OnceLock<bool>,
     pub(crate) is_short_test: OnceLock<bool>,
     pub(crate) trains: OnceLock<bool>,
+    pub(crate) measures_devices: OnceLock<bool>,
 }
 
 /// A volume of a pod template.

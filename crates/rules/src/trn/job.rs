@@ -95,11 +95,7 @@ pub(crate) fn is_named_server(pod: &Pod<'_>) -> bool {
 /// Whether a pod only tries whether devices work, or waits.
 pub(crate) fn is_test(pod: &Pod<'_>) -> bool {
     let tests = |container: &Container<'_>| {
-        let by_image = container.image.is_some_and(|image| {
-            WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
-        });
-        by_image
-            || WORDS.test_programs.iter().any(|program| container.runs(program))
+        measures(container)
             || container.framework.is_none()
                 && !is_named_after_training(container)
                 && WORDS.idle_programs.iter().any(|program| container.runs(program))
@@ -120,15 +116,19 @@ pub(crate) fn is_short_test(pod: &Pod<'_>) -> bool {
     })
 }
 
+/// Whether a container measures devices and then ends.
+fn measures(container: &Container<'_>) -> bool {
+    WORDS.test_programs.iter().any(|program| container.runs(program))
+        || container.image.is_some_and(|image| {
+            WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
+        })
+}
+
 /// Whether any pod of the object measures devices: the launcher of an MPI job starts that in all.
 pub(crate) fn measures_devices(context: &Context<'_>, pod: &Pod<'_>) -> bool {
     context.bundle.pods_of(&pod.object).take(16).any(|other| {
-        other.main_containers().any(|container| {
-            WORDS.test_programs.iter().any(|program| container.runs(program))
-                || container.image.is_some_and(|image| {
-                    WORDS.test_images.iter().any(|word| image.repository.contains(word.as_str()))
-                })
-        })
+        let answer = &other.answers.measures_devices;
+        *answer.get_or_init(|| other.main_containers().any(measures))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Findings for people: the line, a caret, what will happen, how to mend it.
 
+use trainyard_rules::yaml::Span;
 use trainyard_rules::{Documents, Finding, Level, ReadError};
 
 use super::{count, summary};
@@ -26,7 +27,9 @@ pub(super) fn render(
         let file = documents.files.iter().find(|file| file.name == error.file);
         if let Some(file) = file {
             let line = file.line(error.line);
-            snippet(&mut text, &paint, error.line, line, error.column, 1);
+            let at = line.char_indices().nth(error.column.saturating_sub(1));
+            let parts = line.split_at(at.map_or(line.len(), |(at, _)| at));
+            snippet(&mut text, &paint, error.line, parts, error.column, 1);
         }
         note(&mut text, &paint, "help", &error.help);
         text.push('\n');
@@ -47,13 +50,16 @@ pub(super) fn render(
         };
         text.push_str(&format!("  {} {place}{object}\n", paint.blue("-->")));
         if let Some(file) = documents.files.get(finding.file_index) {
-            let line = file.line(finding.line);
+            let line = file.line_span(finding.line);
+            let before = file.slice(Span { end: finding.span.start, ..line });
+            let rest = file.slice(Span { start: finding.span.start, ..line });
             let length = if finding.end.line == finding.line {
                 finding.end.column.saturating_sub(finding.column).max(1)
             } else {
-                line.chars().count().saturating_sub(finding.column - 1).max(1)
+                rest.chars().take(WIDEST).count().max(1)
             };
-            snippet(&mut text, &paint, finding.line, line, finding.column, length);
+            let parts = (before, rest);
+            snippet(&mut text, &paint, finding.line, parts, finding.column, length);
         }
         note(&mut text, &paint, "help", &finding.fix);
         text.push('\n');
@@ -78,30 +84,28 @@ fn note(text: &mut String, paint: &Paint, what: &str, message: &str) {
     }
 }
 
-/// A line with its number, and carets below a part of it.
+/// A line with its number, and carets below a part of it: where its second half begins.
+///
+/// Only what is shown is looked at: JSON of megabytes may be one line, and have thousands of findings.
 fn snippet(
     text: &mut String,
     paint: &Paint,
     number: usize,
-    line: &str,
+    (before, rest): (&str, &str),
     column: usize,
     length: usize,
 ) {
     // What a terminal would take for a command is shown as what it is.
-    let characters: Vec<char> =
-        line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+    let safe = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
     let start = column - 1;
-    let skip =
-        if start + length.min(WIDEST) > WIDEST { start.saturating_sub(WIDEST / 3) } else { 0 };
-    let shown: String = characters.iter().skip(skip).take(WIDEST).collect();
-    let pad: String = characters
-        .iter()
-        .skip(skip)
-        .take(start - skip)
-        .map(|c| if *c == '\t' { '\t' } else { ' ' })
-        .collect();
-    let room = WIDEST.saturating_sub(start - skip).max(1);
-    let carets = "^".repeat(length.min(room).max(1));
+    let is_far = start + length.min(WIDEST) > WIDEST;
+    let kept = if is_far { start.min(WIDEST / 3) } else { start };
+    let from = before.char_indices().rev().take(kept).last().map_or(before.len(), |(at, _)| at);
+    let lead: String = before.get(from..).unwrap_or_default().chars().map(safe).collect();
+    let shown = rest.chars().take(WIDEST - kept).map(safe);
+    let shown: String = lead.chars().chain(shown).collect();
+    let pad: String = lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let carets = "^".repeat(length.min(WIDEST - kept).max(1));
     let gutter = format!("{number:>4}");
     let bar = paint.blue("|");
     text.push_str(&format!("     {bar}\n{} {bar} {shown}\n", paint.blue(&gutter)));
