@@ -25,7 +25,9 @@ pub(in super::super) enum Line {
 /// Understood are statements, parted by `;`: `NAME=VALUE`, `export NAME`, `exec PROGRAM …` and, as the
 /// last, a program; quotes, and `$NAME`, `${NAME}` and `${NAME:-TEXT}`, whose values are not split.
 pub(in super::super) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Line {
-    Reader { rest: text, variable, variables: Vec::new() }.line().unwrap_or(Line::ForShell)
+    Reader { rest: text, variable, variables: Vec::new(), has_set: false }
+        .line()
+        .unwrap_or(Line::ForShell)
 }
 
 struct Reader<'a> {
@@ -33,19 +35,14 @@ struct Reader<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     /// Those that the line has set.
     variables: Vec<(String, String)>,
+    /// Whether the statement has set any.
+    has_set: bool,
 }
 
 impl Reader<'_> {
     fn line(mut self) -> Option<Line> {
         loop {
             let (words, has_more) = self.statement()?;
-            let mut words = words.into_iter().peekable();
-            while let Some(word) = words.next_if(|word| word.assigned().is_some()) {
-                let (name, value) = word.assigned()?;
-                self.variables.retain(|(known, _)| known != name);
-                self.variables.push((name.to_owned(), value.to_owned()));
-            }
-            let words: Vec<Word> = words.collect();
             match words.first().map(|word| word.text.as_str()) {
                 None if has_more => {}
                 None => return None,
@@ -69,9 +66,11 @@ impl Reader<'_> {
         }
     }
 
-    /// The words up to the next `;`, and whether anything follows that.
+    /// The words up to the next `;`, less the variables that they begin with, and whether anything
+    /// follows that.
     fn statement(&mut self) -> Option<(Vec<Word>, bool)> {
         let mut words = Vec::new();
+        self.has_set = false;
         loop {
             self.rest = self.rest.trim_start_matches([' ', '\t']);
             match self.rest.chars().next() {
@@ -81,7 +80,17 @@ impl Reader<'_> {
                     let has_more = !self.rest.trim().is_empty();
                     return Some((words, has_more));
                 }
-                Some(_) => words.push(self.word()?),
+                Some(_) => {
+                    let word = self.word()?;
+                    match word.assigned().filter(|_| words.is_empty()) {
+                        Some((name, value)) => {
+                            self.variables.retain(|(known, _)| known != name);
+                            self.variables.push((name.to_owned(), value.to_owned()));
+                            self.has_set = true;
+                        }
+                        None => words.push(word),
+                    }
+                }
             }
         }
     }
@@ -102,7 +111,7 @@ impl Reader<'_> {
                 }
                 '"' => {
                     self.rest = self.rest.get(1..)?;
-                    self.quoted(&mut word.text)?;
+                    self.quoted(&mut word)?;
                     (word.is_quoted, is_plain) = (true, false);
                 }
                 '\\' => {
@@ -112,7 +121,7 @@ impl Reader<'_> {
                     (word.is_quoted, is_plain) = (true, false);
                 }
                 '$' => {
-                    let value = self.expanded()?;
+                    let value = self.expanded(&word)?;
                     word.text.push_str(&value);
                     is_plain = false;
                 }
@@ -133,7 +142,7 @@ impl Reader<'_> {
     }
 
     /// What is between double quotes, the first of which was read.
-    fn quoted(&mut self, text: &mut String) -> Option<()> {
+    fn quoted(&mut self, word: &mut Word) -> Option<()> {
         loop {
             let next = self.rest.chars().next()?;
             match next {
@@ -142,26 +151,33 @@ impl Reader<'_> {
                     return Some(());
                 }
                 '`' => return None,
-                '$' => text.push_str(&self.expanded()?),
+                '$' => {
+                    let value = self.expanded(word)?;
+                    word.text.push_str(&value);
+                }
                 '\\' => {
-                    let escaped = self.rest.get(1..)?.chars().next()?;
+                    let escaped = self.rest.get(1..)?.chars().next().filter(|it| *it != '\n')?;
                     // Before any other character it stands for itself.
                     if !matches!(escaped, '"' | '\\' | '$' | '`') {
-                        text.push('\\');
+                        word.text.push('\\');
                     }
-                    text.push(escaped);
+                    word.text.push(escaped);
                     self.rest = self.rest.get(1 + escaped.len_utf8()..)?;
                 }
                 other => {
-                    text.push(other);
+                    word.text.push(other);
                     self.rest = self.rest.get(other.len_utf8()..)?;
                 }
             }
         }
     }
 
-    /// The value that begins with `$`.
-    fn expanded(&mut self) -> Option<String> {
+    /// The value that begins with `$`, in a word of which so much was read.
+    fn expanded(&mut self, word: &Word) -> Option<String> {
+        // A program's words have the values of before its statement; to keep those too is not worth it.
+        if self.has_set && word.assigned().is_none() {
+            return None;
+        }
         let rest = self.rest.get(1..)?;
         if let Some(rest) = rest.strip_prefix('{') {
             let (inside, rest) = rest.split_once('}')?;
@@ -266,7 +282,7 @@ mod tests {
         );
         assert_eq!(shown(r"a\ b\;c é"), r#"["a b;c", "é"]"#);
         assert_eq!(
-            shown("A=1 B=$A$A a ${B}x ${EMPTY:-y} ${NONE:-z}"),
+            shown("A=1 B=$A$A; a ${B}x ${EMPTY:-y} ${NONE:-z}"),
             r#"A=1 B=11 ["a", "11x", "y", "z"]"#
         );
         assert_eq!(shown("a 'A'=1 \"\" B=2"), r#"["a", "A=1", "", "B=2"]"#);
@@ -291,6 +307,8 @@ mod tests {
             "a \"$(b)\"",
             "a *",
             "a $1",
+            "A=1 $A",
+            "A=1 a \"$A\"",
             "a ${b%c}",
             "a ${b:-$c}",
             "a 'b",
@@ -299,6 +317,7 @@ mod tests {
             "~/a",
             "# a",
             "a\nb",
+            "a \"\\\nb\"",
             "( test ! -r ./.profile || . ./.profile; orted )",
             "if true; then a; fi",
             "cd /tmp",

@@ -192,9 +192,9 @@ mod tests {
 
     async fn received(by: &Token, request: &Request) -> io::Result<Option<Request>> {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
-        let (token, listener) = (token(), by.clone());
-        let (sent, received) =
-            tokio::join!(send(&mut theirs, &token, request), receive(&mut ours, &listener));
+        // Whoever gives up hangs up.
+        let speak = async move { send(&mut theirs, &token(), request).await };
+        let (sent, received) = tokio::join!(speak, receive(&mut ours, by));
         sent?;
         received
     }
