@@ -89,17 +89,12 @@ fn choose(job: &Value, nodes: &[GpuNode], pods: &[GpuPod], policy: Policy) -> Op
 
 /// A node as the API server has it, of what packing looks at.
 fn node(node: &GpuNode) -> Value {
-    let (cpu, memory) = node.room;
-    let units = node.units.iter().map(|it| (it.resource.clone(), json!(it.allocatable)));
-    let mut allocatable: serde_json::Map<String, Value> = units.collect();
-    allocatable.insert("cpu".to_owned(), json!(format!("{cpu}m")));
-    allocatable.insert("memory".to_owned(), json!(memory));
     let ready = if node.is_ready { "True" } else { "False" };
     json!({
         "kind": "Node",
         "metadata": {"name": node.name, "labels": node.labels},
         "spec": {"taints": node.taints},
-        "status": {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": ready}]},
+        "status": {"allocatable": node.allocatable, "conditions": [{"type": "Ready", "status": ready}]},
     })
 }
 
@@ -132,7 +127,7 @@ mod tests {
                 "spec": {"taints": taints},
                 "status": {
                     "capacity": {"nvidia.com/gpu": gpus.to_string()},
-                    "allocatable": {"nvidia.com/gpu": gpus.to_string(), "cpu": "16", "memory": "64Gi"},
+                    "allocatable": {"nvidia.com/gpu": gpus.to_string(), "cpu": "16", "memory": "64Gi", "pods": "110"},
                     "conditions": [{"type": "Ready", "status": "True"}],
                 },
             }))

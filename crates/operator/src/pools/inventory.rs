@@ -46,9 +46,9 @@ pub struct GpuNode {
     /// Physical GPUs.
     pub gpus: u32,
     pub units: Vec<Units>,
-    /// What pods may have of it: thousandths of a core, and bytes.
+    /// What pods may have of it, by resource.
     #[serde(skip)]
-    pub(crate) room: (u64, u64),
+    pub(crate) allocatable: BTreeMap<String, Quantity>,
     #[serde(skip)]
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(skip)]
@@ -173,9 +173,7 @@ impl GpuNode {
             memory,
             gpus: number(COUNT_LABEL).unwrap_or(whole_ones),
             units,
-            room: status
-                .and_then(|status| status.allocatable.as_ref())
-                .map_or((0, 0), |has| (milli(has.get("cpu")), bytes(has.get("memory")))),
+            allocatable: status.and_then(|it| it.allocatable.clone()).unwrap_or_default(),
             taints: spec.and_then(|spec| spec.taints.clone()).unwrap_or_default(),
             annotations: metadata.annotations.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone(),
