@@ -245,6 +245,7 @@ def test_mpi_over_two_nodes_without_ssh_or_a_shell(cluster, team, tmp_path):
     assert len(token) == 64 and token not in text + json.dumps(pods)
     # A worker that is deleted takes the others with it, and all start anew.
     cluster.apply(mpi_job(team, "sums-again", 3000, 0.1))
+    phase(cluster, team, "sums-again", "Running")
     cluster.until("the first step", lambda: "the first step is done" in logs(cluster, team, "sums-again"))
     second = next(
         pod for pod in workers(cluster, team, "sums-again")

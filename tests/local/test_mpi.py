@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from custom import BINARY, eventually
@@ -60,6 +61,8 @@ class Workers:
         self.hosts, self.root, self.started = hosts, root, []
         (root / "token").write_text(secrets.token_hex(32))
         shutil.copy(PROGRAM, root)
+        # Names of sockets are short.
+        self.temporary = pathlib.Path(tempfile.mkdtemp(prefix="mpi-"))
 
     def start(self, index, *flags, command=("python3", "mpi_sum.py", "2", "0"), token="token", path=PATH, launcher="mpirun"):
         """An agent of two, with two ranks each."""
@@ -68,7 +71,7 @@ class Workers:
             "job": "sums", "attempt": 1, "framework": "mpi", "launcher": "agent", "processes": 2, "workers": workers,
         }
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
-        environment |= {"TRAINYARD_GANG": json.dumps(gang), "PATH": path, "MARK": f"of-{index}"}
+        environment |= {"TRAINYARD_GANG": json.dumps(gang), "PATH": path, "MARK": f"of-{index}", "TMPDIR": str(self.temporary)}
         log = open(self.root / f"log-{index}", "w")
         process = subprocess.Popen(
             [*self.hosts[index], BINARY, "agent", "run", "--index", str(index), "--token-file", str(self.root / token),
@@ -108,6 +111,7 @@ def workers(hosts, tmp_path):
             process.terminate()
     for process in workers.started:
         process.wait(timeout=60)
+    shutil.rmtree(workers.temporary)
 
 
 def test_ranks_of_two_hosts_find_each_other(workers):
@@ -121,7 +125,7 @@ def test_ranks_of_two_hosts_find_each_other(workers):
     }, workers.logs()
     token = (workers.root / "token").read_text()
     assert token not in workers.logs()
-    assert not list(pathlib.Path("/tmp").glob("trainyard-mpi-*")), "files of mpirun are left behind"
+    assert not list(workers.temporary.glob("trainyard-mpi-*")), "files of mpirun are left behind"
 
 
 # Open MPI of the package for Python, and of Debian; MPICH.

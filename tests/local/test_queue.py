@@ -92,7 +92,7 @@ def test_those_who_fit_run_beside_each_other_and_nobody_gets_half(jobs):
     jobs.run("up", declared(jobs, "small", steps=5))
     assert len(jobs.programs()) == 2
     jobs.run("down", "third")
-    partly = declared(jobs, "third", cpu(f"{CORES * 200}m"), workers="2, min: 1", steps=30)
+    partly = declared(jobs, "third", cpu(f"{CORES * 200}m"), "queue: any", workers="2, min: 1", steps=30)
     jobs.run("up", "-d", partly)
     assert jobs.over("third")["phase"] == "Succeeded"
     log = jobs.run("logs", "third", "--replica", "third-2-0")
@@ -104,7 +104,7 @@ def test_those_who_fit_run_beside_each_other_and_nobody_gets_half(jobs):
 def test_a_higher_priority_takes_the_room_and_costs_nothing_but_time(jobs):
     jobs.run("up", "-d", declared(jobs, "low", cpu(MOST), "deadline: 1h", steps=400, retries=0))
     jobs.step(45, "low")
-    jobs.run("up", "-d", declared(jobs, "high", cpu(MOST), "priority: 5", steps=20))
+    jobs.run("up", "-d", declared(jobs, "high", cpu(MOST), "queue: any", "priority: 5", steps=20))
     assert jobs.over("high")["phase"] == "Succeeded"
     saved = int(re.search(r"saved at step (\d+), as asked", jobs.run("logs", "low"))[1])
     assert saved >= 45
@@ -127,7 +127,7 @@ def test_a_service_takes_its_part_first(jobs):
         f"  runtime: {{name: custom, command: [{sys.executable}, -m, http.server, $(PORT), --bind, 127.0.0.1]}}\n"
     )
     (jobs.root / "service.yaml").write_text(service)
-    manifest = declared(jobs, "line", cpu(MOST), "priority: 9", steps=20)
+    manifest = declared(jobs, "line", cpu(MOST), "queue: any", "priority: 9", steps=20)
     jobs.run("up", "-d", "service.yaml", manifest)
     waits(jobs, "line", "QuotaUsed")
     assert [it["job"] for it in queue(jobs)["admitted"]] == ["files"]
@@ -181,7 +181,7 @@ def test_queues_of_manifests_hold_here(jobs):
     waits(jobs, "none", "NoSuchQueue")
     taken = QUEUES.split("---")[0].replace("name: research", "name: machine")
     (jobs.root / "taken.yaml").write_text(taken)
-    assert "the machine's own queue" in jobs.run("up", "-d", "taken.yaml", code=2)
+    assert "has the name of the machine" in jobs.run("up", "-d", "taken.yaml", code=2)
 
 
 def test_one_that_waits_can_be_taken_down_and_outlives_a_kill(jobs):
@@ -235,6 +235,7 @@ def test_gpus_are_given_to_one_job_at_a_time(jobs, gpus):
     jobs.run("down", "second")
     # Each worker has its own, and more than there are is refused.
     jobs.run("up", shows("pair", 0, one, workers=2))
+    jobs.over("pair")
     logs = jobs.run("logs", "pair")
     assert set(re.findall(r"sees (\S+)", logs)) == seen, logs
     said = jobs.run("up", shows("many", 0, one, workers=3), code=2)
