@@ -152,9 +152,9 @@ def test_a_rank_that_fails_fails_both_workers(workers, script, code):
 
 
 def test_a_launcher_that_is_not_there(workers):
-    workers.both(path="/usr/bin:/bin:/usr/sbin:/sbin")
+    workers.both(launcher="mpirun.none")
     assert workers.codes() == [127, 127], workers.logs()
-    assert "cannot start `mpirun`" in workers.ended(1)["message"]
+    assert "cannot start `mpirun.none`" in workers.ended(1)["message"]
 
 
 @pytest.mark.parametrize("index", [0, 1])
