@@ -68,14 +68,16 @@ impl Kubectl {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Manifests in YAML as a list in JSON. Their kinds have to be in the cluster.
-    pub(crate) fn as_json(&self, manifests: &str) -> anyhow::Result<serde_json::Value> {
+    /// The objects of manifests in YAML. Their kinds have to be in the cluster.
+    pub(crate) fn objects(&self, manifests: &str) -> anyhow::Result<Vec<serde_json::Value>> {
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(manifests.as_bytes())?;
         let path = file.path().to_owned();
         let arguments = ["create", "--dry-run=client", "--validate=false", "-o", "json", "-f"];
         let arguments = arguments.map(OsStr::new).into_iter().chain([path.as_os_str()]);
-        Ok(serde_json::from_str(&self.output(arguments)?)?)
+        let text = self.output(arguments)?;
+        // One after the other, and no list.
+        Ok(serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>()?)
     }
 
     /// Applies manifests, in YAML or JSON, server-side.

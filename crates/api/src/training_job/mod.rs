@@ -123,9 +123,9 @@ pub struct TrainingJobSpec {
     /// as `24h`. Acted on in Kubernetes only. Default: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_after_finished: Option<Period>,
-    /// The Queue that says when it may start, and how many workers at once its jobs may have; or a
-    /// queue of Kueue, KAI or Volcano (see `queuedBy`). Acted on in Kubernetes only. Default: it starts
-    /// at once.
+    /// The Queue that says when it may start, and how many workers at once its jobs may have; or, in
+    /// Kubernetes, a queue of Kueue, KAI or Volcano (see `queuedBy`). Default: in Kubernetes it starts
+    /// at once; on one machine when there is room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub queue: Option<String>,

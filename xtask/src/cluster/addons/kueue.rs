@@ -27,9 +27,8 @@ pub(crate) fn manifests() -> anyhow::Result<PathBuf> {
 
 pub(crate) fn apply(kubectl: &Kubectl, manifests: &Path) -> anyhow::Result<()> {
     let text = kubectl.output([Path::new("kustomize"), manifests])?;
-    let list = kubectl.as_json(&text).context("cannot read Kueue's manifests")?;
-    let items = list["items"].as_array().cloned().unwrap_or_default();
-    let items: Vec<Value> = items.into_iter().filter_map(adapt).collect();
+    let objects = kubectl.objects(&text).context("cannot read Kueue's manifests")?;
+    let items: Vec<Value> = objects.into_iter().filter_map(adapt).collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     kubectl.apply(&list.to_string()).context("cannot apply Kueue's manifests")
 }
