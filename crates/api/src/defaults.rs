@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use crate::model_service::{
     Abort, Batching, EnvVar, Model, ModelServiceSpec, Placement, Resources, RolloutStrategy,
-    RuntimeName, Scaling, Spot, Spread, Toleration,
+    RuntimeName, Scaling, Spot, Spread, Toleration, Topology,
 };
 use crate::scalar::{Bytes, Millicores, ModelUri, Percent};
 use crate::training_job::{
@@ -64,6 +64,8 @@ const PAUSE: Duration = Duration::from_secs(120);
 const CHECKPOINT_GRACE: Duration = Duration::from_secs(120);
 const KEPT_CHECKPOINTS: u32 = 3;
 const RETRIES: u32 = 3;
+/// Every cloud's nodes have it.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A [`ModelServiceSpec`] in which everything that has a default has a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,6 +131,8 @@ pub struct CompletePlacement {
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
     pub spread: Spread,
+    /// Nothing for services.
+    pub topology: Topology,
 }
 
 /// Applies every default. The only place that knows one.
@@ -223,7 +227,19 @@ fn placement(placement: Placement, spread: Spread) -> CompletePlacement {
         node_selector: placement.node_selector.unwrap_or_default(),
         tolerations: placement.tolerations.unwrap_or_default(),
         spread: placement.spread.unwrap_or(spread),
+        topology: placement.topology.unwrap_or_default(),
     }
+}
+
+/// Workers in two zones wait for each other's messages at every step, and each byte is paid for.
+fn placement_of_job(spec: &TrainingJobSpec, workers: u32) -> CompletePlacement {
+    let asked = spec.placement.clone().unwrap_or_default();
+    let says_nothing = asked.topology.is_none();
+    let mut placement = placement(asked, Spread::None);
+    if says_nothing && workers > 1 && placement.spread == Spread::None {
+        placement.topology.preferred = Some(ZONE.to_owned());
+    }
+    placement
 }
 
 /// A [`TrainingJobSpec`] in which everything that has a default has a value.
@@ -326,7 +342,7 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
         queue: spec.queue.clone(),
         queued_by: spec.queued_by,
         priority: spec.priority.unwrap_or(0),
-        placement: placement(spec.placement.clone().unwrap_or_default(), Spread::None),
+        placement: placement_of_job(spec, workers),
     }
 }
 

@@ -30,7 +30,8 @@ pub mod fuzzing;
 
 pub use capacity::{CapacityPlan, Demand, Kind, NoRoom};
 pub use defrag::{
-    Defrag, IdleGpus, Move, Newcomer, Outcome, Proposal, Purpose, Site, Tenant, UsualShape, Welcome,
+    Defrag, IdleGpus, Move, Newcomer, Outcome, Preferred, Proposal, Purpose, Site, Tenant,
+    UsualShape, Welcome,
 };
 pub use fleet::{Asked, Fleet, Machine, NotModelled, Units};
 pub use fragmentation::Fragmentation;

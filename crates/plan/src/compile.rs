@@ -162,6 +162,7 @@ pub fn compile(service: &ModelService, facts: &Facts) -> Result<Plan, PlanError>
             node_selector: spec.placement.node_selector,
             tolerations: spec.placement.tolerations,
             spread: spec.placement.spread,
+            topology: spec.placement.topology,
         },
         name,
         notes,

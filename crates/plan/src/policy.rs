@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use trainyard_api::model_service::{Spot, Spread, Toleration};
+use trainyard_api::model_service::{Spot, Spread, Toleration, Topology};
 use trainyard_api::scalar::Percent;
 
 /// How many replicas there are.
@@ -131,4 +131,5 @@ pub struct Placement {
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
     pub spread: Spread,
+    pub topology: Topology,
 }

@@ -92,6 +92,35 @@ fn an_attempt_leaves_to_the_operator_what_is_its_own() {
     assert_eq!(spec["backoffLimit"], 0);
 }
 
+/// Workers of one start are near to one another, and not to those of the start before.
+#[test]
+fn workers_are_together() {
+    let affinity = |more: &str| {
+        let spec = format!("{{framework: generic, image: i, command: [t], {more}}}");
+        let objects = objects(&spec, JobRun::Attempt(2), &settings());
+        of_kind(&objects, "Job")["spec"]["template"]["spec"]["affinity"]["podAffinity"].clone()
+    };
+    let all = affinity(
+        "workers: {count: 2}, placement: {topology: {required: topology.kubernetes.io/zone, preferred: rack}}",
+    );
+    let required = &all["requiredDuringSchedulingIgnoredDuringExecution"][0];
+    let preferred = &all["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    assert_eq!(required["topologyKey"], "topology.kubernetes.io/zone");
+    assert_eq!(preferred["podAffinityTerm"]["topologyKey"], "rack");
+    for term in [required, &preferred["podAffinityTerm"]] {
+        let labels = &term["labelSelector"]["matchLabels"];
+        assert_eq!(
+            (&labels["trainyard.dev/job"], &labels["trainyard.dev/attempt"]),
+            (&"digits".into(), &"2".into())
+        );
+    }
+    let usual = affinity("workers: {count: 2}");
+    let term = &usual["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];
+    assert_eq!(term["topologyKey"], "topology.kubernetes.io/zone");
+    assert_eq!(affinity("workers: {count: 1}"), Value::Null);
+    assert_eq!(affinity("workers: {count: 2}, placement: {spread: nodes}"), Value::Null);
+}
+
 #[test]
 fn a_store_in_a_volume() {
     let spec = "{framework: generic, image: i, command: [t], checkpoint: {path: /out, uri: 'pvc://jobs/team/digits'}}";

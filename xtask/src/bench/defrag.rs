@@ -48,7 +48,7 @@ impl Defrag {
         let proposal = asked.propose();
         let proposed = clock.elapsed();
         let clock = Instant::now();
-        let nodes = asked.prefer(0, 64).map_or(0, |nodes| nodes.len());
+        let nodes = asked.prefer(0, 64).map_or(0, |it| it.sites.len());
         let preferred = clock.elapsed();
         let is_in = |it: &&Outcome| matches!(it, Outcome::Fits(_) | Outcome::FitsAfterMoves(_));
         println!(

@@ -575,6 +575,11 @@ fn mistakes_in_a_job() {
         check(
             "  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: 'pvc://a/b', credentialsSecret: c}\n",
         ),
+        check("  framework: generic\n  command: [a]\n  placement: {topology: {}}\n"),
+        check("  framework: generic\n  command: [a]\n  placement: {topology: {required: a b}}\n"),
+        check(
+            "  framework: generic\n  command: [a]\n  placement: {spread: zones, topology: {preferred: rack}}\n",
+        ),
         check("  framework: generic\n  command: [a]\n  suspend: yes\n"),
         check("  framework: generic\n  command: [a]\n  suspend: 'true'\n"),
     ];

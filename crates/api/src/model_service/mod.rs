@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 pub use access::{Access, RateLimit};
 pub use model::{Model, ModelFormat};
 pub use model_name::{MODEL_NAME, model_name_rules, path_segment, wrong_model_name};
-pub use placement::{Placement, Spot, Spread, TaintEffect, Toleration, TolerationOperator};
+pub use placement::{
+    Placement, Spot, Spread, TaintEffect, Toleration, TolerationOperator, Topology,
+};
 pub use resources::{Gpu, Resources};
 pub use rollout::{Abort, Rollout, RolloutStrategy};
 pub use runtime::{EnvSource, EnvVar, Runtime, RuntimeName, SecretKey};
@@ -63,6 +65,7 @@ pub use status::{MirrorStatus, ModelServiceStatus, RevisionStatus, RolloutStatus
     validation = Rule::new("!has(self.batching) || !has(self.runtime) || self.runtime.name != 'vllm' || (!has(self.batching.maxDelay) && !has(self.batching.maxQueue))").message("vLLM adds requests to the running batch at each step: it takes `maxSize` only; remove the others").field_path(".batching"),
     validation = Rule::new("!has(self.batching) || !has(self.runtime) || self.runtime.name != 'torchserve' || (!has(self.batching.maxSize) && !has(self.batching.maxDelay))").message("TorchServe reads sizes and delays of batches from the model's archive: it takes `maxQueue` only; remove the others").field_path(".batching"),
     validation = Rule::new("!has(self.runtime) || self.runtime.name != 'onnx' || !has(self.model.format) || self.model.format == 'onnx'").message("the `onnx` runtime serves ONNX models only; choose another runtime or leave `format` out").field_path(".model.format"),
+    validation = Rule::new("!has(self.placement) || !has(self.placement.topology)").message("replicas say nothing to one another, and are safer apart; remove it").field_path(".placement.topology"),
 )]
 pub struct ModelServiceSpec {
     /// Where the model comes from, and what it is.

@@ -24,6 +24,34 @@ pub struct Placement {
     /// Default: nodes for services, none for jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
+    /// Of jobs: keep the workers together, on nodes near to one another. Default: in one zone where
+    /// that can be had, if there are several workers and `spread` is `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+}
+
+/// Within what workers are to be: labels of nodes whose value is the same for nodes that are near to
+/// one another, such as `topology.kubernetes.io/zone` or a rack's.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.required) || has(self.preferred)").message("it names no label; set `preferred` or `required`, or remove `topology`"),
+)]
+pub struct Topology {
+    /// All workers run where this label has one value, or wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 316),
+        regex(pattern = r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub required: Option<String>,
+    /// They do where that can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 316),
+        regex(pattern = r"^([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub preferred: Option<String>,
 }
 
 /// Use of spot nodes.

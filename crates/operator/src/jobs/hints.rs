@@ -6,6 +6,8 @@
 //! scheduler still decides by what it knows then, and takes the next node where a preferred one is
 //! full. Cores and memory that pods without GPUs have are not among what is cached.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 use trainyard_diagnose::{Moving, Snapshot, occupancy};
 use trainyard_packing::{Defrag, Policy};
@@ -57,6 +59,65 @@ fn choose(job: &Value, nodes: &[GpuNode], pods: &[GpuPod], policy: Policy) -> Op
     if spreads.is_some_and(|constraints| !constraints.is_empty()) {
         return None;
     }
+    let nodes: Vec<&GpuNode> = nodes.iter().collect();
+    let together = together(spec).map(|key| nearest(job, key, &nodes, pods, policy));
+    let mut names = together.unwrap_or_default();
+    let anywhere = choose_among(job, &nodes, pods, policy).map(|it| it.names);
+    names.extend(anywhere.into_iter().flatten());
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    (!names.is_empty()).then_some(names)
+}
+
+/// The label within one value of which the workers are to be; that of the requirement, if they have
+/// a wish too.
+fn together(spec: &Value) -> Option<&str> {
+    const TERMS: [&str; 2] = [
+        "requiredDuringSchedulingIgnoredDuringExecution/0/topologyKey",
+        "preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm/topologyKey",
+    ];
+    let affinity = spec.pointer("/affinity/podAffinity")?;
+    TERMS.iter().find_map(|term| affinity.pointer(&format!("/{term}"))?.as_str())
+}
+
+/// The nodes of the one value of a label that has room for the most workers, and of those with room
+/// for all the one where the fewest GPUs stay idle: larger gaps are for larger jobs.
+fn nearest(
+    job: &Value,
+    key: &str,
+    nodes: &[&GpuNode],
+    pods: &[GpuPod],
+    policy: Policy,
+) -> Vec<String> {
+    let mut domains: BTreeMap<&str, Vec<&GpuNode>> = BTreeMap::new();
+    for node in nodes {
+        if let Some(value) = node.labels.get(key) {
+            domains.entry(value).or_default().push(node);
+        }
+    }
+    let chosen = domains.values().filter_map(|nodes| choose_among(job, nodes, pods, policy));
+    let best = chosen.min_by(|one, other| {
+        other.placed.cmp(&one.placed).then_with(|| one.idle.total_cmp(&other.idle))
+    });
+    best.map(|best| best.names).unwrap_or_default()
+}
+
+/// Nodes that the policy chooses, the best first.
+struct Chosen {
+    names: Vec<String>,
+    /// How many workers have room there.
+    placed: u32,
+    /// GPUs that are left then.
+    idle: f64,
+}
+
+fn choose_among(
+    job: &Value,
+    nodes: &[&GpuNode],
+    pods: &[GpuPod],
+    policy: Policy,
+) -> Option<Chosen> {
+    let spec = job.pointer("/spec/template/spec")?;
     let workers = job.pointer("/spec/parallelism").and_then(Value::as_u64).unwrap_or(1);
     let worker = json!({
         "kind": "Pod",
@@ -66,7 +127,10 @@ fn choose(job: &Value, nodes: &[GpuNode], pods: &[GpuPod], policy: Policy) -> Op
         },
         "spec": spec,
     });
-    let objects = nodes.iter().map(node).chain(pods.iter().filter_map(pod)).chain([worker]);
+    let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let is_here = |it: &&GpuPod| it.node.as_deref().is_some_and(|node| names.contains(node));
+    let pods = pods.iter().filter(is_here).filter_map(pod);
+    let objects = nodes.iter().map(|it| node(it)).chain(pods).chain([worker]);
     let snapshot = Snapshot { objects: objects.collect(), ..Snapshot::default() };
     let seen = occupancy(&snapshot, Moving::Services).ok()?;
     if !seen.waiting.first()?.has_gpu {
@@ -81,10 +145,13 @@ fn choose(job: &Value, nodes: &[GpuNode], pods: &[GpuPod], policy: Policy) -> Op
         policy,
         most_moves: 0,
     };
-    let sites = asked.prefer(0, u32::try_from(workers).unwrap_or(u32::MAX))?;
-    let chosen: Vec<String> =
-        sites.into_iter().filter_map(|site| seen.nodes.get(site).cloned()).collect();
-    (!chosen.is_empty()).then_some(chosen)
+    let preferred = asked.prefer(0, u32::try_from(workers).unwrap_or(u32::MAX))?;
+    let sites = preferred.sites.into_iter();
+    Some(Chosen {
+        names: sites.filter_map(|site| seen.nodes.get(site).cloned()).collect(),
+        placed: preferred.placed,
+        idle: preferred.idle,
+    })
 }
 
 /// A node as the API server has it, of what packing looks at.
@@ -154,7 +221,10 @@ mod tests {
         let resources = json!({"requests": {"cpu": "1", "nvidia.com/gpu": gpus}});
         let mut job = json!({
             "kind": "Job", "metadata": {"name": "j", "namespace": "ml"},
-            "spec": {"parallelism": workers, "template": {"spec": {"containers": [{"resources": resources}]}}},
+            "spec": {"parallelism": workers, "template": {
+                "metadata": {"labels": {"job": "j"}},
+                "spec": {"containers": [{"resources": resources}]},
+            }},
         });
         for (key, value) in spec.as_object().expect("a map") {
             job["spec"]["template"]["spec"][key] = value.clone();
@@ -219,6 +289,63 @@ mod tests {
             json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": own}});
         let all = with(json!({"affinity": affinity}));
         assert_eq!(all, [(100, vec![]), of(48, "host-b"), of(24, "host-a")]);
+    }
+
+    fn near(mut spec: Value, is_required: bool) -> Value {
+        let term = json!({"topologyKey": "rack", "labelSelector": {"matchLabels": {"job": "j"}}});
+        let affinity = if is_required {
+            json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]})
+        } else {
+            json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]})
+        };
+        spec["affinity"]["podAffinity"] = affinity;
+        spec
+    }
+
+    #[test]
+    fn a_gang_goes_where_all_of_it_has_room_and_no_larger_gap_is_lost() {
+        let rack = |name: &str, rack: &str| card(name, json!({"rack": rack}), json!([]), 4);
+        // Rack x has room for 3 workers of 2, y for 4, z for 5 of which one node is in use.
+        let nodes = [
+            rack("x1", "x"),
+            rack("x2", "x"),
+            rack("y1", "y"),
+            rack("y2", "y"),
+            rack("z1", "z"),
+            rack("z2", "z"),
+            rack("z3", "z"),
+            card("none", json!({}), json!([]), 4),
+        ];
+        let pods = [has(Some("x1"), 2, 1), has(Some("z1"), 2, 1)];
+        let with = |workers| {
+            [true, false].map(|is_required| {
+                let job = job(workers, 2, near(json!({}), is_required));
+                terms(&prefer(job, &nodes, &pods, Policy::LeastStranding))
+            })
+        };
+        let firsts = |terms: &[(u64, Vec<String>)], count: usize| -> Vec<String> {
+            terms.iter().take(count).flat_map(|(_, hosts)| hosts.clone()).collect()
+        };
+        for terms in with(3) {
+            assert_eq!(firsts(&terms, 2), ["host-x1", "host-x2"], "{terms:?}");
+        }
+        for terms in with(4) {
+            assert_eq!(firsts(&terms, 2), ["host-y1", "host-y2"], "{terms:?}");
+        }
+        for terms in with(5) {
+            assert_eq!(firsts(&terms, 1), ["host-z1"], "{terms:?}");
+            let first: BTreeSet<String> = firsts(&terms, 3).into_iter().collect();
+            assert_eq!(first, ["host-z1", "host-z2", "host-z3"].map(str::to_owned).into());
+        }
+        // A label that nobody has: a wish for it is as none.
+        let with_block = |is_required| {
+            let text = job(1, 1, near(json!({}), is_required)).to_string().replace("rack", "block");
+            let job = serde_json::from_str(&text).expect("JSON");
+            terms(&prefer(job, &nodes, &pods, Policy::LeastStranding))
+        };
+        let wished = with_block(false);
+        assert!(["host-x1", "host-z1"].contains(&wished[0].1[0].as_str()), "{wished:?}");
+        assert!(with_block(true).is_empty());
     }
 
     #[test]

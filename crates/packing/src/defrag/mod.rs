@@ -48,6 +48,18 @@ pub struct Tenant {
     pub budgets: Vec<usize>,
 }
 
+/// Where a policy would put pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preferred {
+    /// Nodes in the order in which it takes them; then those that it would take if all these were
+    /// full already.
+    pub sites: Vec<usize>,
+    /// How many of the pods have room.
+    pub placed: u32,
+    /// GPUs of the open nodes that are left then.
+    pub idle: f64,
+}
+
 /// A pod that waits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Newcomer {
@@ -171,10 +183,8 @@ impl Defrag<'_> {
         Search::new(self, &TargetWorkload::default()).open_nodes()
     }
 
-    /// The nodes where the policy would put so many pods like one that waits, in the order in which it
-    /// takes them; then those that it would take if all these were full already. `None` where there
-    /// is no such pod.
-    pub fn prefer(&self, newcomer: usize, count: u32) -> Option<Vec<usize>> {
+    /// Where the policy would put so many pods like one that waits. `None` where there is no such pod.
+    pub fn prefer(&self, newcomer: usize, count: u32) -> Option<Preferred> {
         let newcomer = self.newcomers.get(newcomer)?;
         Some(Search::new(self, &self.target()).prefer(newcomer, count))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Defrag, IdleGpus, Move, Newcomer, Outcome, Proposal, Purpose, UsualShape};
+use super::{Defrag, IdleGpus, Move, Newcomer, Outcome, Preferred, Proposal, Purpose, UsualShape};
 use crate::fragmentation::Fragmentation;
 use crate::node::Node;
 use crate::request::{GpuRequest, Request, WHOLE_GPU};
@@ -146,21 +146,26 @@ impl<'a> Search<'a> {
         nodes.filter(|(at, _)| self.is_open(*at)).map(|(_, node)| *node).collect()
     }
 
-    pub(crate) fn prefer(mut self, newcomer: &Newcomer, count: u32) -> Vec<usize> {
-        let mut sites = Vec::new();
-        for _ in 0..2 {
+    pub(crate) fn prefer(mut self, newcomer: &Newcomer, count: u32) -> Preferred {
+        let mut preferred = Preferred::default();
+        for is_first in [true, false] {
+            let sites = &mut preferred.sites;
             let known = sites.len();
             for _ in 0..count {
                 let Some(placement) = self.place(newcomer) else { break };
                 if !sites.contains(&placement.node) {
                     sites.push(placement.node);
                 }
+                preferred.placed += u32::from(is_first);
+            }
+            if is_first {
+                preferred.idle = self.idle().idle;
             }
             for site in sites.get(known..).unwrap_or_default() {
                 self.scheduler.set_open(*site, false);
             }
         }
-        sites
+        preferred
     }
 
     fn moves(&self) -> Vec<Move> {

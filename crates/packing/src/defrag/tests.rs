@@ -165,10 +165,13 @@ fn preferred_nodes_come_in_the_order_of_the_policy() {
         newcomer(GpuRequest::Whole(4), &anywhere(&sites)),
     ];
     let asked = asked(&sites, &tenants, &workload);
-    assert_eq!(asked.prefer(0, 1), Some(vec![1, 2]));
-    assert_eq!(asked.prefer(0, 3), Some(vec![1, 2, 0]));
-    assert_eq!(asked.prefer(1, 2), Some(vec![0]));
+    assert_eq!(asked.prefer(0, 1).map(|it| it.sites), Some(vec![1, 2]));
+    assert_eq!(asked.prefer(0, 3).map(|it| it.sites), Some(vec![1, 2, 0]));
+    assert_eq!(asked.prefer(1, 2).map(|it| it.sites), Some(vec![0]));
     assert_eq!(asked.prefer(2, 1), None);
+    // Of those that do not fit, nobody says that they do.
+    let preferred = asked.prefer(1, 2).unwrap();
+    assert_eq!((preferred.placed, preferred.idle), (1, 3.0));
 }
 
 #[test]

@@ -228,6 +228,7 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
             node_selector: spec.placement.node_selector,
             tolerations: spec.placement.tolerations,
             spread: spec.placement.spread,
+            topology: spec.placement.topology,
         },
         volumes,
         secret,

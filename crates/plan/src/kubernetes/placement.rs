@@ -1,8 +1,9 @@
 //! Where pods may run: affinity, tolerations and spread.
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
-    PreferredSchedulingTerm, Toleration as PodToleration, TopologySpreadConstraint,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity,
+    PodAffinityTerm, PodSpec, PreferredSchedulingTerm, Toleration as PodToleration,
+    TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use trainyard_api::model_service::{Spot, Spread, TaintEffect, Toleration, TolerationOperator};
 
@@ -27,7 +28,7 @@ pub(super) struct Placing<'a> {
     pub(super) placement: &'a Placement,
     pub(super) gpu: Option<&'a Gpu>,
     pub(super) profile: Profile,
-    /// Labels of the pods that are to be kept apart.
+    /// Labels of the pods that are to be kept apart, or together.
     pub(super) pods: Texts,
     /// A label that differs between pods of one template and of the next, where Kubernetes itself
     /// sets one.
@@ -119,15 +120,33 @@ fn affinity(placing: &Placing<'_>) -> Option<Affinity> {
     terms.retain(|term| !term.is_empty());
     let required = (!terms.is_empty())
         .then(|| NodeSelector { node_selector_terms: terms.into_iter().map(node_term).collect() });
-    if required.is_none() && preferred.is_none() {
+    let nodes = (required.is_some() || preferred.is_some()).then_some(NodeAffinity {
+        required_during_scheduling_ignored_during_execution: required,
+        preferred_during_scheduling_ignored_during_execution: preferred,
+    });
+    let pods = together(placing);
+    if nodes.is_none() && pods.is_none() {
         return None;
     }
-    Some(Affinity {
-        node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: required,
-            preferred_during_scheduling_ignored_during_execution: preferred,
-        }),
-        ..Affinity::default()
+    Some(Affinity { node_affinity: nodes, pod_affinity: pods, ..Affinity::default() })
+}
+
+/// Keeps the pods on nodes near to one another. The scheduler lets the first of them go where it
+/// likes, though none is there that it would have to be near to.
+fn together(placing: &Placing<'_>) -> Option<PodAffinity> {
+    let topology = &placing.placement.topology;
+    let near = |key: &String| PodAffinityTerm {
+        label_selector: Some(selector(placing.pods.clone())),
+        topology_key: key.clone(),
+        ..PodAffinityTerm::default()
+    };
+    let required = topology.required.as_ref().map(|key| vec![near(key)]);
+    let preferred = topology.preferred.as_ref();
+    let preferred = preferred
+        .map(|key| vec![WeightedPodAffinityTerm { weight: 100, pod_affinity_term: near(key) }]);
+    (required.is_some() || preferred.is_some()).then_some(PodAffinity {
+        required_during_scheduling_ignored_during_execution: required,
+        preferred_during_scheduling_ignored_during_execution: preferred,
     })
 }
 
