@@ -31,13 +31,13 @@ def deployment(name, namespace, gpus):
     )
 
 
-def training(namespace, name):
+def training(namespace, name, **spec):
     return {
         "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "framework": "generic", "image": AGNHOST, "command": ["/agnhost", "pause"],
-            "resources": {"cpu": "50m", "memory": "64Mi", "gpu": {"count": 1}},
+            "resources": {"cpu": "50m", "memory": "64Mi", "gpu": {"count": 1}}, **spec,
         },
     }
 
@@ -85,9 +85,30 @@ def test_workers_go_where_they_pack_best(cluster, packed):
     # A preference only: the next one finds node-1 full.
     cluster.apply(training(packed, "next"))
     assert node_of(cluster, packed, "trainyard.dev/job=next") == "node-2"
-    cluster.kubectl("-n", packed, "delete", "trainingjobs", "--all")
-    gone = lambda: not cluster.get("-n", packed, "pods", "-l", "trainyard.dev/job")["items"]
+    end_jobs(cluster, packed)
+
+
+def end_jobs(cluster, namespace):
+    cluster.kubectl("-n", namespace, "delete", "trainingjobs", "--all")
+    gone = lambda: not cluster.get("-n", namespace, "pods", "-l", "trainyard.dev/job")["items"]
     cluster.until("the workers to go", gone)
+
+
+def test_workers_of_a_gang_are_within_one_rack(cluster, packed):
+    cluster.kubectl("label", "node", "node-1", "test-rack=a")
+    cluster.kubectl("label", "node", "node-2", "test-rack=b")
+    # node-1 alone would pack better, and has no room for both.
+    placement = {"topology": {"required": "test-rack"}}
+    cluster.apply(training(packed, "near", workers={"count": 2}, placement=placement))
+
+    def nodes():
+        pods = cluster.get("-n", packed, "pods", "-l", "trainyard.dev/job=near")["items"]
+        found = [pod["spec"].get("nodeName") for pod in pods]
+        return len(found) == 2 and all(found) and found
+
+    assert cluster.until("both workers to have a node", nodes) == ["node-2", "node-2"]
+    end_jobs(cluster, packed)
+    cluster.kubectl("label", "nodes", "--all", "test-rack-")
 
 
 def test_a_move_makes_room_for_a_large_pod(cluster, packed):
