@@ -6,12 +6,19 @@ import pytest
 import python_image
 from conftest import ROOT
 from iris import HOME, install, trainyard, uninstall
+from test_training import STORE, store
 
 IMAGE = "localhost/train-line:test"
-QUEUES = ("one", "lender", "borrower")
+QUEUES = ("one", "two", "lender", "borrower")
 # A program that ends when it is told to.
 SLEEP = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep({})"
+)
+
+# The example, which says first how many it is of.
+TELLING = (
+    "import os, runpy; print('one of', os.environ['TRAINYARD_WORKERS'], 'of', os.environ['WORLD_SIZE'], flush=True);"
+    "runpy.run_path('train.py', run_name='__main__')"
 )
 
 
@@ -23,6 +30,7 @@ def team(cluster, image, tmp_path_factory, namespace):
     install(cluster, image)
     cluster.apply(
         queue("one", cpu={"nominal": "100m"}, preemption={"withinQueue": "lowerPriority"}),
+        queue("two", cpu={"nominal": "200m"}, preemption={"withinQueue": "lowerPriority"}),
         queue("lender", cpu={"nominal": "100m"}, cohort="all", preemption={"reclaimWithinCohort": "any"}),
         queue("borrower", cpu={"nominal": "10m"}, cohort="all"),
     )
@@ -144,3 +152,54 @@ def test_what_is_wrong_is_told(cluster, team):
     cluster.apply(manifest(team, "large", "one", 6, workers={"count": 2, "min": 1}))
     assert "gave it 1 worker " in condition(until(cluster, team, "large", "Running Admitted"))["message"]
     until(cluster, team, "large", "Succeeded")
+
+
+def test_a_job_grows_into_free_room_and_shrinks_for_a_more_important_one(cluster, team):
+    cluster.apply(manifest(team, "beside", "two", 300))
+    until(cluster, team, "beside", "Running Admitted")
+    # What a change may cost is the grace for a checkpoint and 10 s for the pods: so long has room to be
+    # free, and five times that long the job has to run before it grows.
+    elastic = manifest(team, "elastic", "two", 0, workers={"count": 2, "min": 1}, retries=0)
+    elastic["spec"] |= {
+        "command": ["python3", "-c", TELLING], "args": ["--steps", "100000", "--pause", "0.05"],
+        "checkpoint": {"path": "checkpoints", "uri": "pvc://store/elastic", "grace": "5s"},
+    }
+
+    def has(workers, attempt, seconds):
+        def holds():
+            found = status(cluster, team, "elastic")
+            is_so = (found.get("activeWorkers"), found.get("attempts")) == (workers, attempt)
+            return found if is_so and found["phase"] == "Running" else None
+
+        return cluster.until(f"{workers} workers in attempt {attempt}", holds, seconds)
+
+    def goes_on(size):
+        def holds():
+            text = trainyard(cluster, "logs", "tj/elastic", "-n", team, "--tail=-1").stdout
+            return size in text and "goes on from step" in text
+
+        cluster.until(f"its logs to tell that it goes on as {size}", holds, 30)
+
+    def pods():
+        return cluster.get("-n", team, "pods", "-l", "trainyard.dev/job=elastic,trainyard.dev/attempt")["items"]
+
+    with store(cluster, team, STORE.with_name(f"{STORE.name}-queue")):
+        cluster.apply(elastic)
+        started = has(1, 1, 60)
+        assert "gave it 1 worker " in condition(started)["message"], started
+        cluster.kubectl("-n", team, "delete", "tj", "beside")
+        grown = has(2, 2, 150)
+        message = condition(grown)["message"]
+        assert "it went from 1 to 2 workers, since there is room that nobody waits for" in message, grown
+        goes_on("one of 2 of 2")
+        cluster.until("the queue's status", lambda: shown(cluster, "two")["usage"][0]["used"] == "200m", 20)
+        cluster.apply(manifest(team, "urgent", "two", 5, priority=5))
+        shrunk = has(1, 3, 90)
+        assert f"it went from 2 to 1 worker, which makes room for `{team}/urgent`" in condition(shrunk)["message"]
+        until(cluster, team, "urgent", "Succeeded")
+        assert (shrunk["failures"], shrunk["interruptions"]) == (0, 0), shrunk
+        events = trainyard(cluster, "events", "elastic", "-n", team).stdout
+        assert "Grown" in events and "Shrunk" in events and "Preempted" not in events, events
+        goes_on("one of 1 of 1")
+        cluster.kubectl("-n", team, "delete", "tj", "elastic")
+        cluster.until("its pods to end", lambda: not pods(), 60)

@@ -46,20 +46,20 @@ def team(cluster, image, train_image, namespace):
 
 
 @contextlib.contextmanager
-def store(cluster, namespace):
-    """The claim `store` with an empty `STORE` as its volume."""
-    shutil.rmtree(STORE, ignore_errors=True)
-    STORE.mkdir()
+def store(cluster, namespace, folder=STORE):
+    """The claim `store` with an empty `folder` as its volume."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     # Owners of files in a folder of a node are not changed for a pod.
-    STORE.chmod(0o777)
+    folder.chmod(0o777)
     volume, claim = iris.volume(namespace, "store")
-    volume["spec"]["hostPath"]["path"] = str(STORE)
+    volume["spec"]["hostPath"]["path"] = str(folder)
     for spec in (volume["spec"], claim["spec"]):
         spec["accessModes"] = ["ReadWriteMany"]
     cluster.apply(volume, claim)
     yield
     cluster.kubectl("delete", "pv", f"{namespace}-store", "--wait=false", check=False)
-    shutil.rmtree(STORE, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def manifest(namespace, name, steps=200, pause=0.01, **spec):

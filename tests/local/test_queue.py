@@ -118,6 +118,69 @@ def test_a_higher_priority_takes_the_room_and_costs_nothing_but_time(jobs):
     assert history["status"]["attempts"] == 2
 
 
+def steps(jobs, name):
+    """Steps whose loss the first worker has printed, in all its attempts."""
+    return [int(it) for it in re.findall(r"step (\d+) loss", jobs.run("logs", name, "--tail", "-1"))]
+
+
+def test_a_job_grows_into_free_room_and_shrinks_for_a_more_important_one(jobs):
+    # Beside one that takes half, of two workers one fits; both fit alone.
+    first = declared(jobs, "first", cpu(HALF), steps=100000)
+    jobs.run("up", "-d", first)
+    elastic = declared(jobs, "elastic", cpu(HALF), "queue: any", workers="2, min: 1", retries=0, steps=4000)
+    # What a change may cost is what a checkpoint may take: so long has room to be free, and five times
+    # that long the job has to run before it grows.
+    path = jobs.root / elastic
+    path.write_text(path.read_text().replace("grace: 10s", "grace: 1s"))
+    jobs.run("up", "-d", elastic)
+    runs(jobs, "elastic")
+
+    def has(workers, attempt):
+        def holds():
+            job = jobs.job("elastic")
+            is_so = (job["wanted"], len(job["workers"]), job["attempts"]) == (workers, workers, attempt)
+            return is_so and job["phase"] == "Running" and job
+
+        return eventually(holds, lambda: jobs.run("status") + jobs.run("events", "elastic"))
+
+    has(1, 1)
+    jobs.step(45, "elastic")
+    jobs.run("down", "first")
+    grown = has(2, 2)
+    assert "it went from 1 to 2 workers, since there is room that nobody waits for" in grown["quota"]["message"]
+    saved = int(re.search(r"saved at step (\d+), as asked", jobs.run("logs", "elastic", "--tail", "-1"))[1])
+    assert saved >= 45
+    jobs.step(saved + 45, "elastic")
+    used = next(it for it in queue(jobs)["usage"] if it["resource"] == "cpu")["used"]
+    assert used in (f"{2 * CORES * 400}m", str(2 * CORES * 400 // 1000)), used
+    high = declared(jobs, "high", cpu(HALF), "queue: any", "priority: 5", steps=100)
+    jobs.run("up", "-d", high)
+    shrunk = has(1, 3)
+    why = "it went from 2 to 1 worker, which makes room for `high`: it goes first in this queue"
+    assert why in shrunk["quota"]["message"], shrunk
+    jobs.over("high")
+    has(2, 4)
+    job = jobs.job("elastic")
+    assert (job["failures"], job["interruptions"]) == (0, 0), job
+    # A supervisor that comes after this one knows what it has.
+    os.kill(jobs.supervisor(), signal.SIGKILL)
+    eventually(lambda: "no supervisor runs" in jobs.run("status", code=None))
+    jobs.run("up", "-d")
+    has(2, 4)
+    # No step was lost: each start went on from where the one before had saved.
+    logs = jobs.run("logs", "elastic", "--tail", "-1")
+    saves = {int(it) for it in re.findall(r"saved at step (\d+), as asked", logs)}
+    starts = {int(it) for it in re.findall(r"goes on from step (\d+)", logs)}
+    assert starts == saves and len(saves) == 3, (starts, saves)
+    done = steps(jobs, "elastic")
+    assert done == sorted(done), done
+    events = jobs.run("events", "elastic")
+    # The same message is told once, with how often.
+    assert re.search(r"Grown +it goes from 1 to 2 workers.*\(2 times\)", events), events
+    assert re.search(r"Shrunk +it goes from 2 to 1 worker, which makes room for `high`", events), events
+    jobs.run("down", "elastic")
+
+
 def test_a_service_takes_its_part_first(jobs):
     (jobs.root / "model.bin").write_bytes(b"model")
     service = (

@@ -84,6 +84,8 @@ pub enum Because {
     Asked,
     /// Others need the room more.
     Preempted,
+    /// They start again at once, as more or fewer.
+    Resized,
 }
 
 /// Why the phase is what it is.
@@ -105,6 +107,10 @@ pub enum Reason {
     SpecChanged,
     /// It makes room for another job of its queue or cohort.
     Preempted,
+    /// It goes on with more workers.
+    Grown,
+    /// It goes on with fewer workers.
+    Shrunk,
 }
 
 impl Reason {
@@ -125,6 +131,8 @@ impl Reason {
             Self::WorkersMissing => "WorkersMissing",
             Self::SpecChanged => "SpecChanged",
             Self::Preempted => "Preempted",
+            Self::Grown => "Grown",
+            Self::Shrunk => "Shrunk",
         }
     }
 }
@@ -307,7 +315,28 @@ impl State {
     /// far as it is up to it.
     pub fn preempted(self) -> Self {
         match self.phase {
-            Phase::Running => self.ending(Because::Preempted, Reason::Preempted),
+            Phase::Running | Phase::Ending(Because::Resized) => {
+                self.ending(Because::Preempted, Reason::Preempted)
+            }
+            _ => self,
+        }
+    }
+
+    /// Its workers are asked for a checkpoint, end, and start again as more of them.
+    pub fn grown(self) -> Self {
+        self.resized(Reason::Grown)
+    }
+
+    /// Its workers are asked for a checkpoint, end, and start again as fewer.
+    pub fn shrunk(self) -> Self {
+        self.resized(Reason::Shrunk)
+    }
+
+    fn resized(self, reason: Reason) -> Self {
+        match self.phase {
+            Phase::Running | Phase::Ending(Because::Resized) => {
+                self.ending(Because::Resized, reason)
+            }
             _ => self,
         }
     }
@@ -448,6 +477,8 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
         Because::Preempted => {
             State { phase: Phase::Waiting { until: now }, row, ..*state }.stop_clock(now)
         }
+        // It waits for nobody, so that its deadline goes on.
+        Because::Resized => State { phase: Phase::Waiting { until: now }, row, ..*state },
         // Each time a little longer: nodes that are not there now may be there later.
         Because::Incomplete => {
             let interruptions = state.interruptions.saturating_add(1);
@@ -760,6 +791,40 @@ mod tests {
             advance(&mut state, &mut workers, true, now);
             prop_assert!(state.is_over(), "{:?}", state);
         }
+    }
+
+    #[test]
+    fn another_number_of_workers_counts_as_nothing() {
+        let mut job = Job::new(Policy { retries: 0, deadline: Some(at(100)) });
+        job.step(0, &[], false, ("Running", Order::Start));
+        job.state = job.state.grown();
+        assert!(!job.state.is_leaving());
+        job.step(5, &[RUNNING], false, ("Ending", NOTHING));
+        // What ends it in the meantime, in whatever way, is no failure.
+        job.step(8, &[CRASHED], false, ("Waiting", NOTHING));
+        job.step(8, &[], false, ("Running", Order::Start));
+        let State { attempts, failures, interruptions, .. } = job.state;
+        assert_eq!((attempts, failures, interruptions), (2, 0, 0));
+        // The deadline goes on.
+        assert_eq!(job.state.deadline(&job.policy), Some(at(100)));
+        job.state = job.state.shrunk();
+        assert_eq!((job.state.phase_name(), job.state.reason), ("Ending", Reason::Shrunk));
+        // It has to leave after all.
+        job.state = job.state.preempted();
+        assert!(job.state.is_leaving());
+        job.step(20, &[Worker::Interrupted; 2], false, ("Waiting", NOTHING));
+        assert_eq!((job.state.deadline(&job.policy), job.state.reason), (None, Reason::Preempted));
+        assert_eq!(job.state.grown(), job.state);
+        // A person's wish, and the end of the work, come first.
+        let mut last = Job::new(POLICY);
+        last.step(0, &[], false, ("Running", Order::Start));
+        last.state = last.state.shrunk();
+        last.step(1, &[RUNNING], true, ("Ending", NOTHING));
+        last.step(2, &[Worker::Interrupted], true, ("Interrupted", NOTHING));
+        let mut done = Job::new(POLICY);
+        done.step(0, &[], false, ("Running", Order::Start));
+        done.state = done.state.shrunk();
+        done.step(1, &[FINISHED, FINISHED], false, ("Succeeded", NOTHING));
     }
 
     #[test]

@@ -56,9 +56,31 @@ pub(crate) struct Running<'a> {
     pub(crate) priority: i32,
     pub(crate) created: Duration,
     pub(crate) since: Duration,
+    pub(crate) per_worker: Amounts,
+    /// Workers for which room is planned.
+    pub(crate) count: u32,
+    /// It can do with so many.
+    pub(crate) min: u32,
+    /// It would have so many, if there was room.
+    pub(crate) wanted: u32,
+    /// What is planned for it.
     pub(crate) demand: Demand,
+    /// What it uses: more where it is about to give up workers.
+    pub(crate) uses: Demand,
     pub(crate) ends_by: Option<Duration>,
     pub(crate) is_leaving: bool,
+}
+
+impl Running<'_> {
+    /// What so many of its workers take.
+    pub(crate) fn workers(&self, count: u32) -> Demand {
+        Demand { amounts: self.per_worker.times(count), ..self.demand }
+    }
+
+    /// It is about to give up workers.
+    pub(crate) fn is_shrinking(&self) -> bool {
+        self.uses != self.demand
+    }
 }
 
 /// What a workload takes of one flavour.
@@ -172,13 +194,22 @@ pub(crate) fn cohorts(snapshot: &Snapshot) -> Vec<Cohort<'_>> {
             else {
                 continue;
             };
+            let has = admission.count;
+            let count = admission.shrinks_to.map_or(has, |to| to.clamp(1, has.max(1)));
+            let takes = |count| Demand { flavour, amounts: workload.per_worker.times(count) };
+            let may_grow = workload.min_count.is_some() && workload.restart_cost.is_some();
             cohort.running.push(Running {
                 name,
                 queue,
                 priority: workload.priority,
                 created: workload.created,
                 since: admission.since,
-                demand: Demand { flavour, amounts: workload.per_worker.times(admission.count) },
+                per_worker: workload.per_worker,
+                count,
+                min: workload.min_count.unwrap_or(count).clamp(1, count.max(1)),
+                wanted: if may_grow { workload.count.max(count) } else { count },
+                demand: takes(count),
+                uses: takes(has),
                 ends_by: admission.ends_by,
                 is_leaving: admission.is_leaving,
             });

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::amounts::{Amounts, Resource};
 use crate::cohort::{Cohort, Demand, Pending, Running, WIDTH, cohorts};
-use crate::decision::{Assignment, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting};
+use crate::decision::{
+    Assignment, Decision, Decisions, Eviction, FlavourUse, Resize, Room, Used, Wait, Waiting, Why,
+};
 use crate::forecast::{Guest, starts};
 use crate::ledger::Ledger;
 use crate::preempt::{Asker, Victim, victims};
@@ -114,7 +116,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
     ) -> Self {
         let (mut actual, mut planned) = (Ledger::new(cohort), Ledger::new(cohort));
         for item in &cohort.running {
-            actual.add(cohort, item.queue, &item.demand);
+            actual.add(cohort, item.queue, &item.uses);
             if !item.is_leaving {
                 planned.add(cohort, item.queue, &item.demand);
             }
@@ -211,21 +213,21 @@ impl<'c, 'a> Cycle<'c, 'a> {
             Place::Now(demand, count) => {
                 let borrows = self.planned.would_borrow(cohort, queue, &demand);
                 self.actual.add(cohort, queue, &demand);
-                let place = self.plan(queue, demand, item);
+                let place = self.plan(queue, (demand, count), item);
                 self.admitted.insert(place, (queue, at));
                 self.spared[place] = false;
                 let flavour = cohort.flavours[demand.flavour].to_owned();
                 Outcome::Admitted(Assignment { flavour, count, borrows })
             }
             Place::Soon(demand) => {
-                self.plan(queue, demand, item);
+                self.plan(queue, (demand, item.count), item);
                 Outcome::Planned(Vec::new())
             }
             Place::After(demand, chosen) => {
                 let names = self.evict(&chosen, item.name);
                 let is_free = names.is_empty() && self.actual.fits(cohort, queue, &demand);
                 let borrows = self.planned.would_borrow(cohort, queue, &demand);
-                let place = self.plan(queue, demand, item);
+                let place = self.plan(queue, (demand, item.count), item);
                 match is_free {
                     true => {
                         self.actual.add(cohort, queue, &demand);
@@ -372,7 +374,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
     }
 
     /// Keeps room for one from now on. Returns its place among those that hold room.
-    fn plan(&mut self, queue: usize, demand: Demand, item: &Pending<'a>) -> usize {
+    fn plan(&mut self, queue: usize, (demand, count): (Demand, u32), item: &Pending<'a>) -> usize {
         let cohort = self.cohort;
         let ends_by = item.run_time.map(|run_time| self.now.saturating_add(run_time));
         self.planned.add(cohort, queue, &demand);
@@ -384,7 +386,7 @@ impl<'c, 'a> Cycle<'c, 'a> {
             }
             reservation.held.push(!has_ended);
         }
-        let Pending { name, priority, created, .. } = *item;
+        let Pending { name, priority, created, per_worker, .. } = *item;
         let (since, is_leaving) = (self.now, false);
         self.running.push(Running {
             name,
@@ -392,7 +394,13 @@ impl<'c, 'a> Cycle<'c, 'a> {
             priority,
             created,
             since,
+            per_worker,
+            count,
+            // It has not started: who would take some of it goes before all of it.
+            min: count,
+            wanted: count,
             demand,
+            uses: demand,
             ends_by,
             is_leaving,
         });
@@ -401,21 +409,30 @@ impl<'c, 'a> Cycle<'c, 'a> {
         self.running.len() - 1
     }
 
-    /// Makes room: who was let in just now waits again, and who runs is told to leave. Returns who
-    /// is to leave.
+    /// Makes room: who was let in just now waits again, and who runs is told to leave, or to give up
+    /// workers. Returns who is told so.
     fn evict(&mut self, chosen: &[Victim], for_whom: &'a str) -> Vec<String> {
         let mut leave = Vec::new();
         self.changes += 1;
         for victim in chosen {
-            let Running { name, queue, demand, .. } = self.running[victim.0];
-            (self.spared[victim.0], self.gone[victim.0]) = (true, true);
+            let Victim { place, keeps, .. } = *victim;
+            let goes = keeps == 0;
+            let item = &mut self.running[place];
+            let (name, queue) = (item.name, item.queue);
+            let demand = item.workers(item.count.saturating_sub(keeps));
+            if goes {
+                (self.spared[place], self.gone[place]) = (true, true);
+            } else {
+                (item.count, item.demand) = (keeps, item.workers(keeps));
+            }
             self.planned.remove(self.cohort, queue, &demand);
             for reservation in &mut self.reservations {
-                if std::mem::take(&mut reservation.held[victim.0]) {
+                if reservation.held[place] {
+                    reservation.held[place] = !goes;
                     reservation.ledger.remove(self.cohort, queue, &demand);
                 }
             }
-            match self.admitted.remove(&victim.0) {
+            match self.admitted.remove(&place) {
                 Some((queue, at)) => {
                     self.barred.insert((queue, at), for_whom);
                     self.was_revoked = true;
@@ -465,10 +482,26 @@ impl<'c, 'a> Cycle<'c, 'a> {
 
     fn tell(mut self, decisions: &mut Decisions) {
         let expected = self.forecast();
+        for (name, room) in self.rooms() {
+            decisions.rooms.insert(name.to_owned(), room);
+        }
         for (victim, for_whom) in std::mem::take(&mut self.evictions) {
-            let name = self.running[victim.0].name.to_owned();
-            let eviction = Eviction { for_whom: for_whom.to_owned(), because: victim.1 };
-            decisions.evictions.insert(name, eviction);
+            let Victim { place, keeps, because } = victim;
+            let item = &self.running[place];
+            let name = item.name.to_owned();
+            let eviction = Eviction { for_whom: for_whom.to_owned(), because };
+            if keeps == 0 {
+                // It may have been told to give up some for another one before.
+                decisions.shrinks.remove(&name);
+                decisions.evictions.insert(name, eviction);
+                continue;
+            }
+            let mut cells = item.demand.cells();
+            let borrows =
+                cells.any(|(cell, ..)| self.planned.borrows(self.cohort, item.queue, cell));
+            let from = self.cohort.running[place].count;
+            let resize = Resize { from, to: keeps, borrows, why: Why::MakesRoom(eviction) };
+            decisions.shrinks.insert(name, resize);
         }
         for (queue, outcomes) in std::mem::take(&mut self.outcomes).into_iter().enumerate() {
             let member = &self.cohort.queues[queue];
@@ -504,6 +537,91 @@ impl<'c, 'a> Cycle<'c, 'a> {
             }
             decisions.used.insert(member.name.to_owned(), self.used(queue));
         }
+    }
+
+    /// Who runs with fewer workers than it would have, and how many it could have in room that nobody
+    /// who waits can use.
+    fn rooms(&self) -> Vec<(&'a str, Room)> {
+        let cohort = self.cohort;
+        let could_grow = |place: &usize| {
+            let item = &self.running[*place];
+            !self.gone[*place] && !item.is_shrinking() && item.count < item.wanted
+        };
+        let mut growing: Vec<usize> = (0..cohort.running.len()).filter(could_grow).collect();
+        if growing.is_empty() {
+            return Vec::new();
+        }
+        growing.sort_by_key(|place| {
+            let item = &self.running[*place];
+            (Reverse(item.priority), item.created, item.name)
+        });
+        let rivals = self.rivals();
+        let (mut planned, mut actual) = (self.planned.clone(), self.actual.clone());
+        let mut reserved: Vec<Ledger> =
+            self.reservations.iter().map(|it| it.ledger.clone()).collect();
+        let mut rooms = Vec::new();
+        for place in growing {
+            let item = &self.running[place];
+            let queue = item.queue;
+            let has_ended = |reservation: &Reservation<'_>| matches!((item.ends_by, reservation.at), (Some(end), Some(at)) if end <= at);
+            let is_free = |more: &Demand| {
+                let mut bound = self.reservations.iter().zip(&reserved);
+                planned.fits(cohort, queue, more)
+                    && actual.fits(cohort, queue, more)
+                    && !rivals.want(cohort, &planned, queue, more)
+                    && bound.all(|(it, ledger)| has_ended(it) || ledger.fits(cohort, queue, more))
+            };
+            let (mut low, mut high) = (item.count, item.wanted);
+            while low < high {
+                let middle = high - (high - low) / 2;
+                match is_free(&item.workers(middle - item.count)) {
+                    true => low = middle,
+                    false => high = middle - 1,
+                }
+            }
+            if low == item.count {
+                continue;
+            }
+            let more = item.workers(low - item.count);
+            let borrows = planned.would_borrow(cohort, queue, &more);
+            for (reservation, ledger) in self.reservations.iter().zip(&mut reserved) {
+                if !has_ended(reservation) {
+                    ledger.add(cohort, queue, &more);
+                }
+            }
+            planned.add(cohort, queue, &more);
+            actual.add(cohort, queue, &more);
+            rooms.push((item.name, Room { workers: low, borrows }));
+        }
+        rooms
+    }
+
+    /// What those ask for that wait, and for whom no room is kept from a known moment on: as long as
+    /// nobody knows who ends first, all that is free may be what one of them waits for.
+    fn rivals(&self) -> Rivals {
+        let cells = self.cohort.cells();
+        let mut wanted = vec![false; cells * self.cohort.queues.len()];
+        for (queue, outcomes) in self.outcomes.iter().enumerate() {
+            let member = &self.cohort.queues[queue];
+            for (item, outcome) in member.pending.iter().zip(outcomes) {
+                let waits = matches!(outcome, None | Some(Outcome::Blocked { .. }));
+                let is_known = |it: &Reservation<'_>| {
+                    it.at.is_some() && it.queue == queue && it.head == item.name
+                };
+                let has_reservation = || self.reservations.iter().any(is_known);
+                if !waits || has_reservation() {
+                    continue;
+                }
+                for demand in demands(item, item.min) {
+                    if self.exceeds(queue, &demand).is_none() {
+                        for (cell, ..) in demand.cells() {
+                            wanted[queue * cells + cell] = true;
+                        }
+                    }
+                }
+            }
+        }
+        Rivals { wanted }
     }
 
     /// The starts of those for whom no room is kept, by queue and place.
@@ -549,6 +667,30 @@ impl<'c, 'a> Cycle<'c, 'a> {
             }
         }
         Used { flavours, share: self.actual.share(cohort, queue, None) }
+    }
+}
+
+/// Those that wait, as those see them that would have more.
+struct Rivals {
+    /// By queue, then cell: whether somebody asks for it.
+    wanted: Vec<bool>,
+}
+
+impl Rivals {
+    /// Whether a queue would take something with this that one of them may use, now or when others
+    /// have ended.
+    fn want(&self, cohort: &Cohort<'_>, ledger: &Ledger, queue: usize, more: &Demand) -> bool {
+        more.cells().any(|(cell, _, amount)| {
+            let Some(quota) = cohort.quota(queue, cell) else { return false };
+            let after = ledger.used(cohort, queue, cell).saturating_add(amount);
+            (0..cohort.queues.len()).any(|other| {
+                let Some(theirs) = cohort.quota(other, cell) else { return false };
+                // What a queue keeps for itself is nobody else's; what it owns only who borrows asks for.
+                let is_theirs = after > quota.nominal
+                    || after > quota.guaranteed() && theirs.borrowing_limit != Some(0);
+                self.wanted[other * cohort.cells() + cell] && (other == queue || is_theirs)
+            })
+        })
     }
 }
 

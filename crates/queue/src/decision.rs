@@ -15,6 +15,11 @@ pub struct Decisions {
     pub pending: BTreeMap<String, Decision>,
     /// Who is to make room.
     pub evictions: BTreeMap<String, Eviction>,
+    /// Who is to make room by going on with fewer workers.
+    pub shrinks: BTreeMap<String, Resize>,
+    /// Who has fewer workers than it would have, and could have more in room that is of no use to
+    /// anybody who waits. [`Growth`](crate::Growth) says when that is worth a start of all its workers.
+    pub rooms: BTreeMap<String, Room>,
     /// What each queue uses after this cycle: what runs, what leaves and what was admitted now.
     pub used: BTreeMap<String, Used>,
 }
@@ -179,6 +184,56 @@ impl fmt::Display for Wait {
 pub struct Eviction {
     pub for_whom: String,
     pub because: Because,
+}
+
+/// How many workers one could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    pub workers: u32,
+    /// With them its queue uses more than its own.
+    pub borrows: bool,
+}
+
+/// Another number of workers for one that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resize {
+    pub from: u32,
+    pub to: u32,
+    /// Its queue then uses more than its own.
+    pub borrows: bool,
+    pub why: Why,
+}
+
+/// Why one gets another number of workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Why {
+    /// There is room that nobody waits for.
+    Room,
+    MakesRoom(Eviction),
+    /// Only so many found a node. No cycle decides it: quotas know nothing of nodes.
+    NodesMissing,
+}
+
+impl Resize {
+    pub fn is_growth(&self) -> bool {
+        self.to > self.from
+    }
+}
+
+impl fmt::Display for Resize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let workers = if self.to == 1 { "worker" } else { "workers" };
+        write!(f, "from {} to {} {workers}", self.from, self.to)?;
+        match &self.why {
+            Why::Room => f.write_str(", since there is room that nobody waits for"),
+            Why::MakesRoom(Eviction { for_whom, because }) => {
+                write!(f, ", which makes room for `{for_whom}`: {}", because.message())
+            }
+            Why::NodesMissing => f.write_str(", since there was no node for the others"),
+        }
+    }
 }
 
 /// What gives the right to push out another.

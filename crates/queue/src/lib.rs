@@ -10,8 +10,9 @@
 //! differ. Reading order: [`Queue`] and [`Workload`] are what goes in, `cohort` is one closed economy
 //! of queues, `ledger` what is used of it, `preempt` who makes room, `reservation` what those behind
 //! a waiting job must leave to it, `forecast` when who waits may start, `cycle` brings all together.
-//! [`Machine`] is one machine that has to have room for what all queues let in; [`Grant`] what a
-//! workload was given, and `spec` reads the resource.
+//! [`Growth`] says when room is worth a new start with more workers, [`Machine`] is one machine that
+//! has to have room for what all queues let in; [`Grant`] what a workload was given, and `spec` reads
+//! the resource.
 
 mod amounts;
 mod cohort;
@@ -19,6 +20,7 @@ mod cycle;
 mod decision;
 mod forecast;
 mod grant;
+mod growth;
 mod ledger;
 mod machine;
 mod preempt;
@@ -30,9 +32,11 @@ mod workload;
 pub use amounts::{Amounts, Resource};
 pub use cycle::decide;
 pub use decision::{
-    Assignment, Because, Decision, Decisions, Eviction, FlavourUse, Used, Wait, Waiting,
+    Assignment, Because, Decision, Decisions, Eviction, FlavourUse, Resize, Room, Used, Wait,
+    Waiting, Why,
 };
 pub use grant::Grant;
+pub use growth::Growth;
 pub use machine::Machine;
 pub use queue::{
     BorrowWithinCohort, FlavourQuota, Preemption, Queue, Quota, ReclaimWithinCohort, Strategy,

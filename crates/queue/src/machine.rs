@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::amounts::{Amounts, Resource};
 use crate::cycle::decide;
-use crate::decision::{Assignment, Decision, Decisions, Wait};
+use crate::decision::{Assignment, Decision, Decisions, Room, Wait, Why};
 use crate::queue::{FlavourQuota, Preemption, Queue, Quota, Strategy, WithinQueue};
 use crate::workload::{Snapshot, Workload};
 
@@ -31,11 +31,16 @@ impl Machine {
         let by_quota = decide(&self.of_queues(snapshot), now);
         // Who makes room for a workload for which the machine has none anyway stays.
         let mut leaving: BTreeSet<&str> = by_quota.evictions.keys().map(String::as_str).collect();
+        leaving.extend(by_quota.shrinks.keys().map(String::as_str));
         let by_room = loop {
             let by_room = decide(&self.of_machine(snapshot, &by_quota, &leaving), now);
             let before = leaving.len();
             leaving.retain(|name| {
-                let eviction = by_quota.evictions.get(*name);
+                let shrink = by_quota.shrinks.get(*name).and_then(|it| match &it.why {
+                    Why::MakesRoom(eviction) => Some(eviction),
+                    Why::Room | Why::NodesMissing => None,
+                });
+                let eviction = by_quota.evictions.get(*name).or(shrink);
                 eviction.is_some_and(|it| is_about_to_start(by_room.pending.get(&it.for_whom)))
             });
             if leaving.len() == before {
@@ -118,13 +123,33 @@ impl Machine {
             },
             ..Queue::default()
         };
+        // Once it has its quota it asks the machine, and is not to find that others have grown.
+        let waits_for_quota = by_quota.pending.values().any(|decision| match decision {
+            Decision::Admit(_) => false,
+            Decision::Wait(waiting) => {
+                !waiting.reason.needs_a_person() && !is_preempting(&waiting.reason)
+            }
+        });
         let asking = snapshot.workloads.iter().filter_map(|(name, workload)| {
             let mut workload = workload.clone();
+            let is_asked = workload.queue != self.name;
             workload.queue.clone_from(&self.name);
             workload.flavours = vec![self.name.clone()];
             if let Some(admission) = &mut workload.admission {
                 admission.flavour.clone_from(&self.name);
-                admission.is_leaving |= leaving.contains(name.as_str());
+                if leaving.contains(name.as_str()) {
+                    match by_quota.shrinks.get(name) {
+                        Some(shrink) => admission.shrinks_to = Some(shrink.to),
+                        None => admission.is_leaving = true,
+                    }
+                }
+                if waits_for_quota {
+                    workload.count = admission.count;
+                } else if is_asked {
+                    // It gets no more than its queue has.
+                    let room = by_quota.rooms.get(name);
+                    workload.count = room.map_or(admission.count, |room| room.workers);
+                }
                 return Some((name.clone(), workload));
             }
             match by_quota.pending.get(name) {
@@ -149,6 +174,7 @@ impl Machine {
         leaving: &BTreeSet<String>,
     ) -> Decisions {
         by_quota.evictions.retain(|name, _| leaving.contains(name));
+        by_quota.shrinks.retain(|name, _| leaving.contains(name));
         for (name, room) in by_room.pending {
             let decision = match (by_quota.pending.remove(&name), room) {
                 (Some(Decision::Admit(quota)), Decision::Admit(room)) => {
@@ -162,6 +188,12 @@ impl Machine {
             by_quota.pending.insert(name, decision);
         }
         by_quota.evictions.extend(by_room.evictions);
+        by_quota.shrinks.extend(by_room.shrinks);
+        let rooms = by_room.rooms.into_iter().map(|(name, room)| {
+            let borrows = by_quota.rooms.get(&name).is_some_and(|it| it.borrows);
+            (name, Room { borrows, ..room })
+        });
+        by_quota.rooms = rooms.collect();
         by_quota.used.extend(by_room.used);
         by_quota
     }

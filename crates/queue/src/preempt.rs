@@ -1,7 +1,8 @@
 //! Who has to make room for a workload that does not fit.
 //!
-//! Victims are taken in one order until there is room, and each that turns out not to be needed is
-//! let off; where even all of them would not make room, nobody is pushed out.
+//! Victims are taken in one order until there is room: first workers that a gang can do without, one
+//! by one, then whole gangs. What turns out not to be needed is given back; where even all of them
+//! would not make room, nobody is pushed out.
 
 use std::time::Duration;
 
@@ -20,11 +21,18 @@ pub(crate) struct Asker<'a> {
     pub(crate) demand: Demand,
 }
 
-/// A workload that has to go: its place among those that run, and why.
-pub(crate) type Victim = (usize, Because);
+/// A workload that has to make room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Victim {
+    /// Its place among those that run.
+    pub(crate) place: usize,
+    /// Workers that it keeps; none if it has to go.
+    pub(crate) keeps: u32,
+    pub(crate) because: Because,
+}
 
-/// A smallest set of workloads without which the asker fits; none if there is no such set. `spared`
-/// says which are out of the question, since they leave already.
+/// As few workers as make the asker fit; none if not even all would. `spared` says who is out of the
+/// question, since it leaves already.
 pub(crate) fn victims(
     cohort: &Cohort<'_>,
     planned: &Ledger,
@@ -160,112 +168,115 @@ impl Search<'_, '_> {
         self.smallest(&mine(), true, None)
     }
 
-    /// Takes candidates in their order until there is room, then lets off who is not needed. With a
-    /// threshold, who takes one at or above it from another queue may not borrow.
+    /// Takes workers of candidates in their order until there is room, then gives back what is not
+    /// needed. With a threshold, who takes from one at or above it of another queue may not borrow.
     fn smallest(
         &self,
         candidates: &[usize],
         mut may_borrow: bool,
         threshold: Option<i32>,
     ) -> Option<Vec<Victim>> {
-        let mut ledger = self.planned.clone();
-        let mut chosen = Vec::new();
-        let mut has_room = false;
-        for place in candidates {
-            let item = &self.running[*place];
-            if !self.is_mine(*place) {
-                if !self.borrows(&ledger, *place) {
+        let mut taken = Taken::new(self);
+        for part in Part::ALL {
+            for place in candidates {
+                let item = &self.running[*place];
+                let is_mine = self.is_mine(*place);
+                if taken.is_nothing_left(*place, part)
+                    || !is_mine && !self.borrows(&taken.ledger, *place)
+                {
                     continue;
                 }
-                if threshold.is_some_and(|threshold| item.priority >= threshold) {
+                if !is_mine && threshold.is_some_and(|threshold| item.priority >= threshold) {
                     may_borrow = false;
                 }
-            }
-            ledger.remove(self.cohort, item.queue, &item.demand);
-            chosen.push(*place);
-            if self.fits(&ledger, may_borrow) {
-                has_room = true;
-                break;
-            }
-        }
-        if !has_room {
-            return None;
-        }
-        let borrows = ledger.would_borrow(self.cohort, self.asker.queue, &self.asker.demand);
-        let because = |place: usize| match (self.is_mine(place), borrows) {
-            (true, _) => Because::Priority,
-            (false, false) => Because::Reclaimed,
-            (false, true) => Because::BorrowedForPriority,
-        };
-        let chosen = chosen.into_iter().map(|place| (place, because(place))).collect();
-        Some(self.let_off(ledger, chosen, may_borrow))
-    }
-
-    /// Leaves out each that is not needed, the last that was taken first.
-    fn let_off(
-        &self,
-        mut ledger: Ledger,
-        mut chosen: Vec<Victim>,
-        may_borrow: bool,
-    ) -> Vec<Victim> {
-        for at in (0..chosen.len()).rev() {
-            let item = &self.running[chosen[at].0];
-            ledger.add(self.cohort, item.queue, &item.demand);
-            if self.fits(&ledger, may_borrow) {
-                chosen.remove(at);
-            } else {
-                ledger.remove(self.cohort, item.queue, &item.demand);
-            }
-        }
-        chosen
-    }
-
-    /// Takes from the queue with the largest share first. A workload of another queue goes if that
-    /// queue then still has at least the share that the asker's queue gets; where that is not enough,
-    /// if it had a larger one before.
-    fn by_share(&self) -> Option<Vec<Victim>> {
-        let Asker { queue, demand, .. } = self.asker;
-        let mut ledger = self.planned.clone();
-        let mut lines: Vec<Vec<usize>> = vec![Vec::new(); self.cohort.queues.len()];
-        for place in self.candidates().into_iter().rev() {
-            lines[self.running[place].queue].push(place);
-        }
-        let (mut chosen, mut second): (Vec<Victim>, Vec<usize>) = (Vec::new(), Vec::new());
-        while let Some(line) = self.largest(&ledger, &lines) {
-            let Some(place) = lines[line].pop() else { break };
-            let item = &self.running[place];
-            if line == *queue {
-                ledger.remove(self.cohort, line, &item.demand);
-                chosen.push((place, Because::Priority));
-            } else if self.borrows(&ledger, place) {
-                let asks = ledger.share(self.cohort, *queue, Some(demand));
-                ledger.remove(self.cohort, line, &item.demand);
-                if asks > ledger.share(self.cohort, line, None) {
-                    ledger.add(self.cohort, line, &item.demand);
-                    second.push(place);
+                let may_take = |ledger: &mut Ledger, demand: &Demand| {
+                    let may_take = is_mine || self.borrows(ledger, *place);
+                    if may_take {
+                        ledger.remove(self.cohort, item.queue, demand);
+                    }
+                    may_take
+                };
+                taken.take((*place, part), may_borrow, Because::Priority, may_take);
+                if !self.fits(&taken.ledger, may_borrow) {
                     continue;
                 }
-                let reclaims = !ledger.would_borrow(self.cohort, *queue, demand);
-                let because = if reclaims { Because::Reclaimed } else { Because::FairShare };
-                chosen.push((place, because));
-            } else {
-                continue;
-            }
-            if self.fits(&ledger, true) {
-                return Some(self.let_off(ledger, chosen, true));
+                let borrows =
+                    taken.ledger.would_borrow(self.cohort, self.asker.queue, &self.asker.demand);
+                for step in &mut taken.steps {
+                    step.because = match (self.is_mine(step.place), borrows) {
+                        (true, _) => Because::Priority,
+                        (false, false) => Because::Reclaimed,
+                        (false, true) => Because::BorrowedForPriority,
+                    };
+                }
+                return Some(taken.give_back(may_borrow));
             }
         }
-        for place in second {
-            let item = &self.running[place];
-            let asks = ledger.share(self.cohort, *queue, Some(demand));
-            if !self.borrows(&ledger, place) || asks >= ledger.share(self.cohort, item.queue, None)
-            {
-                continue;
+        None
+    }
+
+    /// Takes from the queue with the largest share first. Another queue gives if it then still has at
+    /// least the share that the asker's queue gets; where that is not enough, if it had a larger one
+    /// before.
+    fn by_share(&self) -> Option<Vec<Victim>> {
+        let Asker { queue, demand, .. } = self.asker;
+        let mut candidates = self.candidates();
+        candidates.reverse();
+        let mut taken = Taken::new(self);
+        let mut second: Vec<(usize, Part)> = Vec::new();
+        for part in Part::ALL {
+            let mut lines: Vec<Vec<usize>> = vec![Vec::new(); self.cohort.queues.len()];
+            for place in candidates.iter().filter(|place| !taken.is_nothing_left(**place, part)) {
+                lines[self.running[*place].queue].push(*place);
             }
-            ledger.remove(self.cohort, item.queue, &item.demand);
-            chosen.push((place, Because::FairShare));
-            if self.fits(&ledger, true) {
-                return Some(self.let_off(ledger, chosen, true));
+            while let Some(line) = self.largest(&taken.ledger, &lines) {
+                let Some(place) = lines[line].pop() else { break };
+                let is_mine = line == *queue;
+                if !is_mine && !self.borrows(&taken.ledger, place) {
+                    continue;
+                }
+                let because = match taken.ledger.would_borrow(self.cohort, *queue, demand) {
+                    _ if is_mine => Because::Priority,
+                    false => Because::Reclaimed,
+                    true => Because::FairShare,
+                };
+                let may_take = |ledger: &mut Ledger, given_up: &Demand| {
+                    if !is_mine && !self.borrows(ledger, place) {
+                        return false;
+                    }
+                    let asks = ledger.share(self.cohort, *queue, Some(demand));
+                    ledger.remove(self.cohort, line, given_up);
+                    let may_take = is_mine || asks <= ledger.share(self.cohort, line, None);
+                    if !may_take {
+                        ledger.add(self.cohort, line, given_up);
+                    }
+                    may_take
+                };
+                taken.take((place, part), true, because, may_take);
+                if self.fits(&taken.ledger, true) {
+                    return Some(taken.give_back(true));
+                }
+                if !taken.is_nothing_left(place, part) {
+                    second.push((place, part));
+                }
+            }
+        }
+        for part in Part::ALL {
+            for (place, _) in second.iter().filter(|(_, of)| *of == part) {
+                let line = self.running[*place].queue;
+                let may_take = |ledger: &mut Ledger, given_up: &Demand| {
+                    let asks = ledger.share(self.cohort, *queue, Some(demand));
+                    let may_take = self.borrows(ledger, *place)
+                        && asks < ledger.share(self.cohort, line, None);
+                    if may_take {
+                        ledger.remove(self.cohort, line, given_up);
+                    }
+                    may_take
+                };
+                taken.take((*place, part), true, Because::FairShare, may_take);
+                if self.fits(&taken.ledger, true) {
+                    return Some(taken.give_back(true));
+                }
             }
         }
         None
@@ -278,5 +289,119 @@ impl Search<'_, '_> {
             let with = (*line == self.asker.queue).then_some(&self.asker.demand);
             (ledger.share(self.cohort, *line, with), std::cmp::Reverse(*line))
         })
+    }
+}
+
+/// What is taken of a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Workers that it can do without.
+    Extra,
+    All,
+}
+
+impl Part {
+    const ALL: [Self; 2] = [Self::Extra, Self::All];
+}
+
+/// Workers that one has less.
+struct Step {
+    place: usize,
+    from: u32,
+    to: u32,
+    because: Because,
+}
+
+/// What was taken so far.
+struct Taken<'t, 's, 'a> {
+    search: &'t Search<'s, 'a>,
+    ledger: Ledger,
+    steps: Vec<Step>,
+    /// By place: the workers that are left.
+    left: Vec<u32>,
+}
+
+impl<'t, 's, 'a> Taken<'t, 's, 'a> {
+    fn new(search: &'t Search<'s, 'a>) -> Self {
+        let left = search.running.iter().map(|item| item.count).collect();
+        Self { search, ledger: search.planned.clone(), steps: Vec::new(), left }
+    }
+
+    fn is_nothing_left(&self, place: usize, part: Part) -> bool {
+        match part {
+            Part::Extra => self.left[place] <= self.search.running[place].min,
+            Part::All => self.left[place] == 0,
+        }
+    }
+
+    /// Takes all of one, or one worker after the other until there is room. `may_take` takes them out
+    /// of the ledger, if that is allowed.
+    fn take(
+        &mut self,
+        (place, part): (usize, Part),
+        may_borrow: bool,
+        because: Because,
+        mut may_take: impl FnMut(&mut Ledger, &Demand) -> bool,
+    ) {
+        let item = &self.search.running[place];
+        let from = self.left[place];
+        let mut to = from;
+        match part {
+            Part::All => {
+                if may_take(&mut self.ledger, &item.workers(from)) {
+                    to = 0;
+                }
+            }
+            Part::Extra => {
+                let one = item.workers(1);
+                while to > item.min && may_take(&mut self.ledger, &one) {
+                    to -= 1;
+                    if self.search.fits(&self.ledger, may_borrow) {
+                        break;
+                    }
+                }
+            }
+        }
+        if to < from {
+            self.left[place] = to;
+            self.steps.push(Step { place, from, to, because });
+        }
+    }
+
+    /// Gives back what is not needed, what was taken last first.
+    fn give_back(mut self, may_borrow: bool) -> Vec<Victim> {
+        let Search { cohort, running, .. } = *self.search;
+        let mut victims: Vec<Victim> = Vec::new();
+        for step in self.steps.iter().rev() {
+            let Step { place, from, to, because } = *step;
+            let item = &running[place];
+            if self.left[place] == to {
+                // The most that it may keep: a gang has at least its least, or is none.
+                let (mut keeps, mut low, mut high) = (to, to.max(item.min), from);
+                while low <= high {
+                    let middle = low + (high - low) / 2;
+                    let back = item.workers(middle - to);
+                    self.ledger.add(cohort, item.queue, &back);
+                    let has_room = self.search.fits(&self.ledger, may_borrow);
+                    self.ledger.remove(cohort, item.queue, &back);
+                    match has_room {
+                        true => (keeps, low) = (middle, middle + 1),
+                        false => high = middle - 1,
+                    }
+                }
+                self.ledger.add(cohort, item.queue, &item.workers(keeps - to));
+                self.left[place] = keeps;
+            }
+            let is_known = victims.iter().any(|victim| victim.place == place);
+            if self.left[place] < item.count && !is_known {
+                victims.push(Victim { place, keeps: self.left[place], because });
+            }
+        }
+        for victim in &mut victims {
+            victim.keeps = self.left[victim.place];
+        }
+        victims.retain(|victim| victim.keeps < running[victim.place].count);
+        victims.reverse();
+        victims
     }
 }

@@ -28,6 +28,9 @@ pub struct Workload {
     pub count: u32,
     /// It can do with so many workers; none if it needs all.
     pub min_count: Option<u32>,
+    /// What it costs at most to start all its workers anew: a checkpoint, and their start. None if that
+    /// would lose what it has done: it gets no more workers while it runs.
+    pub restart_cost: Option<Duration>,
     /// Flavours that will do.
     pub flavours: Vec<String>,
     /// It runs no longer than this, if that is known.
@@ -41,9 +44,12 @@ pub struct Workload {
 pub struct Admission {
     pub flavour: String,
     pub count: u32,
+    /// When it was given what it has.
     pub since: Duration,
     /// By when it has ended, if that is known.
     pub ends_by: Option<Duration>,
     /// It was told to make room and has not left yet.
     pub is_leaving: bool,
+    /// It was told to give up workers and has them still: so many it will have.
+    pub shrinks_to: Option<u32>,
 }

@@ -48,6 +48,7 @@ fn runs(queue: &str, count: u32, created: u64) -> Workload {
         since: at(created),
         ends_by: None,
         is_leaving: false,
+        shrinks_to: None,
     };
     Workload { admission: Some(admission), ..workload }
 }
@@ -75,7 +76,11 @@ fn check(queues: &[(&str, Queue)], workloads: &[(&str, Workload)], expected: &st
     });
     let gone =
         decisions.evictions.iter().map(|(name, it)| format!("{name} goes for {}", it.for_whom));
-    assert_eq!(told.chain(gone).collect::<Vec<_>>().join(", "), expected);
+    let resized = decisions.shrinks.iter().map(|(name, it)| format!("{name} keeps {}", it.to));
+    let rooms =
+        decisions.rooms.iter().map(|(name, room)| format!("{name} could have {}", room.workers));
+    let all = told.chain(gone).chain(resized).chain(rooms);
+    assert_eq!(all.collect::<Vec<_>>().join(", "), expected);
 }
 
 #[test]
@@ -127,6 +132,40 @@ fn quotas_say_who_may_and_the_machine_how_many() {
     check(&only, &[("high", high()), ("low", low)], "high: Preempting, low goes for high");
     // No queue says that its jobs push out those of others.
     check(&queues, &[("high", high()), ("low", runs("a", 3, 1))], "high: QuotaUsed");
+}
+
+#[test]
+fn who_can_do_with_fewer_shrinks_and_grows_on_one_machine_too() {
+    let elastic = |queue: &str, has| Workload {
+        count: 4,
+        min_count: Some(1),
+        restart_cost: Some(at(1)),
+        ..runs(queue, has, 1)
+    };
+    // Of a machine without queues.
+    let high = |queue: &str| priority(5, waits(queue, 2, 9));
+    let all = [("high", high("machine")), ("low", elastic("machine", 4))];
+    check(&[], &all, "high: Preempting, low keeps 2");
+    check(&[], &[("low", elastic("machine", 2))], "low could have 4");
+    check(&[], &[("b", runs("machine", 1, 1)), ("low", elastic("machine", 2))], "low could have 3");
+    // By the quotas' rules, with no more than the quota and the machine have.
+    let queues = [("a", queue(3)), ("b", queue(64))];
+    let all = [("high", high("a")), ("low", elastic("a", 3))];
+    check(&queues, &all, "high: Preempting, low keeps 1");
+    check(&queues, &[("low", elastic("a", 1))], "low could have 3");
+    check(&queues, &[("b", runs("b", 2, 1)), ("low", elastic("a", 1))], "low could have 2");
+    check(&queues, &[("b", runs("b", 3, 1)), ("low", elastic("a", 1))], "");
+    // One that waits for the machine alone has its place there.
+    let waiting =
+        |queue, x| [("b", runs("b", 2, 1)), ("low", elastic("a", 1)), ("x", waits(queue, x, 9))];
+    check(&queues, &waiting("b", 2), "x: QuotaUsed");
+    check(&queues, &waiting("machine", 3), "x: QuotaUsed");
+    // So has one that waits for its quota: once it has that, it needs the machine as well.
+    check(&queues, &waiting("b", 3), "x: QuotaUsed");
+    check(&queues, &waiting("b", 5), "x: ExceedsQuota, low could have 2");
+    // Who would give up some for one for whom the machine has no room keeps them.
+    let all = [("high", high("a")), ("low", elastic("a", 2)), ("other", runs("b", 2, 2))];
+    check(&queues, &all, "high: QuotaUsed");
 }
 
 /// Room that a quota would make is of no use to one for whom the machine has none.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use trainyard_queue::{
-    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, FlavourQuota, Machine,
-    Queue, Quota, ReclaimWithinCohort, Snapshot, Strategy as Order, Wait, WithinQueue, Workload,
-    decide,
+    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, Eviction, FlavourQuota,
+    Growth, Machine, Queue, Quota, ReclaimWithinCohort, Snapshot, Strategy as Order, Wait, Why,
+    WithinQueue, Workload, decide,
 };
 
 fn at(seconds: u64) -> Duration {
@@ -82,6 +82,8 @@ fn job() -> impl Strategy<Value = Job> {
                 per_worker: Amounts { cpu, memory: 0, gpu: 1 },
                 count,
                 min_count: (min < count).then_some(min),
+                // Half of those that know how long they run may grow, and half of the others.
+                restart_cost: (slack % 2 == 0).then_some(at(1)),
                 flavours: match any {
                     true => vec!["t4".to_owned(), "a100".to_owned()],
                     false => vec!["t4".to_owned()],
@@ -149,9 +151,30 @@ fn quotas_hold(snapshot: &Snapshot) {
     }
 }
 
-/// Whoever goes may be pushed out by that one, under the policy of that one's queue.
+/// Who makes room, wholly or in part.
+fn who_gives(decisions: &Decisions) -> impl Iterator<Item = (&String, &Eviction)> {
+    let in_part = decisions.shrinks.iter().filter_map(|(name, resize)| match &resize.why {
+        Why::MakesRoom(eviction) => Some((name, eviction)),
+        Why::Room | Why::NodesMissing => None,
+    });
+    decisions.evictions.iter().chain(in_part)
+}
+
+/// Who shrinks keeps what it needs at least, and is smaller than before.
+fn shrinks_are_real(snapshot: &Snapshot, decisions: &Decisions) {
+    for (name, resize) in &decisions.shrinks {
+        assert!(!decisions.evictions.contains_key(name), "{name} shrinks and goes");
+        let workload = &snapshot.workloads[name];
+        let has = workload.admission.as_ref().expect("it runs");
+        let least = workload.min_count.expect("it can do with fewer");
+        assert_eq!(resize.from, has.shrinks_to.unwrap_or(has.count));
+        assert!((least..resize.from).contains(&resize.to), "{name} goes {resize}, needs {least}");
+    }
+}
+
+/// Whoever makes room may be made to by that one, under the policy of that one's queue.
 fn evictions_are_allowed(snapshot: &Snapshot, decisions: &Decisions) {
-    for (name, eviction) in &decisions.evictions {
+    for (name, eviction) in who_gives(decisions) {
         let victim = &snapshot.workloads[name];
         let asker = &snapshot.workloads[&eviction.for_whom];
         let (mine, theirs) = (&snapshot.queues[&asker.queue], &snapshot.queues[&victim.queue]);
@@ -198,6 +221,11 @@ struct Life {
     promised: BTreeMap<String, Duration>,
     started: BTreeMap<String, u64>,
     now: u64,
+    /// When each that was told to shrink has done so.
+    shrinks: BTreeMap<String, u64>,
+    growth: Growth,
+    /// Who has had another number of workers, since when, and how many.
+    resized: Vec<(u64, String, u32)>,
     /// On which all of it happens; none where that is somebody else's affair.
     machine: Option<Machine>,
 }
@@ -213,6 +241,9 @@ impl Life {
             promised: BTreeMap::new(),
             started: BTreeMap::new(),
             now: 0,
+            shrinks: BTreeMap::new(),
+            growth: Growth::default(),
+            resized: Vec::new(),
             machine: None,
         }
     }
@@ -252,6 +283,8 @@ impl Life {
             }
             let decisions = self.cycle();
             let next = self.jobs.values().map(|job| job.comes).chain(self.ends.values().copied());
+            let next = next.chain(self.shrinks.values().copied());
+            let next = next.chain(self.growth.look_again_at().map(|it| it.as_secs()));
             let Some(next) = next.min() else {
                 let waits = decisions.pending.into_iter().filter_map(|(name, decision)| {
                     let Decision::Wait(waiting) = decision else { return None };
@@ -279,11 +312,28 @@ impl Life {
                 false => drop(self.snapshot.workloads.remove(&name)),
             }
         }
+        let shrunk: Vec<String> = self
+            .shrinks
+            .iter()
+            .filter(|(_, at)| **at <= self.now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in shrunk {
+            self.shrinks.remove(&name);
+            let Some(workload) = self.snapshot.workloads.get_mut(&name) else { continue };
+            let Some(admission) = &mut workload.admission else { continue };
+            if let Some(to) = admission.shrinks_to.take() {
+                (admission.count, admission.since) = (to, at(self.now));
+                self.resized.push((self.now, name, to));
+            }
+        }
         let decisions = self.decide();
         assert_eq!(decisions, self.decide());
+        shrinks_are_real(&self.snapshot, &decisions);
         if !self.snapshot.queues.is_empty() {
             evictions_are_allowed(&self.snapshot, &decisions);
         }
+        let grown = self.growth.take_in(&self.snapshot, &decisions, at(self.now));
         for (name, decision) in &decisions.pending {
             let workload = self.snapshot.workloads.get_mut(name).expect("it waits");
             match decision {
@@ -298,7 +348,9 @@ impl Life {
                         since: at(self.now),
                         ends_by,
                         is_leaving: false,
+                        shrinks_to: None,
                     });
+                    self.shrinks.remove(name);
                     let length = self.lengths.get(name).copied().unwrap_or(1);
                     self.ends.insert(name.clone(), self.now + length);
                     let first = self.started.get_mut(name).expect("it came");
@@ -317,6 +369,22 @@ impl Life {
             let workload = self.snapshot.workloads.get_mut(name).expect("it runs");
             workload.admission.as_mut().expect("it runs").is_leaving = true;
             self.ends.insert(name.clone(), self.now + 1);
+        }
+        for (name, resize) in &decisions.shrinks {
+            let workload = self.snapshot.workloads.get_mut(name).expect("it runs");
+            workload.admission.as_mut().expect("it runs").shrinks_to = Some(resize.to);
+            self.shrinks.insert(name.clone(), self.now + 1);
+        }
+        for (name, resize) in grown {
+            let workload = self.snapshot.workloads.get_mut(&name).expect("it runs");
+            let admission = workload.admission.as_mut().expect("it runs");
+            assert!(!admission.is_leaving && admission.shrinks_to.is_none(), "{name} grows");
+            assert!(resize.from == admission.count && resize.is_growth());
+            assert!(resize.to <= workload.count, "{name} goes {resize}");
+            let ran = self.now - admission.since.as_secs();
+            assert!(ran >= 5, "{name} grows after {ran} s");
+            (admission.count, admission.since) = (resize.to, at(self.now));
+            self.resized.push((self.now, name, resize.to));
         }
         quotas_hold(&self.snapshot);
         self.machine_holds();
@@ -397,12 +465,16 @@ proptest! {
         }
     }
 
-    /// Nobody who passes the first of a queue makes it start later than it was to.
+    /// Nobody who passes the first of a queue, and nobody who grows, makes it start later than it was
+    /// to.
     #[test]
     fn promises_are_kept(
         nominal in 1u64..8,
         jobs in proptest::collection::vec(job(), 2..20),
+        running in proptest::collection::vec(job(), 0..6),
     ) {
+        let least = |job: &Job| job.workload.min_count.unwrap_or(job.workload.count);
+        let nominal = nominal + running.iter().map(|job| u64::from(least(job))).sum::<u64>();
         let gpu = Some(Quota { nominal, ..Quota::default() });
         let flavours = vec![FlavourQuota { flavour: "t4".to_owned(), gpu, ..FlavourQuota::default() }];
         let queue = Queue { flavours, ..Queue::default() };
@@ -414,6 +486,23 @@ proptest! {
             ..job
         }).collect();
         let mut life = Life::new(&BTreeMap::from([("a".to_owned(), queue)]), &all);
+        for (place, job) in running.into_iter().enumerate() {
+            let name = format!("r{place:02}");
+            let count = least(&job);
+            life.ends.insert(name.clone(), job.runs_for);
+            let admission = Admission {
+                flavour: "t4".to_owned(),
+                count,
+                since: at(0),
+                ends_by: job.workload.run_time,
+                is_leaving: false,
+                shrinks_to: None,
+            };
+            let workload = Workload {
+                queue: "a".to_owned(), priority: 0, admission: Some(admission), ..job.workload
+            };
+            life.snapshot.workloads.insert(name, workload);
+        }
         life.run();
         for (name, promised) in &life.promised {
             let started = at(life.started[name]);
@@ -447,23 +536,69 @@ proptest! {
         snapshot.workloads.retain(|_, it| it.admission.is_some());
         snapshot.workloads.insert("x".to_owned(), Workload { min_count: None, ..asker.workload });
         let decisions = decide(&snapshot, at(50));
-        let victims: Vec<&String> = decisions.evictions.keys().collect();
-        let without = |gone: &[&String]| {
+        // What each of them keeps.
+        let gone = decisions.evictions.keys().map(|name| (name.clone(), 0));
+        let shrunk = decisions.shrinks.iter().map(|(name, resize)| (name.clone(), resize.to));
+        let victims: BTreeMap<String, u32> = gone.chain(shrunk).collect();
+        let starts = |kept: &BTreeMap<String, u32>| {
             let mut snapshot = snapshot.clone();
-            snapshot.workloads.retain(|name, _| !gone.contains(&name));
+            for (name, workload) in &mut snapshot.workloads {
+                if let (Some(kept), Some(has)) = (kept.get(name), &mut workload.admission) {
+                    has.count = *kept;
+                }
+            }
+            let is_gone = |it: &Workload| it.admission.as_ref().is_some_and(|it| it.count == 0);
+            snapshot.workloads.retain(|_, it| !is_gone(it));
             let decisions = decide(&snapshot, at(50));
             matches!(decisions.pending["x"], Decision::Admit(_))
         };
-        let is_reclaiming = decisions.evictions.values().any(|it| it.because == Because::Reclaimed);
+        let is_reclaiming = who_gives(&decisions).any(|(_, it)| it.because == Because::Reclaimed);
         if !victims.is_empty() {
-            prop_assert!(without(&victims), "{victims:?} go in vain");
-            for spared in 0..victims.len() {
+            prop_assert!(starts(&victims), "{victims:?} go in vain");
+            for (name, kept) in &victims {
+                let workload = &snapshot.workloads[name];
+                let has = workload.admission.as_ref().expect("it runs").count;
                 let mut some = victims.clone();
-                some.remove(spared);
+                // One worker more, or of a gang that has to go all that it needs at least.
+                let more = match kept {
+                    0 => workload.min_count.unwrap_or(has),
+                    some => some + 1,
+                };
+                some.insert(name.clone(), more);
                 // Who asks for what its queue owns may not be let in by borrowing instead.
-                let is_needed = !without(&some) || is_reclaiming;
-                prop_assert!(is_needed, "{} goes for nothing", victims[spared]);
+                let is_needed = !starts(&some) || is_reclaiming;
+                prop_assert!(is_needed, "{name} keeps {kept} and could keep {more}");
             }
         }
     }
+}
+
+/// One starts with what is left, grows when others have ended, gives up some of it for one that is
+/// more important, and gets it back.
+#[test]
+fn a_life_with_many_sizes() {
+    let gpu = Some(Quota { nominal: 4, ..Quota::default() });
+    let flavours = vec![FlavourQuota { flavour: "t4".to_owned(), gpu, ..FlavourQuota::default() }];
+    let mut queue = Queue { flavours, ..Queue::default() };
+    queue.preemption.within_queue = WithinQueue::LowerPriority;
+    let job = |comes, count, priority, runs_for| Job {
+        workload: Workload {
+            queue: "a".to_owned(),
+            priority,
+            created: at(comes),
+            per_worker: Amounts { gpu: 1, ..Amounts::default() },
+            count,
+            flavours: vec!["t4".to_owned()],
+            ..Workload::default()
+        },
+        comes,
+        runs_for,
+    };
+    let mut elastic = job(1, 4, 0, 100);
+    (elastic.workload.min_count, elastic.workload.restart_cost) = (Some(1), Some(at(1)));
+    let jobs = [job(0, 3, 0, 10), elastic, job(20, 2, 1, 5)];
+    let mut life = Life::new(&BTreeMap::from([("a".to_owned(), queue)]), &jobs);
+    assert!(life.run().is_empty());
+    let of = |second, workers| (second, "j01".to_owned(), workers);
+    assert_eq!(life.resized, [of(11, 4), of(21, 2), of(27, 4)]);
 }

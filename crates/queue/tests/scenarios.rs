@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use trainyard_queue::{
-    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, FlavourQuota, Queue,
-    Quota, ReclaimWithinCohort, Snapshot, Strategy, Wait, WithinQueue, Workload, decide,
+    Admission, Amounts, Because, BorrowWithinCohort, Decision, Decisions, Eviction, FlavourQuota,
+    Queue, Quota, ReclaimWithinCohort, Snapshot, Strategy, Wait, Why, WithinQueue, Workload,
+    decide,
 };
 
 const NOW: u64 = 100;
@@ -54,6 +55,7 @@ fn runs(queue: &str, gpus: u32, since: u64) -> Workload {
         since: at(since),
         ends_by: None,
         is_leaving: false,
+        shrinks_to: None,
     };
     Workload { created: at(since), admission: Some(admission), ..waits(queue, gpus) }
 }
@@ -102,6 +104,16 @@ fn shown(decisions: &Decisions) -> Vec<String> {
         .collect();
     lines.extend(decisions.evictions.iter().map(|(name, eviction)| {
         format!("{name} goes for {} ({:?})", eviction.for_whom, eviction.because)
+    }));
+    lines.extend(decisions.shrinks.iter().map(|(name, resize)| {
+        let Why::MakesRoom(Eviction { for_whom, because }) = &resize.why else {
+            panic!("{name} shrinks for nobody")
+        };
+        format!("{name} keeps {} of {} for {for_whom} ({because:?})", resize.to, resize.from)
+    }));
+    lines.extend(decisions.rooms.iter().map(|(name, room)| {
+        let borrows = if room.borrows { " borrowed" } else { "" };
+        format!("{name} could have {}{borrows}", room.workers)
     }));
     lines
 }
@@ -563,4 +575,157 @@ fn reasons_are_sentences() {
     );
     assert!(Wait::NoQuota { flavours: vec!["t4".into()] }.needs_a_person());
     assert!(!Because::Reclaimed.message().is_empty());
+}
+
+/// One that runs with so many workers, could do with `min`, and would have `count`.
+fn elastic(running: Workload, min: u32, count: u32) -> Workload {
+    Workload { min_count: Some(min), count, restart_cost: Some(at(10)), ..running }
+}
+
+#[test]
+fn who_can_do_with_fewer_gives_up_some() {
+    let a = |gpus| {
+        let a = within(WithinQueue::LowerPriority);
+        Queue { flavours: vec![flavour("t4", gpus)], ..a }
+    };
+    let more = |workload| priority(1, workload);
+    // As many as are asked for, and not below its least.
+    let large = || elastic(runs("a", 4, 10), 1, 4);
+    let for_two = ["x: Preempting", "r keeps 2 of 4 for x (Priority)"];
+    check(&[("a", a(4))], &[("r", large()), ("x", more(waits("a", 2)))], &for_two);
+    let for_four = ["x: Preempting", "r goes for x (Priority)"];
+    check(&[("a", a(4))], &[("r", large()), ("x", more(waits("a", 4)))], &for_four);
+    // Nobody goes where some can give up enough, though one that goes would be one change and not two.
+    let all = [
+        ("newest", runs("a", 2, 90)),
+        ("r", elastic(runs("a", 2, 10), 1, 4)),
+        ("s", elastic(runs("a", 2, 20), 1, 4)),
+        ("x", more(waits("a", 2))),
+    ];
+    let both =
+        ["x: Preempting", "r keeps 1 of 2 for x (Priority)", "s keeps 1 of 2 for x (Priority)"];
+    check(&[("a", a(6))], &all, &both);
+    // Where that is not enough, who goes has made room for the others to stay as they are.
+    let all = [
+        ("newest", runs("a", 4, 90)),
+        ("r", elastic(runs("a", 2, 10), 1, 4)),
+        ("x", more(waits("a", 4))),
+    ];
+    check(&[("a", a(6))], &all, &["x: Preempting", "newest goes for x (Priority)"]);
+    // Its equals it owes nothing.
+    check(&[("a", a(4))], &[("r", large()), ("x", waits("a", 2))], &["x: QuotaUsed"]);
+    // One that is about to give up some has given them up as far as others see, and can give more.
+    let mut shrinking = large();
+    shrinking.admission.as_mut().expect("it runs").shrinks_to = Some(3);
+    let all = |x| [("r", shrinking.clone()), ("x", more(waits("a", x)))];
+    check(&[("a", a(4))], &all(1), &["x: Preempting"]);
+    let two = ["x: Preempting", "r keeps 2 of 3 for x (Priority)"];
+    check(&[("a", a(4))], &all(2), &two);
+}
+
+#[test]
+fn what_was_lent_is_taken_back_by_the_worker() {
+    let owner = || reclaims(4, ReclaimWithinCohort::Any);
+    let guest = || elastic(runs("b", 6, 10), 1, 6);
+    check(
+        &[("a", owner()), ("b", queue(2))],
+        &[("guest", guest()), ("x", waits("a", 3))],
+        &["x: Preempting", "guest keeps 3 of 6 for x (Reclaimed)"],
+    );
+    // Its own it keeps.
+    check(
+        &[("a", owner()), ("b", queue(2))],
+        &[("guest", guest()), ("x", waits("a", 4))],
+        &["x: Preempting", "guest keeps 2 of 6 for x (Reclaimed)"],
+    );
+    let fair = |queue: Queue| Queue { weight: Some(1), ..queue };
+    let none = || fair(reclaims(0, ReclaimWithinCohort::Any));
+    // Six of the lender's are shared by two.
+    check(
+        &[("a", none()), ("b", none()), ("lender", queue(6))],
+        &[("guest", guest()), ("x", waits("a", 3))],
+        &["x: Preempting", "guest keeps 3 of 6 for x (FairShare)"],
+    );
+}
+
+#[test]
+fn who_could_have_more() {
+    let a = |strategy| Queue { strategy, cohort: None, ..queue(6) };
+    let best = || a(Strategy::BestEffortFifo);
+    let small = || elastic(runs("a", 2, 10), 1, 4);
+    check(&[("a", best())], &[("r", small())], &["r could have 4"]);
+    check(&[("a", best())], &[("r", small()), ("s", runs("a", 3, 10))], &["r could have 3"]);
+    check(&[("a", best())], &[("r", small()), ("s", runs("a", 4, 10))], &[]);
+    // Only who can be started anew without losing what it has done, and does not leave.
+    let costly = Workload { restart_cost: None, ..small() };
+    check(&[("a", best())], &[("r", costly)], &[]);
+    let mut leaving = small();
+    leaving.admission.as_mut().expect("it runs").is_leaving = true;
+    check(&[("a", best())], &[("r", leaving)], &[]);
+    // The more important of two has it.
+    let both = [("r", elastic(runs("a", 2, 10), 1, 9)), ("s", priority(1, small()))];
+    check(&[("a", best())], &both, &["s could have 4"]);
+    // What is let in now is looked at first.
+    check(
+        &[("a", best())],
+        &[("r", small()), ("x", waits("a", 3))],
+        &["x: t4 x3", "r could have 3"],
+    );
+    // Nobody grows into what one that waits may get when others have ended.
+    let large = |more: &[(&'static str, Workload)]| {
+        let mut all = vec![
+            ("r", ends_by(900, small())),
+            ("s", ends_by(200, runs("a", 2, 10))),
+            ("x", created(20, waits("a", 4))),
+        ];
+        all.extend_from_slice(more);
+        all
+    };
+    check(&[("a", a(Strategy::Backfill))], &large(&[]), &["x: QuotaUsed"]);
+    // Beside the first of a queue there may be room; others that wait may need it.
+    let three = |more: &[(&'static str, Workload)]| {
+        let mut all = large(more);
+        all[2].1.count = 3;
+        all
+    };
+    let beside = ["x: QuotaUsed", "r could have 3"];
+    check(&[("a", a(Strategy::Backfill))], &three(&[]), &beside);
+    let another = [("y", created(30, waits("a", 4)))];
+    let two = ["x: QuotaUsed", "y: QuotaUsed"];
+    check(&[("a", a(Strategy::Backfill))], &three(&another), &two);
+    // One that can never start is in nobody's way.
+    let never = [("y", created(30, waits("a", 9)))];
+    let beside = ["x: QuotaUsed", "y: ExceedsQuota", "r could have 3"];
+    check(&[("a", a(Strategy::Backfill))], &three(&never), &beside);
+}
+
+#[test]
+fn who_could_borrow_more() {
+    let small = || elastic(runs("a", 2, 10), 1, 4);
+    let run = |b: Queue, workloads: &[(&str, Workload)], expected: &[&str]| {
+        check(&[("a", queue(2)), ("b", b)], workloads, expected);
+    };
+    run(queue(4), &[("r", small())], &["r could have 4 borrowed"]);
+    let limited = |limit: fn(&mut Quota)| {
+        let mut b = queue(4);
+        limit(b.flavours[0].gpu.as_mut().expect("a quota"));
+        b
+    };
+    let lends = limited(|quota| quota.lending_limit = Some(1));
+    run(lends, &[("r", small())], &["r could have 3 borrowed"]);
+    // Another queue that waits for its own is not to find it lent.
+    let waiting =
+        |gpus| [("r", small()), ("s", ends_by(200, runs("b", 3, 10))), ("x", waits("b", gpus))];
+    run(queue(4), &waiting(4), &["x: QuotaUsed"]);
+    run(queue(4), &waiting(3), &["x: QuotaUsed", "r could have 3 borrowed"]);
+    // Where nobody knows when it starts, all of it may be what it waits for.
+    let waiting = [("r", small()), ("s", runs("b", 3, 10)), ("x", waits("b", 3))];
+    run(queue(4), &waiting, &["x: QuotaUsed"]);
+    // What `b` does not lend `a` cannot have, and what `a` owns `b` cannot borrow.
+    let apart = Queue { flavours: vec![flavour("t4", 4)], ..queue(4) };
+    let one = elastic(runs("a", 1, 10), 1, 4);
+    let waiting = [("r", one.clone()), ("s", runs("b", 3, 10)), ("x", waits("b", 2))];
+    run(apart, &waiting, &["x: t4 x2 borrowed"]);
+    let closed = limited(|quota| quota.borrowing_limit = Some(0));
+    run(closed, &waiting, &["x: QuotaUsed", "r could have 2"]);
 }

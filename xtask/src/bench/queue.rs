@@ -34,6 +34,9 @@ pub(crate) struct Queue {
     /// Cycles of each situation; the median and the slowest are shown
     #[arg(long, default_value_t = 21)]
     cycles: usize,
+    /// All that run can do with one worker, and would have twice as many as they have
+    #[arg(long)]
+    elastic: bool,
 }
 
 /// What a cycle finds.
@@ -158,7 +161,13 @@ impl Queue {
                 since,
                 ends_by: workload.run_time.map(|run_time| since + run_time),
                 is_leaving: false,
+                shrinks_to: None,
             });
+            if self.elastic {
+                workload.min_count = Some(1);
+                workload.count = given.count.saturating_mul(2);
+                workload.restart_cost = Some(Duration::from_secs(130));
+            }
             true
         });
         for at in 0..self.pending {
@@ -183,6 +192,7 @@ fn workload(random: &mut fastrand::Rng, team: u64, priority: i32) -> Workload {
         per_worker: Amounts { cpu: gpu * 8_000, memory: gpu * (64 << 30), gpu },
         count: 1 << random.u32(0..4),
         min_count: None,
+        restart_cost: None,
         flavours: flavours.into_iter().map(|at| FLAVOURS[at].to_owned()).collect(),
         run_time: random.bool().then(|| Duration::from_secs(minutes * 60)),
         admission: None,

@@ -159,7 +159,8 @@ pub struct Workers {
     /// Workers, all of which run at once or none.
     #[schemars(range(min = 1, max = 1000))]
     pub count: u32,
-    /// So many will do where its queue has no room for all of them. Default: all are needed.
+    /// So many will do where its queue has no room for all of them; the job grows and shrinks between
+    /// the two while it runs. Default: all are needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min: Option<u32>,

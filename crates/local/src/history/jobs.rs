@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use trainyard_agent::run::Seen;
 use trainyard_api::TrainingJob;
 use trainyard_control::job::State;
-use trainyard_queue::{Grant, Waiting};
+use trainyard_queue::{Grant, Resize, Waiting};
 
 use super::records::{json, record};
 use crate::replica::Run;
@@ -53,6 +53,9 @@ pub struct JobRecord {
     /// Why it waits in its queue.
     #[serde(default)]
     pub waiting: Option<Waiting>,
+    /// Its workers end and start again as so many.
+    #[serde(default)]
+    pub resize: Option<Resize>,
 }
 
 /// A worker of a job.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use trainyard_agent::run::{Report, Seen};
 use trainyard_control::job::{Phase, Policy, State, Worker};
 use trainyard_plan::{Demand, JobPlan};
-use trainyard_queue::{Amounts, Grant, Waiting, Workload};
+use trainyard_queue::{Amounts, Grant, Resize, Waiting, Workload};
 
 use super::check::Check;
 use super::ration::{DEFAULT, MACHINE};
@@ -16,6 +16,9 @@ use crate::machine;
 use crate::replica::Run;
 use crate::status::{JobQuota, JobStatus, Recent, WorkerStatus};
 use crate::target::DeclaredJob;
+
+/// Processes start in milliseconds; a program with its framework's libraries takes about so long.
+const PROCESSES_START: Duration = Duration::from_secs(1);
 
 /// One run of a job.
 pub(super) struct Job {
@@ -36,6 +39,9 @@ pub(super) struct Job {
     pub(super) waiting: Option<Waiting>,
     /// For whom it has to make room, or had to, for people.
     pub(super) preempted: Option<String>,
+    /// Its workers end and start again as so many. What they give up is theirs until the last of them
+    /// has ended; what they get is theirs already.
+    pub(super) resize: Option<Resize>,
     pub(super) state: State,
     pub(super) created_ms: i64,
     /// Those of the latest attempt, by index.
@@ -88,6 +94,7 @@ impl Job {
             gpus: Vec::new(),
             waiting: None,
             preempted: None,
+            resize: None,
             state: State::new(now),
             created_ms: millis(now),
             workers: Vec::new(),
@@ -124,6 +131,7 @@ impl Job {
             gpus: record.gpus.clone(),
             waiting: record.waiting.clone(),
             preempted: None,
+            resize: record.resize.clone(),
             state: record.state,
             created_ms: record.created_ms,
             workers: Vec::new(),
@@ -168,6 +176,7 @@ impl Job {
             given: self.given.clone(),
             gpus: self.gpus.clone(),
             waiting: self.waiting.clone(),
+            resize: self.resize.clone(),
         }
     }
 
@@ -194,6 +203,13 @@ impl Job {
             priority: self.demand.priority,
             created: Duration::from_millis(created),
             count: self.demand.workers,
+            min_count: (self.demand.min_workers < self.demand.workers)
+                .then_some(self.demand.min_workers),
+            restart_cost: self
+                .plan
+                .as_ref()
+                .and_then(|plan| plan.checkpoint.as_ref())
+                .map(|checkpoint| checkpoint.grace.saturating_add(PROCESSES_START)),
             ..Workload::default()
         };
         let policy = self.policy();
@@ -203,20 +219,20 @@ impl Job {
                 common,
                 self.state.deadline(&policy),
                 self.state.is_leaving(),
+                self.resize.as_ref(),
             ));
         }
         let waits = matches!(self.state.phase, Phase::Waiting { .. }) && self.check == Check::Done;
         if self.stop || !waits {
             return None;
         }
-        let Demand { workers, min_workers, pool, .. } = &self.demand;
+        let pool = self.demand.pool.as_deref();
         let flavour = match queue {
             MACHINE => MACHINE,
-            _ => pool.as_deref().unwrap_or(DEFAULT),
+            _ => pool.unwrap_or(DEFAULT),
         };
         Some(Workload {
             per_worker: self.per_worker(),
-            min_count: (min_workers < workers).then_some(*min_workers),
             flavours: vec![flavour.to_owned()],
             run_time: self.state.left(&policy),
             ..common
@@ -408,6 +424,7 @@ mod tests {
             assignment: Assignment { flavour: "default".to_owned(), count: 2, borrows: false },
             per_worker: job.per_worker(),
             since: Duration::from_secs(2),
+            resized: None,
         });
         job.state.phase = Phase::Running;
         let has = job.workload(false).unwrap();

@@ -142,7 +142,7 @@ impl Actor {
         let was_pushed_out = matches!(before.phase, Phase::Ending(Because::Preempted))
             && matches!(after.phase, Phase::Waiting { .. });
         if was_pushed_out || after.is_over() {
-            job.given = None;
+            (job.given, job.resize) = (None, None);
             job.gpus.clear();
         }
         if after.is_over() {
@@ -156,6 +156,9 @@ impl Actor {
         let (severity, message) = told(job, &after, now);
         if before.reason != after.reason || before.attempts != after.attempts {
             self.note(severity, Some(name), name, after.reason.as_str(), &message).await;
+        }
+        if had_ended {
+            self.settle_size(name, now);
         }
     }
 
@@ -392,6 +395,7 @@ impl Actor {
                 },
                 per_worker: job.per_worker(),
                 since: job.state.started.unwrap_or_default(),
+                resized: None,
             });
         }
         let mut adopted = Vec::new();
@@ -497,6 +501,10 @@ fn told(job: &Job, state: &State, now: Duration) -> (Severity, String) {
             (Severity::Warning, "it has taken longer than its deadline".to_owned())
         }
         Reason::Stopped => (Severity::Normal, "it is ended, as asked".to_owned()),
+        Reason::Grown | Reason::Shrunk => {
+            let why = job.resize.as_ref().map(|resize| format!("it goes {resize}"));
+            (Severity::Normal, why.unwrap_or_else(|| "its workers start again".to_owned()))
+        }
         Reason::Preempted => {
             let why = job.preempted.clone();
             (Severity::Normal, why.unwrap_or_else(|| "it makes room for another job".to_owned()))
@@ -525,5 +533,6 @@ fn because_name(because: Because) -> &'static str {
         Because::Deadline => "DeadlineExceeded",
         Because::Asked => "Stopped",
         Because::Preempted => "Preempted",
+        Because::Resized => "Resized",
     }
 }

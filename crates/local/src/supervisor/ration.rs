@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use trainyard_api::queue::QueueUse;
-use trainyard_control::job::Phase;
+use trainyard_control::job::{Because, Phase, Reason};
 use trainyard_plan::{Resources, Target, compile_job, with_workers};
 use trainyard_queue::{
-    Admission, Amounts, Assignment, Decision, Eviction, Grant, Machine, Snapshot, Used, Waiting,
-    Workload, queue_of,
+    Admission, Amounts, Assignment, Decision, Eviction, Grant, Growth, Machine, Resize, Snapshot,
+    Used, Waiting, Workload, queue_of,
 };
 
 use super::actor::Actor;
@@ -37,6 +37,7 @@ pub(super) struct Rations {
     pub(super) queues: BTreeMap<String, QueueRecord>,
     machine: Machine,
     decided: Option<(Snapshot, Duration)>,
+    growth: Growth,
     used: BTreeMap<String, Used>,
 }
 
@@ -60,16 +61,22 @@ impl Actor {
         let now = since_epoch();
         let snapshot = self.snapshot();
         let is_decided = self.rations.decided.as_ref().is_some_and(|(before, at)| {
-            *before == snapshot && now.saturating_sub(*at) < DECIDE_AGAIN
+            *before == snapshot
+                && now.saturating_sub(*at) < DECIDE_AGAIN
+                && self.rations.growth.look_again_at().is_none_or(|at| now < at)
         });
         if is_decided {
             return;
         }
-        let decisions = self.rations.machine.decide(&snapshot, now);
+        let mut decisions = self.rations.machine.decide(&snapshot, now);
+        decisions.shrinks.extend(self.rations.growth.take_in(&snapshot, &decisions, now));
         self.rations.decided = Some((snapshot, now));
         self.rations.used = decisions.used;
         for (name, eviction) in decisions.evictions {
             self.make_room(&name, &eviction, now).await;
+        }
+        for (name, resize) in decisions.shrinks {
+            self.resize(&name, resize, now).await;
         }
         for (name, decision) in decisions.pending {
             match decision {
@@ -119,7 +126,8 @@ impl Actor {
         job.gpus = free.into_iter().take(wanted as usize).collect();
         let queue = job.queue(!self.rations.queues.is_empty()).to_owned();
         let is_news = job.waiting.take().is_some() || queue != MACHINE;
-        let given = Grant { queue, assignment, per_worker: job.per_worker(), since: now };
+        let per_worker = job.per_worker();
+        let given = Grant { queue, assignment, per_worker, since: now, resized: None };
         let message = given.to_string();
         job.given = Some(given);
         if is_news {
@@ -169,6 +177,10 @@ impl Actor {
                 self.enter(name, before, before.preempted(), now).await;
                 self.end_workers(name, true);
             }
+            // Its workers were told to end already.
+            Phase::Ending(Because::Resized) => {
+                self.enter(name, before, before.preempted(), now).await;
+            }
             // It has ended, and was about to start again.
             Phase::Waiting { .. } => {
                 (job.given, job.state) = (None, before.stop_clock(now));
@@ -177,6 +189,57 @@ impl Actor {
             _ => {}
         }
         self.steer_job(name).await;
+    }
+
+    /// Has a job go on with more or fewer workers: it is asked for a checkpoint and ended, and starts
+    /// again as soon as the last of them has ended.
+    async fn resize(&mut self, name: &str, resize: Resize, now: Duration) {
+        let free = self.free_gpus();
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let Some(given) = &mut job.given else { return };
+        let is_growth = resize.is_growth();
+        if is_growth {
+            // What it is to get is nobody else's from now on.
+            given.resize(&resize, now);
+            let more = resize.to.saturating_sub(resize.from).saturating_mul(job.demand.gpus);
+            job.gpus.extend(free.into_iter().take(more as usize));
+        }
+        let message = format!("it goes {resize}");
+        job.resize = Some(resize);
+        let before = job.state;
+        let after = if is_growth { before.grown() } else { before.shrunk() };
+        match before.phase {
+            Phase::Running => {
+                self.enter(name, before, after, now).await;
+                self.end_workers(name, true);
+            }
+            Phase::Ending(Because::Resized) => self.enter(name, before, after, now).await,
+            // It has ended, and was about to start again.
+            Phase::Waiting { .. } => {
+                self.settle_size(name, now);
+                let reason = if is_growth { Reason::Grown } else { Reason::Shrunk };
+                self.note(Severity::Normal, Some(name), name, reason.as_str(), &message).await;
+            }
+            _ => {}
+        }
+        self.steer_job(name).await;
+    }
+
+    /// No worker of a job runs: from now on it is of another size, if that was decided.
+    pub(super) fn settle_size(&mut self, name: &str, now: Duration) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let (Some(resize), Some(given)) = (job.resize.take(), &mut job.given) else { return };
+        given.resize(&resize, now);
+        let plan = with_workers(&job.declared.manifest, resize.to);
+        match compile_job(&plan, &machine::target()) {
+            Ok(plan) => job.plan = Some(plan),
+            Err(error) => {
+                // Of a larger number, or of the same, it was compiled before.
+                job.last_error = Some(error.to_string());
+                job.stop = true;
+            }
+        }
+        job.gpus.truncate(job.demand.gpus.saturating_mul(resize.to) as usize);
     }
 
     /// Takes over what is declared of queues by files that were read. What stands in no file any more
@@ -210,7 +273,7 @@ impl Actor {
 
     /// The queues for people: those that were declared, then the machine's own.
     pub(super) fn queues_status(&self) -> Vec<QueueStatus> {
-        let Rations { queues, used, machine, decided } = &self.rations;
+        let Rations { queues, used, machine, decided, .. } = &self.rations;
         let mut all: BTreeMap<&str, QueueStatus> = BTreeMap::new();
         let declared =
             queues.iter().map(|(name, queue)| (name.as_str(), queue.spec.cohort.clone()));
@@ -260,7 +323,13 @@ impl Actor {
 
 impl Rations {
     pub(super) fn new(queues: BTreeMap<String, QueueRecord>) -> Self {
-        Self { queues, machine: this_machine(), decided: None, used: BTreeMap::new() }
+        Self {
+            queues,
+            machine: this_machine(),
+            decided: None,
+            growth: Growth::default(),
+            used: BTreeMap::new(),
+        }
     }
 }
 
@@ -335,6 +404,7 @@ fn of_service(takes: Amounts) -> Workload {
             since: Duration::ZERO,
             ends_by: None,
             is_leaving: false,
+            shrinks_to: None,
         }),
         ..Workload::default()
     }

@@ -9,7 +9,7 @@ use trainyard_api::training_job::{TrainingJobSpec, Workers};
 use trainyard_control::job::{Phase, State};
 use trainyard_plan::QueueSystem;
 pub(super) use trainyard_queue::Grant as Given;
-use trainyard_queue::Waiting;
+use trainyard_queue::{Resize, Waiting};
 
 use crate::console::{Elsewhere, Standing};
 
@@ -38,6 +38,10 @@ pub(super) struct Memory {
     /// For whom it has to make room, or had to, and why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) preempted: Option<String>,
+    /// Its workers end and start again as so many. What they give up is theirs until the last of them
+    /// has ended; what they get is theirs already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resize: Option<Resize>,
     /// To whom its next start was handed, or the one that runs; none for one that is Trainyard's own
     /// affair, and between two starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +99,7 @@ impl Memory {
             given: None,
             waiting: None,
             preempted: None,
+            resize: None,
             handed: None,
             held: None,
         }

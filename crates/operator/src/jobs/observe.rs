@@ -1,9 +1,14 @@
 //! What the workers of one start are doing, told from their pods and their Job.
 
+use std::time::Duration;
+
 use trainyard_control::job::{Failure, Worker};
 
 use crate::pods::{End, PodFacts, Trouble, WorkerFacts};
 use crate::world::JobFacts;
+
+/// Some workers may wait so long for others that cannot start; they hold what others could use.
+pub(super) const HALF_GANG: Duration = Duration::from_secs(300);
 
 /// One start.
 pub(super) struct Attempt<'a> {

@@ -11,10 +11,11 @@ use trainyard_control::handover::choose;
 use trainyard_control::job::{Because, Phase, Policy, Reason as Cause, State, decide};
 use trainyard_plan::kubernetes::{JobRun, gang_object, job_name, job_objects};
 use trainyard_plan::{JobPlan, QueueSystem, Target, compile_job};
+use trainyard_queue::{Assignment, Resize, Why};
 
 use super::hints;
 use super::memory::{Handed, Memory, asked, revision};
-use super::observe::{Attempt, Seen, Silent, observe};
+use super::observe::{Attempt, HALF_GANG, Seen, Silent, observe};
 use super::secret::secret;
 use super::status;
 use super::turn::{Start, Theirs, Turn, take_ours};
@@ -30,8 +31,6 @@ use crate::rollout::sooner;
 use crate::status::{News, Problem, are_there};
 use crate::world::{Child, Entry, JobFacts, Resource, Source, strip};
 
-/// Some workers may wait so long for others that cannot start; they hold what others could use.
-const HALF_GANG: i64 = 300;
 /// Another system has made something of a Job within so long; else it is said that it has not.
 const FIRST_WORD: Duration = Duration::from_secs(15);
 /// When warnings about a worker that does not start are read first, and between two looks.
@@ -95,7 +94,8 @@ async fn bring_about(
     let given = match &turn {
         Ok(Some(Turn::Ours { told, .. })) => {
             let given = memory.given.as_ref().map(|given| &given.assignment);
-            given.or(told.granted.as_ref()).map(|given| given.count)
+            let given = given.or(told.granted.as_ref()).map(|given| given.count);
+            memory.resize.as_ref().map(|resize| resize.to).or(given)
         }
         _ => None,
     };
@@ -190,8 +190,8 @@ async fn bring_about(
     };
     let decided = decided.map(|at| at.saturating_sub(since_epoch));
     let half = seen.half_since.filter(|_| state.phase == Phase::Running).map(|since| {
-        let left = since.saturating_add(HALF_GANG).saturating_sub(now.as_second());
-        Duration::from_secs(u64::try_from(left).unwrap_or(0))
+        let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
+        since.saturating_add(HALF_GANG).saturating_sub(since_epoch)
     });
     let again = [pause, looked, decided, half, silent].into_iter().fold(None, sooner);
     Ok(match again {
@@ -387,10 +387,18 @@ impl Course<'_> {
                 pods: &pods,
             });
             let (mut next, _) = decide(&memory.state, &self.policy, &seen.workers, self.stop, now);
-            let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            let is_half = seen.half_since.is_some_and(|since| seconds - since >= HALF_GANG);
+            let half_since = seen.half_since.and_then(|since| u64::try_from(since).ok());
+            let is_half = half_since
+                .is_some_and(|since| now.saturating_sub(Duration::from_secs(since)) >= HALF_GANG);
             if next == memory.state && is_half {
-                next = memory.state.given_up();
+                let fewer = fewer(memory, self.job, seen.running);
+                next = match fewer.is_some() && self.is_ours() {
+                    true => memory.state.shrunk(),
+                    false => memory.state.given_up(),
+                };
+                if next.phase == Phase::Ending(Because::Resized) {
+                    memory.resize = fewer;
+                }
             }
             // Workers that were told to end have ended when their Job says so, too: it could make
             // more.
@@ -399,6 +407,16 @@ impl Course<'_> {
             let is_idle = child.and_then(|it| it.job.as_deref()).is_none_or(is_idle);
             if next == memory.state || has_left && !is_idle {
                 return (seen, news);
+            }
+            if has_left {
+                Self::settle_size(memory, now);
+                if memory.state.phase == Phase::Ending(Because::Resized)
+                    && memory.revision != wanted
+                {
+                    // It may ask for something else by now, and waits for that.
+                    memory.given = None;
+                    next = next.stop_clock(now);
+                }
             }
             if next.attempts > memory.state.attempts {
                 let Ok(plan) = self.plan else { return (seen, news) };
@@ -439,7 +457,7 @@ impl Course<'_> {
             let because = eviction.because.message();
             let why = format!("makes room for `{}`: {because}", eviction.for_whom);
             match memory.state.phase {
-                Phase::Running => {
+                Phase::Running | Phase::Ending(Because::Resized) => {
                     memory.preempted = Some(why);
                     self.step(memory, memory.state.preempted(), news);
                 }
@@ -447,6 +465,25 @@ impl Course<'_> {
                 Phase::Waiting { .. } => {
                     (memory.given, memory.preempted) = (None, Some(why));
                     memory.state = memory.state.stop_clock(now);
+                }
+                _ => {}
+            }
+        } else if let (Some(resize), Some(given)) = (&told.resize, &mut memory.given)
+            && memory.resize.as_ref() != Some(resize)
+        {
+            if resize.is_growth() || matches!(memory.state.phase, Phase::Waiting { .. }) {
+                given.resize(resize, now);
+            }
+            match memory.state.phase {
+                // It has ended, and was about to start again.
+                Phase::Waiting { .. } => news.push(status::resized(resize)),
+                Phase::Running | Phase::Ending(_) => {
+                    memory.resize = Some(resize.clone());
+                    let next = match resize.is_growth() {
+                        true => memory.state.grown(),
+                        false => memory.state.shrunk(),
+                    };
+                    self.step(memory, next, news);
                 }
                 _ => {}
             }
@@ -475,15 +512,31 @@ impl Course<'_> {
                 true
             }
         };
-        may_start.then(|| {
+        // It was planned for what it had before; the next look has another plan.
+        let is_planned = memory.given.as_ref().is_none_or(|it| it.assignment.count == plan.workers);
+        (may_start && is_planned).then(|| {
             memory.made = None;
             plan.workers
         })
     }
 
+    /// Trainyard's own queue gave it what it has.
+    fn is_ours(&self) -> bool {
+        matches!(self.turn, Some(Turn::Ours { .. }))
+    }
+
+    /// No worker runs any more: what they were to give up is free.
+    fn settle_size(memory: &mut Memory, now: Duration) {
+        if let (Some(resize), Some(given)) = (memory.resize.take(), &mut memory.given) {
+            given.resize(&resize, now);
+        }
+    }
+
     fn step(&self, memory: &mut Memory, next: State, news: &mut Vec<News>) {
+        let resize = memory.resize.as_ref().map(ToString::to_string);
         let why = match next.reason {
             Cause::Preempted => memory.preempted.as_deref(),
+            Cause::Grown | Cause::Shrunk => resize.as_deref(),
             _ => memory.last.as_deref(),
         };
         news.extend(status::step(&memory.state, &next, why));
@@ -491,7 +544,7 @@ impl Course<'_> {
             matches!(memory.state.phase, Phase::Ending(Because::Preempted | Because::Changed))
                 && matches!(next.phase, Phase::Waiting { .. });
         if was_ended_for_good || next.is_over() {
-            memory.given = None;
+            (memory.given, memory.resize) = (None, None);
         }
         if next.is_over() {
             (memory.waiting, memory.held) = (None, None);
@@ -503,6 +556,15 @@ impl Course<'_> {
         }
         memory.state = next;
     }
+}
+
+/// As how many it goes on of whose workers some found no node, if those that run will do.
+fn fewer(memory: &Memory, job: &TrainingJob, running: u32) -> Option<Resize> {
+    let given = memory.given.as_ref().filter(|_| memory.resize.is_none())?;
+    let least = job.spec.workers.as_ref()?.min?;
+    let Assignment { count: from, borrows, .. } = given.assignment;
+    let why = Why::NodesMissing;
+    (least..from).contains(&running).then_some(Resize { from, to: running, borrows, why })
 }
 
 /// No pod of it runs, and none will be made.
@@ -834,4 +896,42 @@ fn what_is_over_goes_after_its_time() {
     // A person may let it go on.
     state.phase = Phase::Interrupted;
     assert_eq!(time_to_live(&state, ttl, Duration::from_secs(200)), None);
+}
+
+#[test]
+fn who_goes_on_with_those_that_found_a_node() {
+    let job = |workers: Value| -> TrainingJob {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "a"},
+            "spec": {
+                "framework": "generic", "image": "i", "command": ["t"], "queue": "q", "workers": workers,
+            },
+        }))
+        .expect("a job")
+    };
+    let now = Duration::from_secs(9);
+    let mut memory = Memory::new(now);
+    let elastic = job(serde_json::json!({"count": 4, "min": 2}));
+    let of =
+        |memory: &Memory, job: &TrainingJob, running| fewer(memory, job, running).map(|it| it.to);
+    assert_eq!(of(&memory, &elastic, 3), None, "it has nothing");
+    let assignment = Assignment { flavour: "t4".to_owned(), count: 4, borrows: false };
+    memory.given = Some(super::memory::Given {
+        queue: "q".to_owned(),
+        assignment,
+        per_worker: trainyard_queue::Amounts::default(),
+        since: now,
+        resized: None,
+    });
+    assert_eq!(of(&memory, &elastic, 3), Some(3));
+    assert_eq!(of(&memory, &elastic, 2), Some(2));
+    assert_eq!(of(&memory, &elastic, 1), None, "too few");
+    assert_eq!(of(&memory, &elastic, 4), None, "none is missing");
+    let rigid = job(serde_json::json!({"count": 4}));
+    assert_eq!(of(&memory, &rigid, 3), None, "all are needed");
+    memory.resize = fewer(&memory, &elastic, 3);
+    assert_eq!(of(&memory, &elastic, 2), None, "it is being resized");
+    let text = memory.resize.map(|it| it.to_string());
+    let expected = "from 4 to 3 workers, since there was no node for the others";
+    assert_eq!(text.as_deref(), Some(expected));
 }

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use trainyard_api::training_job::TrainingJobStatus;
 use trainyard_control::job::{Phase, Reason as Cause, State};
 use trainyard_plan::QueueSystem;
-use trainyard_queue::Wait;
+use trainyard_queue::{Resize, Wait};
 
 use super::memory::{Given, Handed, Held, Memory};
 use crate::key::Declared;
@@ -164,6 +164,13 @@ pub(super) fn admitted(given: &Given) -> News {
     News { is_warning: false, reason: "Admitted".to_owned(), note: given.to_string() }
 }
 
+/// The event of a job that gets another number of workers while none of them runs.
+pub(super) fn resized(resize: &Resize) -> News {
+    let cause = if resize.is_growth() { Cause::Grown } else { Cause::Shrunk };
+    let note = format!("it goes {resize}");
+    News { is_warning: false, reason: cause.as_str().to_owned(), note }
+}
+
 fn time(since_epoch: Duration) -> Option<Time> {
     let seconds = i64::try_from(since_epoch.as_secs()).ok()?;
     Some(Time(Timestamp::from_second(seconds).ok()?))
@@ -260,8 +267,9 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
             [Verdict::no(reason, message.clone()), Verdict::yes(reason, message), degraded, fine()]
         }
         Phase::Ending(_) => {
-            let why = match (state.reason, &told.memory.preempted) {
-                (Cause::Preempted, Some(for_whom)) => format!("it {for_whom}; "),
+            let why = match (state.reason, &told.memory.preempted, &told.memory.resize) {
+                (Cause::Preempted, Some(for_whom), _) => format!("it {for_whom}; "),
+                (Cause::Grown | Cause::Shrunk, _, Some(resize)) => format!("it goes {resize}; "),
                 _ => String::new(),
             };
             let message = format!("{why}its workers are being ended; {counted}");
@@ -340,6 +348,7 @@ pub(super) fn step(before: &State, after: &State, last: Option<&str>) -> Option<
         Cause::Stopped => (false, "`spec.suspend` is true: the workers end".to_owned()),
         Cause::Resumed => (false, "it goes on".to_owned()),
         Cause::Preempted => (false, format!("it {last}")),
+        Cause::Grown | Cause::Shrunk => (false, format!("it goes {last}")),
         Cause::SpecChanged => (false, "`spec` has changed: all workers start anew".to_owned()),
     };
     Some(News { is_warning, reason: reason(after).to_owned(), note })
@@ -366,7 +375,7 @@ pub(super) fn trouble(
 mod tests {
     use trainyard_control::job::{Policy, Worker, decide as step_of};
 
-    use trainyard_queue::{Amounts, Assignment, Wait, Waiting};
+    use trainyard_queue::{Amounts, Assignment, Eviction, Wait, Waiting, Why};
 
     use super::*;
     use crate::pods::Reason;
@@ -492,8 +501,24 @@ mod tests {
             assignment: Assignment { flavour: "t4".into(), count: 2, borrows: true },
             per_worker: Amounts::default(),
             since: at(1),
+            resized: None,
         });
         all.push(shown(&runs, 2));
+        let mut shrinks = memory(runs.state.shrunk(), None);
+        let eviction =
+            Eviction { for_whom: "ml/b".into(), because: trainyard_queue::Because::Priority };
+        let why = Why::MakesRoom(eviction);
+        let resize = Resize { from: 2, to: 1, borrows: false, why };
+        shrinks.given.clone_from(&runs.given);
+        shrinks.resize = Some(resize.clone());
+        all.push(shown(&shrinks, 2));
+        let mut fewer = memory(runs.state, None);
+        fewer.given.clone_from(&runs.given);
+        if let Some(given) = &mut fewer.given {
+            given.resize(&resize, at(2));
+        }
+        fewer.workers = 1;
+        all.push(shown(&fewer, 1));
         runs.state = runs.state.preempted();
         runs.preempted = Some("makes room for `ml/b`: it goes first in this queue".into());
         all.push(shown(&runs, 1));

@@ -110,6 +110,7 @@ pub(super) fn take_ours(
         assignment: assignment.clone(),
         per_worker: per_worker(plan),
         since: now,
+        resized: None,
     };
     news.push(status::admitted(&given));
     (memory.given, memory.waiting, memory.preempted) = (Some(given), None, None);

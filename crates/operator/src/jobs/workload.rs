@@ -6,12 +6,16 @@ use trainyard_api::TrainingJob;
 use trainyard_api::defaults::CompleteJob;
 use trainyard_control::job::{Phase, Policy};
 use trainyard_plan::JobPlan;
-use trainyard_queue::{Amounts, Workload};
+use trainyard_queue::{Amounts, Why, Workload};
 
 use super::memory::Memory;
+use super::observe::HALF_GANG;
 
 /// The quota of jobs that ask for no GPU, or name no pool.
 const DEFAULT: &str = "default";
+/// Pods of which the nodes have the image start within so long, and find each other: in the tests'
+/// cluster it takes 3 to 6 s.
+const PODS_START: Duration = Duration::from_secs(10);
 
 /// What one worker takes of a quota.
 pub(super) fn per_worker(plan: &JobPlan) -> Amounts {
@@ -21,6 +25,18 @@ pub(super) fn per_worker(plan: &JobPlan) -> Amounts {
         cpu: plan.resources.cpu.map_or(0, |cpu| cpu.0),
         memory: plan.resources.memory.map_or(0, |memory| memory.0),
         gpu: gpu.into(),
+    }
+}
+
+/// What a start of all workers anew costs at most.
+fn restart_cost(grace: Duration, memory: &Memory) -> Duration {
+    let cost = grace.saturating_add(PODS_START);
+    let resized = memory.given.as_ref().and_then(|given| given.resized.as_ref());
+    match resized.map(|it| &it.why) {
+        // Whether there are nodes again nobody knows before its workers wait for them in vain, and
+        // start once more.
+        Some(Why::NodesMissing) => cost.saturating_mul(2).saturating_add(HALF_GANG),
+        _ => cost,
     }
 }
 
@@ -45,17 +61,24 @@ pub(super) fn workload(
         priority: spec.priority,
         created: Duration::from_secs(u64::try_from(created).unwrap_or(0)),
         count: spec.workers,
+        min_count: (spec.min_workers < spec.workers).then_some(spec.min_workers),
+        // Without a store its checkpoints go with its pods. Where nothing can be started, nothing is
+        // ended to start it anew.
+        restart_cost: plan
+            .and_then(|plan| plan.checkpoint.as_ref())
+            .filter(|checkpoint| checkpoint.uri.is_some())
+            .map(|checkpoint| restart_cost(checkpoint.grace, memory)),
         ..Workload::default()
     };
     if let Some(given) = &memory.given {
         // Workers of which one has failed start again with what they have.
-        return Some(given.held_by(common, state.deadline(policy), state.is_leaving()));
+        let resize = memory.resize.as_ref();
+        return Some(given.held_by(common, state.deadline(policy), state.is_leaving(), resize));
     }
     let plan = plan.filter(|_| matches!(state.phase, Phase::Waiting { .. }))?;
     let pool = plan.resources.gpu.as_ref().and_then(|gpu| gpu.pool.clone());
     Some(Workload {
         per_worker: per_worker(plan),
-        min_count: (spec.min_workers < spec.workers).then_some(spec.min_workers),
         flavours: vec![pool.unwrap_or_else(|| DEFAULT.to_owned())],
         run_time: state.left(policy),
         ..common
@@ -66,7 +89,7 @@ pub(super) fn workload(
 mod tests {
     use trainyard_api::defaults::complete_job;
     use trainyard_plan::{Target, compile_job};
-    use trainyard_queue::Assignment;
+    use trainyard_queue::{Assignment, Resize};
 
     use super::*;
     use crate::jobs::memory::Given;
@@ -101,7 +124,7 @@ mod tests {
         let assignment = Assignment { flavour: "t4".to_owned(), count: 2, borrows: false };
         let per_worker = Amounts { gpu: 1, ..Amounts::default() };
         let (queue, since) = ("before".to_owned(), Duration::from_secs(20));
-        memory.given = Some(Given { queue, assignment, per_worker, since });
+        memory.given = Some(Given { queue, assignment, per_worker, since, resized: None });
         memory.state.phase = Phase::Running;
         memory.state.began = Some(Duration::from_secs(20));
         let has = of(&memory, None).expect("it has something");
@@ -113,6 +136,34 @@ mod tests {
         let none = CompleteJob { queue: None, ..spec.clone() };
         let kept = workload(&job, &none, Some(&plan), &memory, &policy).expect("it has it still");
         assert_eq!(kept, has);
+        // More workers are worth a new start only where that loses nothing.
+        assert_eq!((has.count, has.min_count, has.restart_cost), (4, Some(2), None));
+        assert_eq!(of(&memory, Some(&plan)).and_then(|it| it.restart_cost), None);
+        let mut stored = job.clone();
+        stored.spec.checkpoint = serde_json::from_value(serde_json::json!({
+            "path": "c", "uri": "s3://b/c", "grace": "20s",
+        }))
+        .expect("a checkpoint");
+        let plan_of = compile_job(&stored, &target).expect("a plan");
+        let cost = |memory: &Memory| of(memory, Some(&plan_of)).and_then(|it| it.restart_cost);
+        assert_eq!(cost(&memory), Some(Duration::from_secs(30)));
+        // What it gives up is its own until its workers have ended, and what it gets already.
+        let resize = |to, why| Resize { from: 2, to, borrows: false, why };
+        let admission = |memory: &Memory| {
+            let admission = of(memory, None).and_then(|it| it.admission).expect("it was let in");
+            (admission.count, admission.shrinks_to)
+        };
+        memory.resize = Some(resize(1, Why::NodesMissing));
+        assert_eq!(admission(&memory), (2, Some(1)));
+        let grown = resize(3, Why::Room);
+        memory.resize = Some(grown.clone());
+        memory.given.as_mut().expect("given").resize(&grown, Duration::from_secs(30));
+        assert_eq!(admission(&memory), (3, None));
+        // Where nodes were missing it is tried again less often.
+        let fewer = resize(1, Why::NodesMissing);
+        memory.given.as_mut().expect("given").resize(&fewer, Duration::from_secs(40));
+        assert_eq!(cost(&memory), Some(Duration::from_secs(360)));
+        memory.resize = None;
         memory.state = memory.state.preempted();
         assert!(of(&memory, None).and_then(|it| it.admission).is_some_and(|it| it.is_leaving));
         memory.state.phase = Phase::Succeeded;

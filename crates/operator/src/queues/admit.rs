@@ -26,16 +26,23 @@ pub(crate) struct Acting<'a> {
 
 /// Acts for ever. Safe to stop at any await.
 pub(crate) async fn act(acting: Acting<'_>) {
+    let mut look_again = LOOK_AGAIN;
     loop {
         tokio::select! {
             () = acting.queues.changed() => sleep(GATHER).await,
-            () = sleep(LOOK_AGAIN) => {}
+            () = sleep(look_again) => {}
         }
+        look_again = LOOK_AGAIN;
         let queues = acting.queues.clone();
-        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
+        let now = Duration::from_secs(u64::try_from(Timestamp::now().as_second()).unwrap_or(0));
         // Ten thousand jobs take some tens of milliseconds.
-        let cycle = tokio::task::spawn_blocking(move || queues.cycle(Duration::from_secs(now)));
+        let cycle = tokio::task::spawn_blocking(move || queues.cycle(now));
         let Ok(Some(outcome)) = cycle.await else { continue };
+        if let Some(at) = outcome.again_at {
+            // Times have whole seconds.
+            let left = at.saturating_sub(now).max(Duration::from_secs(1));
+            look_again = look_again.min(left);
+        }
         for key in outcome.jobs {
             acting.work.add(key);
         }

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use trainyard_api::Queue;
 use trainyard_api::queue::{QueueStatus, QueueUse};
 use trainyard_queue::{
-    Admission, Assignment, Decision, Decisions, Eviction, Snapshot, Used, Waiting, Workload,
-    decide, queue_of,
+    Admission, Assignment, Decision, Decisions, Eviction, Growth, Resize, Snapshot, Used, Waiting,
+    Workload, decide, queue_of,
 };
 
 use crate::key::ResourceKey;
@@ -37,6 +37,7 @@ struct State {
     jobs: HashMap<ResourceKey, Known>,
     /// Jobs that were not looked at since this operator leads. What they have is not known yet.
     unvisited: HashSet<ResourceKey>,
+    growth: Growth,
 }
 
 #[derive(Debug)]
@@ -45,6 +46,8 @@ struct Known {
     granted: Option<Granted>,
     waiting: Option<(Waiting, Instant)>,
     eviction: Option<Eviction>,
+    /// Another number of workers, of which its status does not know yet.
+    resize: Option<Resize>,
 }
 
 /// What was decided and is not in the job's status yet.
@@ -61,6 +64,8 @@ pub(crate) struct Told {
     pub(crate) waiting: Option<Waiting>,
     /// It is to make room.
     pub(crate) eviction: Option<Eviction>,
+    /// It is to go on with more or fewer workers.
+    pub(crate) resize: Option<Resize>,
 }
 
 /// What came of a cycle.
@@ -70,6 +75,8 @@ pub(super) struct Outcome {
     pub(super) jobs: Vec<ResourceKey>,
     /// The status of each queue whose status is another one: name, uid and status.
     pub(super) statuses: Vec<(String, String, QueueStatus)>,
+    /// When there is something to decide though nothing has changed.
+    pub(super) again_at: Option<Duration>,
 }
 
 impl Queues {
@@ -85,6 +92,7 @@ impl Queues {
     pub(crate) fn reset(&self, jobs: impl Iterator<Item = ResourceKey>) {
         let mut state = self.lock();
         state.jobs.clear();
+        state.growth = Growth::default();
         state.unvisited = jobs.collect();
         self.shared.changed.notify_one();
     }
@@ -103,6 +111,7 @@ impl Queues {
             granted: known.granted.as_ref().map(|granted| granted.assignment.clone()),
             waiting: known.waiting.as_ref().map(|(waiting, _)| waiting.clone()),
             eviction: known.eviction.clone(),
+            resize: known.resize.clone(),
         }
     }
 
@@ -135,7 +144,10 @@ impl Queues {
     /// Decides about all jobs. Takes milliseconds. None while not all jobs were looked at.
     pub(super) fn cycle(&self, now: Duration) -> Option<Outcome> {
         let (snapshot, keys) = self.lock().snapshot()?;
-        let decisions = decide(&snapshot, now);
+        let mut decisions = decide(&snapshot, now);
+        // Who makes room and who takes it are told in the same way.
+        let grown = self.lock().growth.take_in(&snapshot, &decisions, now);
+        decisions.shrinks.extend(grown);
         Some(self.lock().take_in(&snapshot, &keys, decisions, now))
     }
 
@@ -148,7 +160,8 @@ impl State {
     /// True if it is news.
     fn put(&mut self, key: &ResourceKey, workload: Workload) -> bool {
         let Some(known) = self.jobs.get_mut(key) else {
-            let known = Known { workload, granted: None, waiting: None, eviction: None };
+            let known =
+                Known { workload, granted: None, waiting: None, eviction: None, resize: None };
             self.jobs.insert(key.clone(), known);
             return true;
         };
@@ -159,12 +172,19 @@ impl State {
             Some(admission) => {
                 (known.granted, known.waiting) = (None, None);
                 if admission.is_leaving {
-                    known.eviction = None;
+                    (known.eviction, known.resize) = (None, None);
+                }
+                let is_taken_in = known
+                    .resize
+                    .as_ref()
+                    .is_some_and(|it| admission.shrinks_to.unwrap_or(admission.count) == it.to);
+                if is_taken_in {
+                    known.resize = None;
                 }
             }
             None => {
                 // What was granted was granted to another request.
-                (known.granted, known.eviction) = (None, None);
+                (known.granted, known.eviction, known.resize) = (None, None, None);
             }
         }
         known.workload = workload;
@@ -189,11 +209,15 @@ impl State {
                     since: granted.since,
                     ends_by: workload.run_time.map(|it| granted.since.saturating_add(it)),
                     is_leaving: false,
+                    shrinks_to: None,
                 });
-            } else if let (Some(admission), true) =
-                (&mut workload.admission, known.eviction.is_some())
-            {
-                admission.is_leaving = true;
+            } else if let Some(admission) = &mut workload.admission {
+                admission.is_leaving |= known.eviction.is_some();
+                match &known.resize {
+                    Some(resize) if resize.is_growth() => admission.count = resize.to,
+                    Some(resize) => admission.shrinks_to = Some(resize.to),
+                    None => {}
+                }
             }
             snapshot.workloads.insert(key.to_string(), workload);
             keys.insert(key.to_string(), key.clone());
@@ -215,11 +239,23 @@ impl State {
             // One that was granted and has not started waits again.
             match known.granted.take() {
                 Some(_) => {}
-                None if known.workload.admission.is_some() => known.eviction = Some(eviction),
+                None if known.workload.admission.is_some() => {
+                    (known.eviction, known.resize) = (Some(eviction), None);
+                }
                 None => continue,
             }
             outcome.jobs.push(key.clone());
         }
+        for (name, resize) in decisions.shrinks {
+            let Some(key) = keys.get(&name) else { continue };
+            let Some(known) = self.jobs.get_mut(key) else { continue };
+            // It may have ended or changed meanwhile.
+            if known.workload.admission.is_some() {
+                known.resize = Some(resize);
+                outcome.jobs.push(key.clone());
+            }
+        }
+        outcome.again_at = self.growth.look_again_at();
         for (name, decision) in decisions.pending {
             let Some(key) = keys.get(&name) else { continue };
             let Some(known) = self.jobs.get_mut(key) else { continue };
@@ -326,6 +362,7 @@ mod tests {
             since: Duration::from_secs(1),
             ends_by: None,
             is_leaving,
+            shrinks_to: None,
         };
         Workload { admission: Some(admission), ..workload.clone() }
     }
@@ -380,5 +417,62 @@ mod tests {
         queues.cycle(NOW);
         assert!(queues.told(&key("high")).granted.is_some());
         assert!(queues.told(&key("low")).granted.is_none());
+    }
+
+    /// One that can do with one worker of two, and has some.
+    fn elastic(has: u32, shrinks_to: Option<u32>) -> Workload {
+        let asks = Workload {
+            min_count: Some(1),
+            restart_cost: Some(Duration::from_secs(1)),
+            ..asks(2, 0)
+        };
+        let mut workload = self::has(&asks, false);
+        let admission = workload.admission.as_mut().expect("it runs");
+        (admission.count, admission.shrinks_to) = (has, shrinks_to);
+        workload
+    }
+
+    #[test]
+    fn who_shrinks_is_told_until_it_does() {
+        let queues = queues(2);
+        queues.put(&key("low"), Some(elastic(2, None)));
+        queues.put(&key("high"), Some(asks(1, 5)));
+        queues.cycle(NOW);
+        let told = |name| queues.told(&key(name)).resize;
+        assert_eq!(told("low").map(|it| (it.from, it.to)), Some((2, 1)));
+        // What is not in its status yet was decided all the same.
+        let again = queues.cycle(NOW).expect("all are known");
+        assert!(again.jobs.iter().all(|it| *it != key("low")), "{again:?}");
+        let other = Workload { priority: -1, ..elastic(2, None) };
+        queues.put(&key("low"), Some(other));
+        assert!(told("low").is_some(), "it changed, and has not heard of it");
+        queues.put(&key("low"), Some(elastic(2, Some(1))));
+        assert_eq!(told("low"), None);
+        queues.cycle(NOW);
+        assert!(queues.told(&key("high")).granted.is_none(), "its pods are there still");
+        queues.put(&key("low"), Some(elastic(1, None)));
+        queues.cycle(NOW);
+        assert!(queues.told(&key("high")).granted.is_some());
+        // One more important takes all of it.
+        queues.put(&key("high"), Some(has(&asks(1, 5), false)));
+        queues.put(&key("highest"), Some(asks(2, 9)));
+        queues.cycle(NOW);
+        assert!(queues.told(&key("low")).eviction.is_some() && told("low").is_none());
+    }
+
+    #[test]
+    fn what_one_grows_into_is_its_own_at_once() {
+        let queues = queues(2);
+        queues.put(&key("low"), Some(elastic(1, None)));
+        let outcome = queues.cycle(NOW).expect("all are known");
+        assert_eq!(outcome.again_at, Some(NOW + Duration::from_secs(1)));
+        let later = NOW + Duration::from_secs(1);
+        assert_eq!(queues.cycle(later).expect("known").jobs, [key("low")]);
+        assert_eq!(queues.told(&key("low")).resize.map(|it| (it.from, it.to)), Some((1, 2)));
+        queues.put(&key("late"), Some(asks(1, 0)));
+        queues.cycle(later);
+        assert!(queues.told(&key("late")).granted.is_none());
+        queues.put(&key("low"), Some(elastic(2, None)));
+        assert_eq!(queues.told(&key("low")).resize, None);
     }
 }
