@@ -16,7 +16,9 @@ mod progress;
 mod remote;
 mod report;
 mod shell;
+mod token;
 mod tree;
+mod wire;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -27,10 +29,11 @@ pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
 pub use data::{Data, DataSet};
 pub use gathering::Gathering;
 pub use notice::{Cloud, METADATA, Notice};
-pub use remote::{CallError, Called, Remote, Role, Token, TokenError, call};
+pub use remote::{CallError, Called, Remote, Role, call};
 pub use report::{Ended, Kept, Report, Saved, Seen};
 pub use rustix::process::Signal;
 pub use shell::run;
+pub use token::{Token, TokenError};
 
 /// What an agent is started with.
 pub struct Settings {
