@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import sys
 import time
@@ -141,6 +142,8 @@ def test_a_worker_that_is_deleted_costs_no_step_that_was_saved(cluster, team):
     # Both workers, at the same step, and not the first.
     assert len(resumed) == 2 and len(set(resumed)) == 1 and resumed[0] >= 20, text
     assert RESULT in text, text
+    # What was dealt to the other one, each has from there.
+    assert re.search(r"[1-9]\d* bytes of it came from 1 other worker ", text), text
 
 
 def test_a_program_that_fails_is_tried_again_and_told(cluster, team):

@@ -3,7 +3,9 @@
 import http.server
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -257,6 +259,46 @@ def test_a_notice_of_the_cloud_asks_for_a_checkpoint(agent, tmp_path):
         assert process.wait(timeout=10) == 0
     finally:
         server.shutdown()
+
+
+def test_workers_restore_from_each_other(agent, tmp_path):
+    # As pods have them: an address each, and one port.
+    workers = [f"127.0.0.{index + 2}" for index in range(3)]
+    with socket.create_server((workers[0], 0)) as free:
+        port = str(free.getsockname()[1])
+    (tmp_path / "token").write_text("0123456789abcdef" * 4)
+    whole = gang(1, "generic") | {"workers": [{"host": host, "port": 29500} for host in workers]}
+
+    def flags(start, index):
+        return [
+            "--index", str(index), "--checkpoint-path", f"{start}-{index}", "--checkpoint-start", start,
+            "--checkpoint-uri", f"file://{tmp_path}/store", "--checkpoint-writers", "first",
+            "--token-file", "token", "--checkpoint-peers", port,
+        ]
+
+    # Four chunks that differ.
+    content = os.urandom(50 << 20)
+    (tmp_path / "content").write_bytes(content)
+    save = "mkdir a-0/step-5 && cp content a-0/step-5/model && touch a-0/step-5/_SUCCESS"
+    process = agent(*flags("a", 0), command=["sh", "-c", save], gang=whole)
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 0 and any((tmp_path / "store/steps").iterdir()), text
+
+    hold = 'touch "$TRAINYARD_RESTORE_PATH.there"; until [ -e go ]; do sleep 0.05; done'
+    started = [agent(*flags("b", index), command=["sh", "-c", hold], gang=whole) for index in range(3)]
+    for index in range(3):
+        eventually(lambda path=tmp_path / f"b-{index}/step-5.there": path.exists())
+    (tmp_path / "go").write_text("")
+    texts = [process.communicate(timeout=60)[0] for process in started]
+    brought = [
+        [int(number) for number in re.findall(r"(\d+) bytes of it came from \d other workers? and (\d+) from", text)[0]]
+        for text in texts if "other worker" in text
+    ]
+    # Who started late may have had everything dealt to it from the others, but nobody all from the store.
+    assert len(brought) == 3 and all(sum(each) == len(content) for each in brought), texts
+    assert sum(store for _, store in brought) < 2 * len(content), texts
+    for index in range(3):
+        assert (tmp_path / f"b-{index}/step-5/model").read_bytes() == content
 
 
 def test_what_cannot_be_meant_is_refused(agent):

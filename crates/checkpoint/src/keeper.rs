@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::FlockOperation;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::manifest::Part;
 use crate::prune::PruneOptions;
 use crate::restore::{Restored, Skipped};
 use crate::save::{Meter, Stamp};
+use crate::share::{Brought, Sharing};
 use crate::store::{StepId, Store, Tuning};
 use pick::{Moment, Watched};
 
@@ -56,6 +58,9 @@ pub struct Settings {
     pub tuning: Tuning,
     /// Priority of the background's threads, 0 to 19 (setpriority(2)).
     pub nice: i32,
+    /// The workers that chunks come from before the store is asked, where each has a folder of its
+    /// own; none where the store alone is asked.
+    pub sharing: Option<Arc<Sharing>>,
 }
 
 impl Settings {
@@ -74,6 +79,7 @@ impl Settings {
             still_for: Duration::from_secs(30),
             tuning: Tuning::default(),
             nice: 19,
+            sharing: None,
         }
     }
 
@@ -114,6 +120,9 @@ pub struct Start {
     /// What the program gives to its framework.
     pub path: PathBuf,
     pub source: Source,
+    /// Where its bytes came from; nothing was brought if they were there.
+    pub brought: Brought,
+    pub took: Duration,
     /// Newer ones that could not be used, and why.
     pub skipped: Vec<Skipped>,
 }
@@ -136,6 +145,9 @@ pub struct Counters {
     /// Bytes of checkpoints that the store had already.
     pub reused_bytes: u64,
     pub restored_bytes: u64,
+    /// Of those, what was brought from the store, and what from other workers.
+    pub from_store_bytes: u64,
+    pub from_peers_bytes: u64,
     /// Checkpoints that became durable.
     pub saved: u64,
     /// Attempts to upload, to prune or to look that failed.
@@ -182,6 +194,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const PRUNE_AGAIN: Duration = Duration::from_secs(20);
 /// Between two looks of a flush.
 const FLUSH_LOOK: Duration = Duration::from_millis(250);
+/// Between two looks whether another worker has restored into the folder.
+const TURN: Duration = Duration::from_millis(100);
 /// Where checkpoints go that a start of several workers must not go on from.
 const SUPERSEDED: &str = ".trainyard-superseded";
 
@@ -216,11 +230,13 @@ impl Keeper {
     /// starts and before [`Keeper::watch`].
     pub async fn restore(&self) -> Result<Option<Start>, CheckpointError> {
         let shared = &self.shared;
-        let start = match shared.settings.workers == 1 || shared.settings.path_is_shared {
+        let began = Instant::now();
+        let mut start = match shared.settings.workers == 1 || shared.settings.path_is_shared {
             true => shared.restore_alone().await?,
             false => shared.restore_together().await?,
         };
-        if let Some(start) = &start {
+        if let Some(start) = &mut start {
+            start.took = began.elapsed();
             let mut watched = shared.watched.lock().await;
             for skipped in &start.skipped {
                 watched.damaged.insert(skipped.id.clone());
@@ -502,8 +518,26 @@ impl Shared {
         told.last_error = Some(text);
     }
 
+    /// Where workers have one folder, one of them fetches, and the others find it there. Who cannot
+    /// lock the folder, as on some network file systems, does not wait.
+    async fn turn_in_folder(&self) -> Option<std::fs::File> {
+        if !self.settings.path_is_shared || self.settings.workers == 1 {
+            return None;
+        }
+        let folder = std::fs::File::open(&self.settings.path).ok()?;
+        loop {
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(folder),
+                // It is let go when its holder is done, or gone.
+                Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(TURN).await,
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// The folder's own newest checkpoint counts if it is as new as the store's.
     async fn restore_alone(&self) -> Result<Option<Start>, CheckpointError> {
+        let _turn = self.turn_in_folder().await;
         let mut watched = self.watched.lock().await;
         let local = self.note_what_is_there(&mut watched).await?;
         let catalogue = self.store.catalogue().await?;
@@ -526,6 +560,8 @@ impl Shared {
                     },
                     name: local.name,
                     source: Source::Local,
+                    brought: Brought::default(),
+                    took: Duration::ZERO,
                     skipped: Vec::new(),
                 }));
             }
@@ -545,7 +581,8 @@ impl Shared {
         let mut restored = None;
         if decided.is_none() {
             // Only what could be read to its end is proposed to the others.
-            restored = self.store.restore_newest(&self.settings.path, own).await?;
+            let sharing = self.settings.sharing.as_deref();
+            restored = self.store.restore_newest_with(&self.settings.path, own, sharing).await?;
             let id = restored.as_ref().map(|it| &it.id);
             decided = Some(self.store.decide(attempt, id).await?);
         }
@@ -555,6 +592,9 @@ impl Shared {
                 None => None,
                 Some(id) => Some(self.restore_decided(id, own).await?),
             };
+        }
+        if let (None, Some(sharing)) = (&restored, &self.settings.sharing) {
+            sharing.offer.nothing();
         }
         self.set_aside(restored.as_ref()).await?;
         self.begin(&mut watched, restored).await
@@ -572,7 +612,8 @@ impl Shared {
             name: id.name.clone(),
             known: Vec::new(),
         })?;
-        self.store.restore(step, &self.settings.path, own).await
+        let sharing = self.settings.sharing.as_deref();
+        self.store.restore_with(step, &self.settings.path, own, sharing).await
     }
 
     /// Complete checkpoints in the folder. All that is there is noted as not new.
@@ -641,6 +682,9 @@ impl Shared {
         }
         self.restored.fetch_add(restored.bytes, Ordering::Relaxed);
         let mut told = self.told();
+        let brought = restored.brought;
+        told.from_store_bytes = told.from_store_bytes.saturating_add(brought.from_store);
+        told.from_peers_bytes = told.from_peers_bytes.saturating_add(brought.from_peers);
         told.newest = Some(restored.id.name.clone());
         told.newest_step = restored.step;
         Ok(Some(Start {
@@ -648,6 +692,8 @@ impl Shared {
             step: restored.step,
             path: restored.path,
             source: Source::Store,
+            brought: restored.brought,
+            took: Duration::ZERO,
             skipped: restored.skipped,
         }))
     }

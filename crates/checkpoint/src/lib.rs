@@ -5,7 +5,8 @@
 //! uploaded beside the running program, and the newest good one back in the folder at a start.
 //! A checkpoint counts as saved once every byte of it is durable and was compared.
 //!
-//! Knows nothing of training jobs, Kubernetes and processes. [`Keeper`] is what an agent uses,
+//! Knows nothing of training jobs, Kubernetes, processes and sockets: workers that restore together
+//! reach each other by [`Peers`]. [`Keeper`] is what an agent uses,
 //! [`Store`] what people's commands use. How a store is laid out: `docs/checkpoints.md`.
 
 mod tree;
@@ -23,6 +24,7 @@ mod lazily;
 mod prune;
 mod restore;
 mod save;
+mod share;
 mod store;
 mod verify;
 
@@ -37,5 +39,8 @@ pub use manifest::Part;
 pub use prune::{PruneOptions, Pruned};
 pub use recognise::Layout;
 pub use restore::{Restored, Skipped};
+pub use share::{
+    Asked, Brought, Hash, Held, Look, Offer, Patience, Peers, Refusal, Sharing, Terms,
+};
 pub use store::{Broken, Catalogue, Step, StepId, Store, Tuning};
 pub use verify::Fault;

@@ -3,7 +3,7 @@
 //! Files are written beside their place, compared chunk by chunk, put on the disk, and get their names
 //! by renaming: a checkpoint that is visible is whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -18,6 +18,7 @@ use crate::guard::unique;
 use crate::lazily::lazily;
 use crate::manifest::SavedFile;
 use crate::recognise::Layout;
+use crate::share::{Brought, Hash, Offering, Session, Sharing};
 use crate::store::{Step, StepId, Store};
 use crate::tree::Tree;
 use crate::{chunk, error, keys};
@@ -38,6 +39,8 @@ pub struct Restored {
     /// or the folder that its files are in.
     pub path: PathBuf,
     pub bytes: u64,
+    /// Nothing, if it was in its place already.
+    pub brought: Brought,
     /// Newer ones that cannot be used, and why.
     pub skipped: Vec<Skipped>,
 }
@@ -61,10 +64,19 @@ impl Store {
         to: &Path,
         part: Option<u32>,
     ) -> Result<Option<Restored>, CheckpointError> {
+        self.restore_newest_with(to, part, None).await
+    }
+
+    pub(crate) async fn restore_newest_with(
+        &self,
+        to: &Path,
+        part: Option<u32>,
+        sharing: Option<&Sharing>,
+    ) -> Result<Option<Restored>, CheckpointError> {
         let catalogue = self.catalogue().await?;
         let mut skipped = Vec::new();
         for step in catalogue.complete() {
-            match self.restore(step, to, part).await {
+            match self.restore_with(step, to, part, sharing).await {
                 Ok(restored) => return Ok(Some(Restored { skipped, ..restored })),
                 Err(CheckpointError::Corrupt { name, reason }) => {
                     tracing::warn!(
@@ -91,40 +103,74 @@ impl Store {
         to: &Path,
         part: Option<u32>,
     ) -> Result<Restored, CheckpointError> {
+        self.restore_with(step, to, part, None).await
+    }
+
+    pub(crate) async fn restore_with(
+        &self,
+        step: &Step,
+        to: &Path,
+        part: Option<u32>,
+        sharing: Option<&Sharing>,
+    ) -> Result<Restored, CheckpointError> {
         let wanted = Wanted::of(step, part)?;
         let bytes = wanted.files.values().fold(0u64, |sum, it| sum.saturating_add(it.0.bytes));
         let path = wanted.path(to);
         let (checked, place) = (wanted.clone(), to.to_owned());
-        if !chunk::blocking(move || checked.is_there(&place)).await {
-            self.bring(&wanted, to).await?;
-        }
+        let brought = if chunk::blocking(move || checked.is_there(&place)).await {
+            if let Some(sharing) = sharing {
+                wanted.offer_what_is_there(sharing, to);
+            }
+            Brought::default()
+        } else {
+            self.bring(&wanted, to, sharing).await?
+        };
         let (id, skipped) = (step.id.clone(), Vec::new());
-        Ok(Restored { id, step: step.step(), path, bytes, skipped })
+        Ok(Restored { id, step: step.step(), path, bytes, brought, skipped })
     }
 
-    async fn bring(&self, wanted: &Wanted, to: &Path) -> Result<(), CheckpointError> {
+    async fn bring(
+        &self,
+        wanted: &Wanted,
+        to: &Path,
+        sharing: Option<&Sharing>,
+    ) -> Result<Brought, CheckpointError> {
         let (place, shape) = (to.to_owned(), wanted.clone());
         let staging = chunk::blocking(move || Staging::make(&place, &shape)).await?;
         let staging = &staging;
-        let slices = wanted.files.iter().flat_map(|(path, (file, chunk_bytes))| {
-            let places = (0u64..).map(|n| n.saturating_mul(*chunk_bytes));
-            file.chunks.iter().zip(places).map(move |(sha256, at)| {
-                (path, sha256, at, file.bytes.saturating_sub(at).min(*chunk_bytes))
-            })
+        let session = &Session::begin(sharing).await;
+        let mut chunks = wanted.chunks();
+        chunks.sort_by_cached_key(|chunk| chunk.hash.map(|hash| session.order(hash)));
+        let offering = sharing.map(|it| {
+            let hashes = chunks.iter().filter_map(|chunk| chunk.hash).collect();
+            it.offer.begin(hashes, vec![staging.new.clone(), to.to_owned()])
         });
-        let writes = slices.map(|(path, sha256, at, bytes)| {
+        let told = offering.as_ref();
+        let writes = chunks.iter().map(|needed| {
             async move {
-                let chunk = self.chunk(sha256, bytes).await?.map_err(|reason| {
-                    let name = wanted.name.clone();
+                let Needed { sha256, bytes, is_shared, .. } = *needed;
+                let chunk = session.chunk(self, sha256, bytes, is_shared).await?;
+                let chunk = chunk.map_err(|reason| {
+                    let (name, path) = (wanted.name.clone(), needed.path());
                     CheckpointError::Corrupt { name, reason: format!("`{path}`: {reason}") }
                 })?;
-                let target = staging.file(wanted, path);
+                let targets: Vec<(PathBuf, u64)> = needed
+                    .places
+                    .iter()
+                    .map(|(path, at)| (staging.file(wanted, path), *at))
+                    .collect();
                 chunk::blocking(move || {
-                    let file = OpenOptions::new().write(true).open(&target);
-                    file.and_then(|file| file.write_all_at(&chunk, at))
-                        .map_err(files("write", &target))
+                    targets.iter().try_for_each(|(target, at)| {
+                        let file = OpenOptions::new().write(true).open(target);
+                        file.and_then(|file| file.write_all_at(&chunk, *at))
+                            .map_err(files("write", target))
+                    })
                 })
-                .await
+                .await?;
+                if let Some(offering) = told {
+                    needed.offer(wanted, offering);
+                }
+                Ok(())
             }
             .boxed()
         });
@@ -144,7 +190,11 @@ impl Store {
             .try_for_each(|()| std::future::ready(Ok(())))
             .await?;
         let (new, old, place) = (staging.new.clone(), staging.old.clone(), to.to_owned());
-        chunk::blocking(move || put_in_place(&new, &old, &place)).await
+        chunk::blocking(move || put_in_place(&new, &old, &place)).await?;
+        if let Some(offering) = offering {
+            offering.finish();
+        }
+        Ok(session.brought())
     }
 
     /// What all workers of one start restore: the first that asks decides, with what it has restored
@@ -192,7 +242,32 @@ struct Wanted {
     layout: Layout,
     /// With the size of their chunks.
     files: BTreeMap<String, (SavedFile, u64)>,
+    /// Those that every worker has another one of: nobody else needs them.
+    own: BTreeSet<String>,
     empty_folders: BTreeSet<String>,
+}
+
+/// A chunk, and all places that it belongs to.
+struct Needed<'a> {
+    sha256: &'a str,
+    hash: Option<Hash>,
+    bytes: u64,
+    /// Path and offset. Never empty.
+    places: Vec<(&'a str, u64)>,
+    is_shared: bool,
+}
+
+impl Needed<'_> {
+    fn path(&self) -> String {
+        self.places.first().map(|(path, _)| (*path).to_owned()).unwrap_or_default()
+    }
+
+    /// Tells the other workers that it is there.
+    fn offer(&self, wanted: &Wanted, offering: &Offering<'_>) {
+        if let (Some(hash), Some((path, at))) = (self.hash, self.places.first()) {
+            offering.has(hash, &wanted.relative(path), *at, self.bytes);
+        }
+    }
 }
 
 impl Wanted {
@@ -209,6 +284,7 @@ impl Wanted {
             is_folder: first.is_folder,
             layout: first.layout,
             files: BTreeMap::new(),
+            own: BTreeSet::new(),
             empty_folders: BTreeSet::new(),
         };
         for (index, manifest) in &step.parts {
@@ -221,17 +297,16 @@ impl Wanted {
                     Some(other) if *other == entry => {}
                     None => drop(wanted.files.insert(path.clone(), entry)),
                     // Each has its own: the worker's own counts.
-                    Some(_) => match part.filter(|part| *part < of) {
-                        Some(part) if part == *index => {
-                            wanted.files.insert(path.clone(), entry);
-                        }
-                        Some(part) if part < *index => {}
-                        Some(_) => drop(wanted.files.insert(path.clone(), entry)),
-                        None => {
+                    Some(_) => {
+                        let Some(part) = part.filter(|part| *part < of) else {
                             let (name, path) = (step.id.name.clone(), path.clone());
                             return Err(CheckpointError::WhichPart { name, path, of });
+                        };
+                        wanted.own.insert(path.clone());
+                        if part >= *index {
+                            wanted.files.insert(path.clone(), entry);
                         }
-                    },
+                    }
                 }
             }
             wanted.empty_folders.extend(manifest.empty_folders.iter().cloned());
@@ -256,6 +331,48 @@ impl Wanted {
             Some(file) if self.files.len() == 1 => to.join(file),
             _ => to.to_owned(),
         }
+    }
+
+    /// Each chunk once, in the order of files.
+    fn chunks(&self) -> Vec<Needed<'_>> {
+        let mut chunks: Vec<Needed<'_>> = Vec::new();
+        let mut known: HashMap<(&str, u64), usize> = HashMap::new();
+        for (path, (file, chunk_bytes)) in &self.files {
+            let is_shared = !self.own.contains(path);
+            let places = (0u64..).map(|n| n.saturating_mul(*chunk_bytes));
+            for (sha256, at) in file.chunks.iter().zip(places) {
+                let bytes = file.bytes.saturating_sub(at).min(*chunk_bytes);
+                let next = chunks.len();
+                match chunks.get_mut(*known.entry((sha256, bytes)).or_insert(next)) {
+                    Some(chunk) => {
+                        chunk.places.push((path, at));
+                        chunk.is_shared |= is_shared;
+                    }
+                    None => chunks.push(Needed {
+                        sha256,
+                        hash: Hash::parse(sha256),
+                        bytes,
+                        places: vec![(path, at)],
+                        is_shared,
+                    }),
+                }
+            }
+        }
+        chunks
+    }
+
+    /// What is whole on this worker's disk is for the others too.
+    fn offer_what_is_there(&self, sharing: &Sharing, to: &Path) {
+        let chunks = self.chunks();
+        let hashes = chunks.iter().filter_map(|chunk| chunk.hash).collect();
+        let offering = sharing.offer.begin(hashes, vec![to.to_owned()]);
+        chunks.iter().for_each(|chunk| chunk.offer(self, &offering));
+        offering.finish();
+    }
+
+    /// Where a file is in the folder of checkpoints.
+    fn relative(&self, path: &str) -> String {
+        if self.is_folder { format!("{}/{path}", self.name) } else { path.to_owned() }
     }
 
     /// Whether exactly this is in its place already, such as on a disk that outlived a restart.
@@ -353,10 +470,7 @@ impl Staging {
     }
 
     fn file(&self, wanted: &Wanted, path: &str) -> PathBuf {
-        match wanted.is_folder {
-            true => self.new.join(&wanted.name).join(path),
-            false => self.new.join(path),
-        }
+        self.new.join(wanted.relative(path))
     }
 }
 

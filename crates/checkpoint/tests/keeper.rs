@@ -4,9 +4,10 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use support::{content, names, tree, write_step};
+use support::{Memory, content, names, tree, write_step};
 use trainyard_checkpoint::{
     CheckpointError, Keeper, Part, PruneOptions, Settings, Source, Store, Tuning,
 };
@@ -278,4 +279,34 @@ async fn several_that_are_ready_at_once_keep_their_order() {
     let keeper = Keeper::open(settings(elsewhere.path(), store.path())).unwrap();
     let start = keeper.restore().await.unwrap().unwrap();
     assert_eq!(start.step, Some(3));
+}
+
+/// Workers of one machine: the first fetches, and the others find it there.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_with_one_folder_fetch_once() {
+    const BYTES: usize = 2_000_000;
+    let (program, memory) = (tempfile::tempdir().unwrap(), Memory::new(1));
+    let open = |path: &Path, workers: u32| {
+        let settings = Settings {
+            tuning: TUNING,
+            workers,
+            attempt: "a".to_owned(),
+            path_is_shared: true,
+            ..Settings::new(path, "memory")
+        };
+        Keeper::over(settings, Store::over(memory.clone())).unwrap()
+    };
+    write_step(program.path(), "step-1", &[("model", content(BYTES, 1))]);
+    assert_eq!(open(program.path(), 1).flush(Duration::from_secs(60)).await.saved, ["step-1"]);
+    memory.sent.store(0, Ordering::Relaxed);
+    let shared = tempfile::tempdir().unwrap();
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let keeper = open(shared.path(), 4);
+        all.spawn(async move { keeper.restore().await.unwrap().unwrap() });
+    }
+    let starts = all.join_all().await;
+    assert!(starts.iter().all(|start| start.step == Some(1)), "{starts:?}");
+    assert_eq!(memory.sent.load(Ordering::Relaxed), BYTES as u64);
+    assert_eq!(tree(shared.path()), tree(program.path()));
 }

@@ -203,10 +203,27 @@ fn mpi_of_several_workers() {
     named.metadata.uid = Some("0A1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".to_owned());
     let compiled = compile_job(&named, &target()).unwrap();
     assert_eq!(compiled.secret.as_deref(), Some("digits-workers-0a1b2c3d"));
-    // A single worker, and any other framework, has none.
+    // Others need it to restore from each other, which they do without where nobody makes it.
+    let spec = "{framework: pytorch, image: i, command: [t], workers: {count: 3},
+        checkpoint: {path: c, uri: 's3://b/c'}}";
+    assert_eq!(plan(spec).secret.as_deref(), Some("digits-workers"));
+    let args = |run| {
+        let rendered = objects(spec, run, &settings());
+        let pod = &of_kind(&rendered, "Job")["spec"]["template"]["spec"];
+        let args = pod["containers"][0]["args"].to_string().replace("\",\"", " ");
+        (args, !of_secret(&pod["volumes"]).is_empty())
+    };
+    let (together, has_secret) = args(JobRun::Attempt(1));
+    assert!(together.contains("--token-file /opt/trainyard/secret/token"), "{together}");
+    assert!(together.contains("--checkpoint-peers 9096") && has_secret, "{together}");
+    let (alone, has_secret) = args(JobRun::Alone);
+    assert!(!alone.contains("--checkpoint-peers") && !has_secret, "{alone}");
+    assert!(!job_notes_without_operator(&plan(spec)).concat().contains("Secret"));
+    // A single worker, and one of another framework without a store, has none.
     for spec in [
         "{framework: mpi, image: i, command: [t], processesPerWorker: 4}",
         "{framework: pytorch, image: i, command: [t], workers: {count: 3}}",
+        "{framework: jax, image: i, command: [t], checkpoint: {path: c, uri: 's3://b/c'}}",
     ] {
         assert_eq!(plan(spec).secret, None);
         assert!(!shown(&objects(spec, JobRun::Attempt(1), &settings())).contains("secret"));

@@ -1,6 +1,7 @@
 //! `cargo xtask bench checkpoint`: saving and restoring a checkpoint, to a folder and to MinIO, against
 //! rclone with as many transfers, and raw writing and reading of the same bytes; and what busy
-//! processes lose while checkpoints are uploaded beside them.
+//! processes lose while checkpoints are uploaded beside them. Then what several workers gain that
+//! restore together from a store whose bandwidth they share.
 //!
 //! Everything that writes files is timed until the disk has them (rclone with a `sync` behind it), and
 //! what is read was dropped from the page cache before.
@@ -31,6 +32,15 @@ pub(crate) struct Checkpoint {
     /// Busy threads beside the upload [default: the machine's cores]
     #[arg(long)]
     busy: Option<usize>,
+    /// Workers that restore together
+    #[arg(long, default_value_t = 4)]
+    workers: u32,
+    /// What the store sends to all of them, in MB/s
+    #[arg(long, default_value_t = 100)]
+    store_rate: u64,
+    /// Measure these workers only, which needs neither rclone nor MinIO
+    #[arg(long)]
+    together: bool,
     /// Folder on the disk to measure [default: the system's for temporary files]
     #[arg(long)]
     scratch: Option<std::path::PathBuf>,
@@ -43,15 +53,19 @@ const SECRET: &str = "minioadmin-secret";
 impl Checkpoint {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         build_release(&["--package", "trainyard-checkpoint", "--example", "transfer"])?;
+        build_release(&["--package", "trainyard-agent", "--example", "together"])?;
         let ours = paths::target().join("release/examples/transfer");
+        if self.together {
+            let scratch = self.scratch()?;
+            let source = scratch.path().join("source");
+            make(&source.join("step-1"), self.mebibytes)?;
+            return self.restore_together(&ours, scratch.path(), &source);
+        }
         let peer = Command::new("rclone").arg("version").stdout(Stdio::null()).status();
         if !peer.is_ok_and(|status| status.success()) {
             bail!("rclone is needed: apt install rclone");
         }
-        let scratch = match &self.scratch {
-            Some(folder) => tempfile::tempdir_in(folder)?,
-            None => tempfile::tempdir()?,
-        };
+        let scratch = self.scratch()?;
         let root = scratch.path();
         let source = root.join("source");
         make(&source.join("step-1"), self.mebibytes)?;
@@ -146,6 +160,48 @@ impl Checkpoint {
                 bytes / 1e6
             );
         }
+        clear(&folders)?;
+        println!();
+        self.restore_together(&ours, root, &source)
+    }
+
+    fn scratch(&self) -> anyhow::Result<tempfile::TempDir> {
+        Ok(match &self.scratch {
+            Some(folder) => tempfile::tempdir_in(folder)?,
+            None => tempfile::tempdir()?,
+        })
+    }
+
+    /// Several workers from one store, each by itself and with peers.
+    fn restore_together(&self, ours: &Path, root: &Path, source: &Path) -> anyhow::Result<()> {
+        let together = paths::target().join("release/examples/together");
+        let [store, back] = ["shared", "together"].map(|name| root.join(name));
+        let path = |path: &Path| path.display().to_string();
+        told(ours, &["save", &path(source), &path(&store)], "")?;
+        let (workers, rate) = (self.workers.to_string(), self.store_rate.to_string());
+        let (mut seconds, mut sent) = ([Vec::new(), Vec::new()], [0.0, 0.0]);
+        for _ in 0..self.rounds.max(1) {
+            for (place, from) in ["store", "peers"].into_iter().enumerate() {
+                clear(std::slice::from_ref(&back))?;
+                drop_pages(&store)?;
+                let words: [&str; 5] = [&path(&store), &path(&back), &workers, &rate, from];
+                let text = output(&together, &words, "")?;
+                let numbers: Vec<f64> =
+                    text.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+                let [took, bytes] = numbers[..] else { bail!("it printed `{text}`") };
+                seconds[place].push(took);
+                sent[place] = bytes;
+            }
+        }
+        let [alone, peers] = seconds.map(median);
+        println!(
+            "{workers} workers, {} MiB, a store of {rate} MB/s: {alone:.1} s and {:.0} MB sent without peers, {peers:.1} s and {:.0} MB with them: {:.2} times as fast, {:.2} of the bytes",
+            self.mebibytes,
+            sent[0],
+            sent[1],
+            alone / peers,
+            sent[1] / sent[0]
+        );
         Ok(())
     }
 

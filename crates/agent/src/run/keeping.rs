@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use trainyard_checkpoint::{Keeper, PruneOptions, Settings, Source, Start};
+use trainyard_checkpoint::{Brought, Keeper, PruneOptions, Settings, Source, Start};
 
+use super::peers::{Door, Gang};
 use super::report::Saved;
 
 /// First pause after a store did not answer; it doubles up to [`LONGEST`].
@@ -21,6 +23,8 @@ const STEP: &str = "TRAINYARD_RESTORE_STEP";
 pub(super) struct Keeping {
     keeper: Keeper,
     keep: usize,
+    /// Others may restore when this worker has long been at work.
+    _door: Option<Door>,
     pub(super) variables: Vec<(OsString, OsString)>,
 }
 
@@ -29,8 +33,13 @@ impl Keeping {
     ///
     /// A store that does not answer is asked again and again: a program that began anew, though a
     /// checkpoint of it is somewhere, would be the worse mistake. Cancel-safe.
-    pub(super) async fn begin(settings: Settings) -> io::Result<Self> {
+    pub(super) async fn begin(mut settings: Settings, gang: Option<&Gang>) -> io::Result<Self> {
         let keep = settings.keep;
+        let door = match gang {
+            Some(gang) => open(gang).await,
+            None => None,
+        };
+        settings.sharing = door.as_ref().map(|door| Arc::clone(&door.sharing));
         let mut keeper = Keeper::open(settings).map_err(io::Error::other)?;
         let mut pause = PAUSE;
         let start = loop {
@@ -50,7 +59,7 @@ impl Keeping {
         };
         keeper.watch().map_err(io::Error::other)?;
         let variables = start.as_ref().map(told).unwrap_or_default();
-        Ok(Self { keeper, keep, variables })
+        Ok(Self { keeper, keep, _door: door, variables })
     }
 
     pub(super) fn saved(&self) -> Option<Saved> {
@@ -61,6 +70,8 @@ impl Keeping {
             step: counters.newest_step,
             count: counters.saved,
             uploaded_bytes: counters.uploaded_bytes,
+            from_store_bytes: counters.from_store_bytes,
+            from_peers_bytes: counters.from_peers_bytes,
             failures: counters.failures,
             problem: counters.last_error,
         })
@@ -99,6 +110,19 @@ impl Keeping {
     }
 }
 
+/// A door that cannot be opened is no reason not to start: the store has everything.
+async fn open(gang: &Gang) -> Option<Door> {
+    match gang.open().await {
+        Ok(door) => Some(door),
+        Err(error) => {
+            eprintln!(
+                "trainyard: restores from the store alone, since other workers cannot reach this one: {error}"
+            );
+            None
+        }
+    }
+}
+
 /// Says what the program goes on from, to people and to the program.
 fn told(start: &Start) -> Vec<(OsString, OsString)> {
     let from = match start.source {
@@ -106,6 +130,16 @@ fn told(start: &Start) -> Vec<(OsString, OsString)> {
         Source::Store => "the store",
     };
     eprintln!("trainyard: goes on from the checkpoint {} of {from}", start.name);
+    let Brought { from_store, from_peers, peers } = start.brought;
+    let seconds = start.took.as_secs_f64();
+    let workers = if peers == 1 { "worker" } else { "workers" };
+    if from_peers > 0 {
+        eprintln!(
+            "trainyard: {from_peers} bytes of it came from {peers} other {workers} and {from_store} from the store, in {seconds:.1} s"
+        );
+    } else if from_store > 0 {
+        eprintln!("trainyard: {from_store} bytes of it came from the store, in {seconds:.1} s");
+    }
     for skipped in &start.skipped {
         eprintln!("trainyard: passed over {}: {}", skipped.name, skipped.reason);
     }

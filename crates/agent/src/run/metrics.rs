@@ -121,6 +121,14 @@ fn text(labels: &Labels, now: &Now) -> String {
         gauge("checkpoints_saved", "Checkpoints that this worker has made durable", count);
         let uploaded = Some(saved.uploaded_bytes as f64);
         gauge("checkpoint_uploaded_bytes", "Bytes that this worker has uploaded", uploaded);
+        let restored = [
+            ("store", "Bytes that this worker has restored from the store", saved.from_store_bytes),
+            ("peers", "Bytes that it has restored from other workers", saved.from_peers_bytes),
+        ];
+        for (source, help, bytes) in restored {
+            let name = format!("checkpoint_restored_from_{source}_bytes");
+            gauge(&name, help, Some(bytes as f64));
+        }
         let failures = Some(saved.failures as f64);
         gauge("checkpoint_failures", "Uploads and looks at the store that failed", failures);
     }

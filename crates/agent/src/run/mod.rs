@@ -11,12 +11,15 @@ mod keeping;
 mod metrics;
 mod notice;
 mod output;
+mod peers;
 mod processes;
 mod progress;
 mod remote;
 mod report;
 mod shell;
+mod token;
 mod tree;
+mod wire;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -27,10 +30,12 @@ pub use course::{Cause, EXIT_HUNG, EXIT_INTERRUPTED};
 pub use data::{Data, DataSet};
 pub use gathering::Gathering;
 pub use notice::{Cloud, METADATA, Notice};
-pub use remote::{CallError, Called, Remote, Role, Token, TokenError, call};
+pub use peers::{Door, Gang};
+pub use remote::{CallError, Called, Remote, Role, call};
 pub use report::{Ended, Kept, Report, Saved, Seen};
 pub use rustix::process::Signal;
 pub use shell::run;
+pub use token::{Token, TokenError};
 
 /// What an agent is started with.
 pub struct Settings {
@@ -50,6 +55,8 @@ pub struct Settings {
     pub checkpoint: Option<Checkpoint>,
     /// The store of its checkpoints; none if they stay where they are.
     pub store: Option<trainyard_checkpoint::Settings>,
+    /// The workers that restore together; none where each asks the store for everything.
+    pub peers: Option<Gang>,
     /// A program without progress for so long is ended.
     pub progress_timeout: Option<Duration>,
     /// Lines that match are progress. Groups `step` and `loss` are numbers.

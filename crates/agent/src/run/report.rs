@@ -65,6 +65,11 @@ pub struct Saved {
     /// Those that this agent has made durable.
     pub count: u64,
     pub uploaded_bytes: u64,
+    /// Of what this agent has restored, by where it came from.
+    #[serde(default)]
+    pub from_store_bytes: u64,
+    #[serde(default)]
+    pub from_peers_bytes: u64,
     /// Attempts to upload, to prune or to look that failed.
     pub failures: u64,
     /// What failed last, for people; none after it went well again.

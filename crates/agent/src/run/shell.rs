@@ -86,7 +86,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
 
     let keeping = match &settings.store {
         Some(store) => tokio::select! {
-            begun = Keeping::begin(store.clone()) => Some(begun?),
+            begun = Keeping::begin(store.clone(), settings.peers.as_ref()) => Some(begun?),
             () = signals.end() => {
                 let ended = Ended {
                     cause: Cause::Interrupted,

@@ -32,6 +32,8 @@ pub(crate) struct Memory {
     faults: Mutex<Faults>,
     random: Mutex<u64>,
     pub(crate) writes: AtomicU64,
+    /// Bytes of chunks that were read.
+    pub(crate) sent: AtomicU64,
 }
 
 impl Memory {
@@ -41,6 +43,7 @@ impl Memory {
             faults: Mutex::default(),
             random: Mutex::new(seed),
             writes: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
         })
     }
 
@@ -158,7 +161,11 @@ impl Objects for Memory {
                 key: key.to_owned(),
                 reason: "too long".into(),
             }),
-            Some((bytes, _)) => Ok(bytes.clone()),
+            Some((bytes, _)) => {
+                let chunk = if key.starts_with("chunks/") { bytes.len() as u64 } else { 0 };
+                self.sent.fetch_add(chunk, Ordering::Relaxed);
+                Ok(bytes.clone())
+            }
         })
         .boxed()
     }

@@ -58,7 +58,7 @@ pub struct JobPlan {
     /// Of one worker; a process on a machine has the machine's own folders.
     pub volumes: Vec<Volume>,
     /// The Secret that nobody has but its workers, by which they know each other; none where none of
-    /// them runs commands for another. Kubernetes only.
+    /// them does anything for another. Kubernetes only.
     pub secret: Option<String>,
     /// What the person should know though it is no error.
     pub notes: Vec<String>,
@@ -156,7 +156,6 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         spec.command.iter().chain(&spec.args).cloned().map(Value::Text).collect();
     let (mut workers, mut processes) = (spec.workers, spec.processes);
     let devices = devices::of(&name, &spec, target)?;
-    let mut secret = None;
     if spec.framework == Framework::Mpi {
         let all = processes.saturating_mul(workers);
         command = mpi::command(command, all);
@@ -164,8 +163,6 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
             // One machine is one host to MPI, however many workers it stands for: its processes share
             // memory, and those of Open MPI 5 do not reach each other where two hosts have one name.
             (workers, processes) = (1, all);
-        } else if workers > 1 {
-            secret = Some(secret_name(&name, job.metadata.uid.as_deref()));
         }
     }
     let checkpoint = spec.checkpoint.as_ref();
@@ -173,6 +170,11 @@ pub fn compile_job(job: &TrainingJob, target: &Target) -> Result<JobPlan, JobErr
         true => (checkpoint.map(|it| kept(&name, it)).transpose()?, Vec::new()),
         false => storage::of(&name, &spec)?,
     };
+    // They run commands for each other, or give each other what they restore.
+    let has_store = checkpoint.as_ref().is_some_and(|it: &Checkpoint| it.uri.is_some());
+    let know_each_other =
+        !is_local && workers > 1 && (spec.framework == Framework::Mpi || has_store);
+    let secret = know_each_other.then(|| secret_name(&name, job.metadata.uid.as_deref()));
     let data = data::of(&name, &spec, target, &volumes)?;
     let resources = match is_local {
         // A machine is its user's own: only what was asked for is a limit. Workers that became one

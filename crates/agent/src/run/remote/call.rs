@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::{Answer, Request, read_answer, send};
+use super::super::token::Token;
+use super::message::{Answer, COMMANDS, Request, read_answer};
 use super::print;
-use super::token::Token;
 
 /// A worker that does not answer is asked again for so long: it may be on its way.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,6 +74,6 @@ pub(super) async fn connect(
     let mut stream =
         timeout(CONNECT, TcpStream::connect((host, port))).await.map_err(|_| late())??;
     let _ = stream.set_nodelay(true);
-    timeout(CONNECT, send(&mut stream, token, request)).await.map_err(|_| late())??;
+    timeout(CONNECT, COMMANDS.send(&mut stream, token, request)).await.map_err(|_| late())??;
     Ok(stream)
 }

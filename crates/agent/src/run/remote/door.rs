@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::report::Ended;
-use super::message::{Answer, Request, read_end, receive, write_answer};
+use super::super::token::Token;
+use super::message::{Answer, COMMANDS, Request, read_end, write_answer};
 use super::print;
-use super::token::Token;
 
 /// Connections that have not shown yet that they know the token. More wait until one has, or has
 /// failed to.
@@ -96,7 +96,7 @@ pub(in super::super) async fn serve(listener: TcpListener, token: Token, asks: m
         };
         let (token, asks, sessions) = (token.clone(), asks.clone(), sessions.clone());
         tasks.spawn(async move {
-            let received = timeout(PATIENCE, receive(&mut stream, &token)).await;
+            let received = timeout(PATIENCE, COMMANDS.receive(&mut stream, &token)).await;
             drop(stranger);
             let refused = |why: &str| Answer::Refused(why.to_owned());
             let answer = match received {

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::report::Ended;
+use super::super::token::Token;
 use super::call::connect;
 use super::message::{Answer, Request, read_answer, write_end};
-use super::token::Token;
 
 /// Between two tries to reach a worker.
 const PAUSE: Duration = Duration::from_millis(500);

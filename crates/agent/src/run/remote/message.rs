@@ -1,21 +1,20 @@
-//! What agents say to each other, on a TCP connection.
-//!
-//! The listener begins with [`MAGIC`] and a challenge; who connects answers with a proof that it knows
-//! the token, and its one request, which the proof is of. After that both send frames: a kind, a length
-//! of four bytes with the highest first, and so much content.
+//! What agents say to each other about commands and their end.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::report::Ended;
-use super::token::{CHALLENGE, PROOF, Token, challenge};
+use super::super::wire::{Protocol, not_understood, read_frame, write_frame};
 
-/// The protocol and its version.
-const MAGIC: [u8; 8] = *b"tyremot1";
+pub(super) const COMMANDS: Protocol = Protocol {
+    magic: *b"tyremot1",
+    purpose: b"trainyard remote command 1",
+    longest_request: LONGEST_REQUEST,
+};
 /// A request has a command line, of which Linux takes no more than this.
-pub(super) const LONGEST_REQUEST: usize = 2 << 20;
+const LONGEST_REQUEST: usize = 2 << 20;
 /// Output comes in pieces; an end has the last lines of a log.
 const LONGEST_FRAME: usize = 1 << 20;
 
@@ -99,91 +98,12 @@ pub(super) async fn write_end(to: &mut (impl AsyncWrite + Unpin), ended: &Ended)
     write_frame(to, b'x', &content).await
 }
 
-/// Greets whoever connects, and takes its request. None if it does not know the token.
-pub(super) async fn receive(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    token: &Token,
-) -> io::Result<Option<Request>> {
-    let challenge = challenge()?;
-    let mut greeting = MAGIC.to_vec();
-    greeting.extend_from_slice(&challenge);
-    stream.write_all(&greeting).await?;
-    let mut proof = [0; PROOF];
-    stream.read_exact(&mut proof).await?;
-    let Some((b'q', content)) = read_frame(stream, LONGEST_REQUEST).await? else {
-        return Err(not_understood());
-    };
-    if !token.believes(&proof, &challenge, &content) {
-        return Ok(None);
-    }
-    serde_json::from_slice(&content).map(Some).map_err(|_| not_understood())
-}
-
-/// Answers a listener's greeting with a request.
-pub(super) async fn send(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    token: &Token,
-    request: &Request,
-) -> io::Result<()> {
-    let mut magic = [0; MAGIC.len()];
-    stream.read_exact(&mut magic).await?;
-    if magic != MAGIC {
-        return Err(not_understood());
-    }
-    let mut challenge = [0; CHALLENGE];
-    stream.read_exact(&mut challenge).await?;
-    let content = serde_json::to_vec(request).map_err(io::Error::other)?;
-    if content.len() > LONGEST_REQUEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command line is too long"));
-    }
-    stream.write_all(&token.prove(&challenge, &content)).await?;
-    write_frame(stream, b'q', &content).await
-}
-
-fn not_understood() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the other side is no agent of this version")
-}
-
-async fn read_frame(
-    from: &mut (impl AsyncRead + Unpin),
-    longest: usize,
-) -> io::Result<Option<(u8, Vec<u8>)>> {
-    let mut head = [0; 5];
-    if from.read(head.get_mut(..1).unwrap_or_default()).await? == 0 {
-        return Ok(None);
-    }
-    from.read_exact(head.get_mut(1..).unwrap_or_default()).await?;
-    let [kind, length @ ..] = head;
-    let length = u32::from_be_bytes(length);
-    if usize::try_from(length).is_ok_and(|length| length > longest) {
-        return Err(not_understood());
-    }
-    // Memory is taken for what comes, and not for what was announced.
-    let mut content = Vec::new();
-    from.take(length.into()).read_to_end(&mut content).await?;
-    if content.len() as u64 != u64::from(length) {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Some((kind, content)))
-}
-
-async fn write_frame(
-    to: &mut (impl AsyncWrite + Unpin),
-    kind: u8,
-    content: &[u8],
-) -> io::Result<()> {
-    let length = u32::try_from(content.len()).map_err(io::Error::other)?;
-    let mut frame = Vec::with_capacity(content.len().saturating_add(5));
-    frame.push(kind);
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(content);
-    to.write_all(&frame).await?;
-    to.flush().await
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::super::super::course::Cause;
+    use super::super::super::token::{CHALLENGE, PROOF, Token};
     use super::*;
 
     fn token() -> Token {
@@ -193,8 +113,8 @@ mod tests {
     async fn received(by: &Token, request: &Request) -> io::Result<Option<Request>> {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
         // Whoever gives up hangs up.
-        let speak = async move { send(&mut theirs, &token(), request).await };
-        let (sent, received) = tokio::join!(speak, receive(&mut ours, by));
+        let speak = async move { COMMANDS.send(&mut theirs, &token(), request).await };
+        let (sent, received) = tokio::join!(speak, COMMANDS.receive(&mut ours, by));
         sent?;
         received
     }
@@ -217,7 +137,7 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
         theirs.write_all(bytes).await.unwrap();
         theirs.shutdown().await.unwrap();
-        receive(&mut ours, &token()).await.unwrap_err().kind()
+        COMMANDS.receive::<Request>(&mut ours, &token()).await.unwrap_err().kind()
     }
 
     #[tokio::test]
@@ -232,15 +152,15 @@ mod tests {
         // Even from one who knows the token.
         let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
         let speak = async {
-            let mut greeting = [0; MAGIC.len() + CHALLENGE];
+            let mut greeting = [0; COMMANDS.magic.len() + CHALLENGE];
             theirs.read_exact(&mut greeting).await.unwrap();
-            let challenge: [u8; CHALLENGE] = greeting[MAGIC.len()..].try_into().unwrap();
+            let challenge: [u8; CHALLENGE] = greeting[COMMANDS.magic.len()..].try_into().unwrap();
             let content = b"{\"run\":\"\xff\"}";
-            theirs.write_all(&token().prove(&challenge, content)).await.unwrap();
+            theirs.write_all(&token().prove(COMMANDS.purpose, &challenge, content)).await.unwrap();
             write_frame(&mut theirs, b'q', content).await.unwrap();
         };
         let token = token();
-        let ((), received) = tokio::join!(speak, receive(&mut ours, &token));
+        let ((), received) = tokio::join!(speak, COMMANDS.receive::<Request>(&mut ours, &token));
         assert_eq!(received.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 

@@ -11,10 +11,8 @@ mod door;
 mod leash;
 mod line;
 mod message;
-mod token;
 
 pub use call::{CallError, Called, call};
-pub use token::{Token, TokenError};
 
 pub(super) use door::{Ask, Following, LeaderSays, Started, open, serve};
 pub(super) use leash::{Leashes, PeerSays};
@@ -23,6 +21,7 @@ pub(super) use line::{Line, read as read_line};
 use std::io::{self, Write};
 
 use super::Process;
+use super::token::Token;
 use message::Answer;
 
 /// What the workers of one program are to each other.

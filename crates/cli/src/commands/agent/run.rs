@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::{Context, IntoDiagnostic, miette};
-use trainyard_agent::run::{self, Cause, Cloud, Gathering, METADATA, Settings, Signal};
+use trainyard_agent::run::{self, Cause, Cloud, Gathering, METADATA, Settings, Signal, Token};
 use trainyard_api::scalar::Period;
 use trainyard_api::training_job::{PATTERN_SIZE, wrong_log_pattern};
 use trainyard_checkpoint::Part;
@@ -58,6 +58,10 @@ pub(super) struct Run {
     /// Names this start of all workers: the same for each of them, and never used again
     #[arg(long, value_name = "TEXT")]
     checkpoint_start: Option<String>,
+    /// The port at which workers give each other what they restore, so that the store is asked once
+    /// for all of them
+    #[arg(long, value_name = "PORT", requires_all = ["checkpoint_uri", "token_file"])]
+    checkpoint_peers: Option<u16>,
     /// The signal that asks for a checkpoint
     #[arg(long, value_enum, value_name = "SIGNAL")]
     checkpoint_signal: Option<SignalName>,
@@ -77,7 +81,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "TIME", requires = "gang")]
     await_workers: Option<Period>,
     /// A file with a secret of the job's workers, by which those of an MPI program run commands for
-    /// each other
+    /// each other, and all give each other checkpoints
     #[arg(long, value_name = "FILE", requires = "gang")]
     token_file: Option<PathBuf>,
     /// Where to say in the end, in a line, how the program ended: a pod's /dev/termination-log
@@ -226,6 +230,7 @@ impl Run {
             }
         }
         let store = self.store(gang.as_ref())?;
+        let peers = self.peers(gang.as_ref())?;
         let digest = |name: &str| self.digests.iter().find(|(it, _)| it == name);
         let set = |(name, uri): &(String, String)| run::DataSet {
             name: name.clone(),
@@ -269,6 +274,7 @@ impl Run {
                 .checkpoint_signal
                 .map(|signal| run::Checkpoint { signal: signal.number(), grace: self.grace.0 }),
             store,
+            peers,
             progress_timeout: self.progress_timeout.map(|timeout| timeout.0),
             log_pattern,
             heartbeat: self.heartbeat_file.unwrap_or_else(temporary),
@@ -323,6 +329,23 @@ impl Run {
             path_is_shared: self.checkpoint_shared,
             ..trainyard_checkpoint::Settings::new(path, uri.clone())
         }))
+    }
+}
+
+impl Run {
+    /// Who restores together: workers that have folders of their own.
+    fn peers(&self, gang: Option<&Gang>) -> miette::Result<Option<run::Gang>> {
+        let (Some(port), Some(token), Some(gang)) = (self.checkpoint_peers, &self.token_file, gang)
+        else {
+            return Ok(None);
+        };
+        if gang.workers.len() < 2 || self.checkpoint_shared {
+            return Ok(None);
+        }
+        let token = Token::read(token).into_diagnostic()?;
+        let workers = gang.workers.iter().map(|worker| (worker.host.clone(), port)).collect();
+        let patience = trainyard_checkpoint::Patience::default();
+        Ok(Some(run::Gang { token, own: self.index, workers, patience }))
     }
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceAccount, ServicePort, ServiceSp
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
+use trainyard_api::training_job::Framework;
 
 pub use data::DATA_CONTAINER;
 pub use handover::gang_object;
@@ -26,6 +27,9 @@ const RENDEZVOUS: u16 = 29500;
 /// Where an agent serves its metrics.
 const METRICS: u16 = 9095;
 const METRICS_NAME: &str = "metrics";
+/// Where an agent gives the others what it has restored. Below the ports that systems choose
+/// (32768 on Linux), and none of a framework's.
+const PEERS: u16 = 9096;
 
 /// Which start of all workers is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +117,20 @@ impl Context<'_> {
         self.plan.gang(self.run.number(), addresses, None)
     }
 
+    /// The Secret by which workers know each other. Without somebody who makes it, pods do not wait for
+    /// it only to restore faster; mpirun cannot do without.
+    fn secret(&self) -> Option<&str> {
+        let has_maker = self.run != JobRun::Alone;
+        let secret = self.plan.secret.as_deref();
+        secret.filter(|_| has_maker || self.plan.framework == Framework::Mpi)
+    }
+
+    /// Whether workers give each other what they restore.
+    fn restores_together(&self) -> bool {
+        let has_store = self.plan.checkpoint.as_ref().is_some_and(|it| it.uri.is_some());
+        has_store && self.secret().is_some()
+    }
+
     fn has_pod_monitors(&self) -> bool {
         self.settings.apis.contains(monitoring::API)
     }
@@ -152,7 +170,7 @@ pub fn job_notes_without_operator(plan: &JobPlan) -> Vec<String> {
             plan.name, plan.workers
         ));
     }
-    if let Some(secret) = &plan.secret {
+    if let Some(secret) = plan.secret.as_ref().filter(|_| plan.framework == Framework::Mpi) {
         notes.push(format!(
             "the workers of `{}` wait for a Secret that the operator would make, by which they know each other; make it with `kubectl create secret generic {secret} --from-literal={TOKEN}=$(openssl rand -hex 32)`",
             plan.name

@@ -18,7 +18,7 @@ use trainyard_api::model_service::Spot;
 use trainyard_api::scalar::Bytes;
 use trainyard_api::training_job::Writers;
 
-use super::{Context, JobRun, METRICS, METRICS_NAME, data, handover, job_name};
+use super::{Context, JobRun, METRICS, METRICS_NAME, PEERS, data, handover, job_name};
 use crate::kubernetes::autoscaler::count;
 use crate::kubernetes::container::{
     pod_security_context, requirements, secret_source, security_context,
@@ -218,7 +218,7 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
     if plan.workers > 1 {
         flags.extend(["--await-workers", AWAIT_WORKERS].map(Value::literal));
     }
-    if plan.secret.is_some() {
+    if ctx.secret().is_some() {
         flags.extend(["--token-file", &format!("{SECRET}/{TOKEN}")].map(Value::literal));
     }
     if let Some(checkpoint) = plan.checkpoint.as_ref().filter(|it| it.uri.is_some()) {
@@ -227,6 +227,9 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         }
         flags.push(Value::literal("--checkpoint-start"));
         flags.push(Value::Text(format!("$({START})")));
+        if ctx.restores_together() {
+            flags.extend(["--checkpoint-peers", &PEERS.to_string()].map(Value::literal));
+        }
     }
     for var in plan.env.iter().filter(|var| matches!(var.value, Value::Secret { .. })) {
         flags.extend(["--secret-variable", &var.name].map(Value::literal));
@@ -250,7 +253,7 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         read_only: Some(true),
         ..VolumeMount::default()
     };
-    let secret = plan.secret.as_ref().map(|_| VolumeMount {
+    let secret = ctx.secret().map(|_| VolumeMount {
         name: SECRET_VOLUME.to_owned(),
         mount_path: SECRET.to_owned(),
         read_only: Some(true),
@@ -406,10 +409,10 @@ fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
         }
         made
     }));
-    volumes.extend(ctx.plan.secret.clone().map(|name| PodVolume {
+    volumes.extend(ctx.secret().map(|name| PodVolume {
         name: SECRET_VOLUME.to_owned(),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(name),
+            secret_name: Some(name.to_owned()),
             default_mode: Some(SECRET_MODE),
             ..SecretVolumeSource::default()
         }),

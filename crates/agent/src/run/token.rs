@@ -14,9 +14,6 @@ pub(super) const PROOF: usize = 32;
 /// 16 random bytes in hexadecimal; ours have 32.
 const SHORTEST: usize = 32;
 const LONGEST: u64 = 4096;
-/// What a proof is for, so that none is of use elsewhere.
-const CONTEXT: &[u8] = b"trainyard remote command 1";
-
 /// A secret of the workers of one job. It is never sent: who knows it can prove that.
 #[derive(Clone)]
 pub struct Token(hmac::Key);
@@ -67,10 +64,16 @@ impl Token {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// Shows that whoever sends this request, in answer to that challenge, knows the token.
-    pub(super) fn prove(&self, challenge: &[u8; CHALLENGE], request: &[u8]) -> [u8; PROOF] {
+    /// Shows that whoever sends this request for that purpose, in answer to that challenge, knows the
+    /// token.
+    pub(super) fn prove(
+        &self,
+        purpose: &[u8],
+        challenge: &[u8; CHALLENGE],
+        request: &[u8],
+    ) -> [u8; PROOF] {
         let mut context = hmac::Context::with_key(&self.0);
-        [CONTEXT, challenge, request].into_iter().for_each(|part| context.update(part));
+        [purpose, challenge, request].into_iter().for_each(|part| context.update(part));
         let tag = context.sign();
         let mut proof = [0; PROOF];
         proof.copy_from_slice(tag.as_ref());
@@ -81,10 +84,11 @@ impl Token {
     pub(super) fn believes(
         &self,
         proof: &[u8; PROOF],
+        purpose: &[u8],
         challenge: &[u8; CHALLENGE],
         request: &[u8],
     ) -> bool {
-        let said = [CONTEXT, challenge, request].concat();
+        let said = [purpose, challenge, request].concat();
         hmac::verify(&self.0, &said, proof).is_ok()
     }
 }
@@ -101,16 +105,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proof_is_of_one_challenge_and_one_request() {
+    fn a_proof_is_of_one_purpose_one_challenge_and_one_request() {
         let (ours, other) = (Token::of(&[1; 32]), Token::of(&[2; 32]));
         let (first, second) = (challenge().unwrap(), challenge().unwrap());
         assert_ne!(first, second);
-        let proof = ours.prove(&first, b"run this");
-        assert!(ours.believes(&proof, &first, b"run this"));
-        assert!(!ours.believes(&proof, &second, b"run this"));
-        assert!(!ours.believes(&proof, &first, b"run that"));
-        assert!(!other.believes(&proof, &first, b"run this"));
-        assert!(!ours.believes(&[0; PROOF], &first, b"run this"));
+        let proof = ours.prove(b"run", &first, b"run this");
+        assert!(ours.believes(&proof, b"run", &first, b"run this"));
+        assert!(!ours.believes(&proof, b"run", &second, b"run this"));
+        assert!(!ours.believes(&proof, b"run", &first, b"run that"));
+        assert!(!ours.believes(&proof, b"fly", &first, b"run this"));
+        assert!(!other.believes(&proof, b"run", &first, b"run this"));
+        assert!(!ours.believes(&[0; PROOF], b"run", &first, b"run this"));
         assert_eq!(format!("{ours:?}"), "Token(hidden)");
     }
 
@@ -123,8 +128,8 @@ mod tests {
             Token::read(&path).map_err(|error| error.to_string())
         };
         let token = read(format!("{}\n", "a".repeat(64)).as_bytes()).unwrap();
-        let proof = Token::of(&[b'a'; 64]).prove(&[0; CHALLENGE], b"");
-        assert!(token.believes(&proof, &[0; CHALLENGE], b""));
+        let proof = Token::of(&[b'a'; 64]).prove(b"", &[0; CHALLENGE], b"");
+        assert!(token.believes(&proof, b"", &[0; CHALLENGE], b""));
         assert!(read(b"  short \n").unwrap_err().contains("shorter than 32"));
         assert!(read(&[b'a'; 5000]).unwrap_err().contains("longer than 4096"));
         // Any bytes will do.
