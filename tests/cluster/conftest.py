@@ -131,7 +131,8 @@ def cluster():
     try:
         yield cluster
     finally:
-        cluster.xtask("down")
+        # Images of gigabytes take minutes to remove where the disk is busy.
+        cluster.xtask("down", timeout=1200)
 
 
 @pytest.fixture(scope="session")

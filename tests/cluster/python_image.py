@@ -47,19 +47,25 @@ def write(path, name, files, python=sys.executable, modules=(), trees=()):
         packages = [pathlib.Path(home) / root for home, root in there["roots"]]
         packages += [libraries for root in packages if (libraries := root.with_name(f"{root.name}.libs")).exists()]
         packages += [at for home in {root.parent for root in packages} for at in home.glob("*.dist-info")]
+        programs = {binary, *library.glob("lib-dynload/*.so")}
         for package in packages:
-            tar.add(package, f"usr/local/lib/{version}/site-packages/{package.name}", filter=without_caches)
-        programs = [binary, *library.glob("lib-dynload/*.so")]
+            # Debian's Python looks for packages in folders of its own name only.
+            add_package(tar, package, f"usr/local/lib/{version}/{package.parent.name}/{package.name}")
+            programs |= {it for it in package.rglob("*.so*") if it.is_file()}
         for source, destination in trees:
             tar.add(source, destination, filter=without_caches)
             below = [it for it in (source, *source.rglob("*")) if it.is_file()]
-            programs += [it for it in below if ".so" in it.name or it.parent.name == "bin"]
-        shared = {path for program in programs for path in needs(program)}
-        in_trees = lambda it: any(pathlib.Path(os.path.normpath(it)).is_relative_to(source) for source, _ in trees)  # noqa: E731
-        shared = {it for it in shared if not in_trees(it)}
-        shared |= {it for it in there["maps"] if not any(pathlib.Path(it).is_relative_to(at) for at in packages)}
-        for path_of in sorted(shared):
-            tar.add(pathlib.Path(path_of).resolve(), path_of.lstrip("/"))
+            programs |= {it for it in below if ".so" in it.name or it.parent.name == "bin"}
+        there_already = (library, *packages, *(source for source, _ in trees))
+        loaded = {pathlib.Path(it) for it in there["maps"]}
+        # Of what is mapped only the files' names are known; those that it is linked with go by others.
+        shared = loaded | {it.resolve() for it in programs - {binary}} | {it for program in programs | loaded for it in needs(program)}
+        shared = {it for it in shared if not any(it.is_relative_to(at) for at in there_already)}
+        for file in sorted({it.resolve() for it in shared}):
+            tar.add(file, str(file).lstrip("/"))
+        for at in sorted(shared):
+            if at.resolve() != at:
+                link(tar, str(at).lstrip("/"), str(at.resolve()))
         for folder, mode in (("tmp", 0o1777), ("work", 0o755)):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
@@ -86,6 +92,21 @@ def write(path, name, files, python=sys.executable, modules=(), trees=()):
             tar.addfile(entry, io.BytesIO(body))
 
 
+def add_package(tar, package, destination):
+    """Adds a package. Of its links that leave it those to files stay links, for who adds the files too;
+    those to folders are left out, which hold headers and tests."""
+
+    def inside(entry):
+        source = package / pathlib.PurePosixPath(entry.name).relative_to(destination)
+        if entry.issym() and not (file := source.resolve()).is_relative_to(package):
+            if not file.is_file():
+                return None
+            entry.linkname = str(file)
+        return without_caches(entry)
+
+    tar.add(package, destination, filter=inside)
+
+
 def kept(entry):
     parts = set(pathlib.PurePath(entry.name).parts)
     is_left_out = parts & LEFT_OUT or any(part.startswith("config-") for part in parts)
@@ -106,4 +127,4 @@ def needs(program):
     """Paths of the libraries that a program is linked with, and of the loader."""
     lines = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout.splitlines()
     words = [word for line in lines for word in line.split()]
-    return [word for word in words if word.startswith("/") and ".so" in word]
+    return {pathlib.Path(os.path.normpath(word)) for word in words if word.startswith("/") and ".so" in word}

@@ -60,9 +60,9 @@ impl CheckpointError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store { source, .. } => source.is_transient(),
+            Self::Files { source, .. } => trainyard_storage::may_pass(source),
             Self::Changed { .. } | Self::Busy { .. } | Self::Cancelled => true,
-            Self::Files { .. }
-            | Self::Unnumbered { .. }
+            Self::Unnumbered { .. }
             | Self::NotFound { .. }
             | Self::Corrupt { .. }
             | Self::NoneGood { .. }

@@ -81,6 +81,7 @@ impl StorageError {
             | Self::Deadline { .. }
             | Self::Changing { .. }
             | Self::NoSpace { .. } => true,
+            Self::Files { source, .. } => may_pass(source),
             Self::Uri { .. }
             | Self::Unsupported { .. }
             | Self::InvalidDigest { .. }
@@ -93,10 +94,28 @@ impl StorageError {
             | Self::Rejected { .. }
             | Self::Object { .. }
             | Self::Cancelled { .. }
-            | Self::NoCache
-            | Self::Files { .. } => false,
+            | Self::NoCache => false,
         }
     }
+}
+
+/// Whether a call of the file system that failed so may succeed later, though nobody changes anything
+/// about it: a full disk gets room, a file server comes back.
+pub fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        HostUnreachable, NetworkDown, NetworkUnreachable, QuotaExceeded, StaleNetworkFileHandle,
+        StorageFull, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        StorageFull
+            | QuotaExceeded
+            | StaleNetworkFileHandle
+            | TimedOut
+            | HostUnreachable
+            | NetworkUnreachable
+            | NetworkDown
+    )
 }
 
 fn after(attempts: u32) -> String {
@@ -111,4 +130,27 @@ fn hint(help: &str) -> String {
 pub(crate) fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.display().to_string();
     move |source| StorageError::Files { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn table() {
+        #[track_caller]
+        fn check(code: i32, expected: bool) {
+            let source = io::Error::from_raw_os_error(code);
+            let error = StorageError::Files { action: "write", path: String::new(), source };
+            assert_eq!(error.is_transient(), expected, "{error:?}");
+        }
+        // ENOSPC, EDQUOT, ESTALE, ETIMEDOUT; ENOENT, EACCES, EROFS.
+        for code in [28, 122, 116, 110] {
+            check(code, true);
+        }
+        for code in [2, 13, 30] {
+            check(code, false);
+        }
+    }
 }

@@ -25,7 +25,7 @@ mod space;
 mod update;
 
 pub use credentials::Credentials;
-pub use error::{StorageError, in_full};
+pub use error::{StorageError, in_full, may_pass};
 pub use fetch::{FetchOptions, Fetched, Progress, Source, Stage, fetch};
 pub use key::check as check_path;
 pub use look::{Found, look};

@@ -1,13 +1,21 @@
-"""Trains a small net on all ranks with gloo, and writes every loss; goes on from its checkpoint."""
+"""Trains a small net on all ranks with gloo, and writes every loss; goes on from its checkpoint.
+
+Arguments: steps, ranks, seconds that a step takes beside its work, and steps between two checkpoints.
+LOSSES is the file of losses.
+"""
 
 import json
 import os
 import sys
+import time
 
 import torch
 import torch.distributed as dist
 
 STEPS = int(sys.argv[1])
+PAUSE = float(sys.argv[3]) if len(sys.argv) > 3 else 0
+EVERY = int(sys.argv[4]) if len(sys.argv) > 4 else 10
+LOSSES = os.environ.get("LOSSES", "losses.jsonl")
 FOLDER = os.environ["TRAINYARD_CHECKPOINT_PATH"]
 PATH = os.path.join(FOLDER, "checkpoint.pt")
 
@@ -33,12 +41,13 @@ for step in range(start, STEPS):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    time.sleep(PAUSE)
     mean = loss.detach().clone()
     dist.all_reduce(mean)
     if rank == 0:
-        with open("losses.jsonl", "a") as file:
+        with open(LOSSES, "a") as file:
             file.write(json.dumps([step, mean.item() / world]) + "\n")
-        if (step + 1) % 10 == 0:
+        if (step + 1) % EVERY == 0:
             saved = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save(saved, PATH + ".new")
             os.replace(PATH + ".new", PATH)
