@@ -46,7 +46,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
     let _visit = ctx.world.visit(key);
     let entry = ctx.world.entry(key).unwrap_or_default();
     let Some(Resource { content, .. }) = &entry.resource else {
-        ctx.queues.put(key, None);
+        leave_queue(ctx, key, &entry);
         return Ok(Ended::Settled);
     };
     let job: Result<TrainingJob, String> = match content {
@@ -56,7 +56,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
     match job {
         // Its objects go with it: the cluster's garbage collector follows their owner references.
         Ok(job) if job.metadata.deletion_timestamp.is_some() => {
-            ctx.queues.put(key, None);
+            leave_queue(ctx, key, &entry);
             Ok(Ended::Settled)
         }
         Ok(job) => bring_about(ctx, key, &job, entry).await,
@@ -64,6 +64,18 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
             ctx.queues.keep(key);
             tell_unreadable(ctx, key, &error).await
         }
+    }
+}
+
+/// A job that is deleted gives its quota back once nobody uses it: its pods may write a checkpoint yet,
+/// on GPUs that the next job would be given. Their end wakes us.
+fn leave_queue(ctx: &Ctx, key: &ResourceKey, entry: &Entry) {
+    let has_pods = entry.pods().any(|pod| pod.worker.is_some() && !pod.ended);
+    let jobs = entry.children.iter().filter_map(|child| child.job.as_deref());
+    // A Job that is not gone may make some.
+    match has_pods || jobs.into_iter().any(|job| !is_idle(job)) {
+        true => ctx.queues.leave(key),
+        false => ctx.queues.put(key, None),
     }
 }
 
