@@ -76,15 +76,15 @@ def test_workers_go_where_they_pack_best(cluster, packed):
     assert node_of(cluster, packed, "app=alone") == "node-2"
     cluster.kubectl("-n", packed, "delete", "pod", "alone")
     cluster.apply(training(packed, "pack"))
-    assert node_of(cluster, packed, "trainyard.dev/job=pack") == "node-1"
-    (job,) = cluster.get("-n", packed, "jobs", "-l", "trainyard.dev/job=pack")["items"]
+    assert node_of(cluster, packed, "trainyard.dev/job=pack,trainyard.dev/attempt") == "node-1"
+    (job,) = cluster.get("-n", packed, "jobs", "-l", "trainyard.dev/job=pack,trainyard.dev/attempt")["items"]
     affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     preferred = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
     named = [(it["weight"], it["preference"]["matchExpressions"][0]["values"]) for it in preferred]
     assert named == [(100, ["node-1"]), (50, ["node-2"])]
     # A preference only: the next one finds node-1 full.
     cluster.apply(training(packed, "next"))
-    assert node_of(cluster, packed, "trainyard.dev/job=next") == "node-2"
+    assert node_of(cluster, packed, "trainyard.dev/job=next,trainyard.dev/attempt") == "node-2"
     cluster.kubectl("-n", packed, "delete", "trainingjobs", "--all")
     gone = lambda: not cluster.get("-n", packed, "pods", "-l", "trainyard.dev/job")["items"]
     cluster.until("the workers to go", gone)
