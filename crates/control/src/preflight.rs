@@ -16,6 +16,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// out what is wrong, as they would where nobody looks.
 const MOST_BROKEN: u32 = 3;
 
+/// A pod for which no node has room is waited for so long. What fills the nodes may be what this job
+/// would push out, once it stands in its queue.
+pub const ROOM: Duration = Duration::from_secs(60);
+
 /// How far the look is. Times are since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +53,10 @@ pub enum Seen {
     /// It has not ended.
     Pending,
     Passed,
+    /// No node has room for it, since so long.
+    NoRoom {
+        waited: Duration,
+    },
     /// Something is not there, or not allowed.
     Wrong,
     /// A store does not answer, and may later.
@@ -130,6 +138,7 @@ pub fn decide(state: &State, seen: Seen, now: Duration) -> Option<(State, Option
     }
     let (next, reason) = match seen {
         Seen::Pending => return None,
+        Seen::NoRoom { waited } if waited < ROOM => return None,
         Seen::Passed => (at(Stage::Passed), Reason::Checked),
         Seen::Wrong => (at(Stage::Refused), Reason::DataNotThere),
         Seen::Unavailable => (state.pausing(0, now), Reason::DataUnavailable),
@@ -137,7 +146,7 @@ pub fn decide(state: &State, seen: Seen, now: Duration) -> Option<(State, Option
         Seen::Broken if state.broken.saturating_add(1) < MOST_BROKEN => {
             (state.pausing(state.broken.saturating_add(1), now), Reason::LookLost)
         }
-        Seen::Broken | Seen::Held => (at(Stage::Passed), Reason::NotChecked),
+        Seen::Broken | Seen::Held | Seen::NoRoom { .. } => (at(Stage::Passed), Reason::NotChecked),
     };
     Some((next, Some(reason)))
 }
@@ -209,6 +218,8 @@ mod tests {
             (8, Broken, pausing(16), lost),
         ]);
         check(&[(0, Held, Stage::Passed, not_checked)]);
+        let no_room = |waited| Seen::NoRoom { waited: at(waited) };
+        check(&[(59, no_room(59), looking, None), (60, no_room(60), Stage::Passed, not_checked)]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn look_first(
     let known = memory.preflight.take().filter(|it| it.of == revision);
     let mut preflight = known.unwrap_or_else(|| Preflight::new(revision, now));
     let look = loop {
-        let look = observe(&preflight, scene);
+        let look = observe(&preflight, scene, now);
         let Some((state, reason)) = decide(&preflight.state, look.seen, now) else { break look };
         if let Some(reason) = reason {
             news.extend(status::looked(reason, &preflight.state, look.why.as_deref()));
@@ -92,7 +92,7 @@ pub(super) fn give_up(memory: &mut Memory) {
     memory.preflight = memory.preflight.take().filter(|it| !it.is_open());
 }
 
-fn observe(preflight: &Preflight, scene: &Scene<'_>) -> Look {
+fn observe(preflight: &Preflight, scene: &Scene<'_>, now: Duration) -> Look {
     let Some(uid) = preflight.made.as_deref() else { return Look::of(Seen::Pending) };
     if preflight.state.stage != Stage::Looking {
         return Look::of(Seen::Pending);
@@ -115,8 +115,15 @@ fn observe(preflight: &Preflight, scene: &Scene<'_>) -> Look {
         Some((pod, _)) if !pod.ending => {
             let silent = Silent::Pod { name: pod.name.to_string(), created: pod.created };
             let trouble = pod.trouble.as_deref().cloned();
-            let silent = Some(silent).filter(|_| trouble.is_none());
-            Look { trouble, silent, ..Look::of(Seen::Pending) }
+            let full = trouble.as_ref().filter(|it| it.is_for_want_of_room());
+            let waited = now.saturating_sub(preflight.since);
+            Look {
+                seen: full.map_or(Seen::Pending, |_| Seen::NoRoom { waited }),
+                why: full
+                    .map(|trouble| format!("no node has room for its pod: {}", trouble.detail)),
+                silent: Some(silent).filter(|_| trouble.is_none()),
+                trouble,
+            }
         }
         _ if job.is_complete => Look::of(Seen::Passed),
         _ if job.failed.is_some() => Look::of(Seen::Lost),
@@ -333,6 +340,23 @@ mod tests {
         job.entry = Entry::default();
         job.has_job("u2", json!({"suspend": true}), json!({}));
         assert_eq!(job.look("r", 5), (None, vec!["NotChecked".to_owned()]));
+    }
+
+    /// Nodes may be full of what this job would push out, once it stands in its queue.
+    #[test]
+    fn full_nodes_keep_no_job_out_of_its_queue() {
+        let mut job = Fixture::of_data();
+        job.look("r", 0);
+        job.has_job("u1", json!({}), json!({}));
+        let unschedulable = |message: &str| json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": message}]});
+        // A claim that is missing is waited for.
+        let missing = "persistentvolumeclaim \"sets\" not found";
+        job.has_pod("u1", unschedulable(missing));
+        let (look, news) = job.look("r", 900);
+        assert!(look.is_some_and(|it| it.trouble.is_some()) && news.is_empty());
+        job.has_pod("u1", unschedulable("0/2 nodes are available: 2 Insufficient cpu."));
+        assert!(job.look("r", 59).0.is_some());
+        assert_eq!(job.look("r", 60), (None, vec!["NotChecked".to_owned()]));
     }
 
     #[test]

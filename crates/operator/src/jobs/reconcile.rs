@@ -203,7 +203,10 @@ async fn bring_about(
         _ => state.look_again_at(&policy),
     };
     let decided = decided.map(|at| at.saturating_sub(since_epoch));
-    let look_again = memory.look().and_then(|look| look.state.look_again_at());
+    let look_again = memory.look().and_then(|look| {
+        let room = look.since.saturating_add(trainyard_control::preflight::ROOM);
+        look.state.look_again_at().or(Some(room).filter(|at| *at > since_epoch))
+    });
     let look_again = look_again.map(|at| at.saturating_sub(since_epoch));
     let half = seen.half_since.filter(|_| state.phase == Phase::Running).map(|since| {
         let left = since.saturating_add(HALF_GANG).saturating_sub(now.as_second());
