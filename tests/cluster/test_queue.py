@@ -132,7 +132,10 @@ def test_a_deleted_job_has_its_quota_until_its_pods_have_ended(cluster, team):
     until(cluster, team, "after", "Waiting QuotaUsed")
     cluster.kubectl("-n", team, "delete", "tj", "stubborn", "--wait=false")
     cluster.until("its end", lambda: not cluster.find("-n", team, "trainingjob", "stubborn"), 20)
-    pods = lambda: cluster.get("-n", team, "pods", "-l", "trainyard.dev/job=stubborn")["items"]  # noqa: E731
+    pods = lambda: [  # noqa: E731
+        it for it in cluster.get("-n", team, "pods", "-l", "trainyard.dev/job=stubborn")["items"]
+        if it["status"]["phase"] not in ("Succeeded", "Failed")
+    ]
     held = 0
     while pods():
         held += 1
