@@ -76,15 +76,15 @@ def test_workers_go_where_they_pack_best(cluster, packed):
     assert node_of(cluster, packed, "app=alone") == "node-2"
     cluster.kubectl("-n", packed, "delete", "pod", "alone")
     cluster.apply(training(packed, "pack"))
-    assert node_of(cluster, packed, "trainyard.dev/job=pack") == "node-1"
-    (job,) = cluster.get("-n", packed, "jobs", "-l", "trainyard.dev/job=pack")["items"]
+    assert node_of(cluster, packed, "trainyard.dev/job=pack,trainyard.dev/attempt") == "node-1"
+    (job,) = cluster.get("-n", packed, "jobs", "-l", "trainyard.dev/job=pack,trainyard.dev/attempt")["items"]
     affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     preferred = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
     named = [(it["weight"], it["preference"]["matchExpressions"][0]["values"]) for it in preferred]
     assert named == [(100, ["node-1"]), (50, ["node-2"])]
     # A preference only: the next one finds node-1 full.
     cluster.apply(training(packed, "next"))
-    assert node_of(cluster, packed, "trainyard.dev/job=next") == "node-2"
+    assert node_of(cluster, packed, "trainyard.dev/job=next,trainyard.dev/attempt") == "node-2"
     end_jobs(cluster, packed)
 
 
@@ -102,7 +102,7 @@ def test_workers_of_a_gang_are_within_one_rack(cluster, packed):
     cluster.apply(training(packed, "near", workers={"count": 2}, placement=placement))
 
     def nodes():
-        pods = cluster.get("-n", packed, "pods", "-l", "trainyard.dev/job=near")["items"]
+        pods = cluster.get("-n", packed, "pods", "-l", "trainyard.dev/job=near,trainyard.dev/attempt")["items"]
         found = [pod["spec"].get("nodeName") for pod in pods]
         return len(found) == 2 and all(found) and found
 

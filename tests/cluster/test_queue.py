@@ -130,6 +130,30 @@ def test_a_higher_priority_makes_room_and_costs_no_retry(cluster, team):
     cluster.kubectl("-n", team, "delete", "tj", "low", "--wait=false")
 
 
+def test_a_deleted_job_has_its_quota_until_its_pods_have_ended(cluster, team):
+    # It does not end when it is told to.
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(300)"
+    cluster.apply(manifest(team, "stubborn", "one", 0, command=["python3", "-c", stubborn]))
+    until(cluster, team, "stubborn", "Running")
+    cluster.until("its program", lambda: "ready" in trainyard(cluster, "logs", "tj/stubborn", "-n", team).stdout, 40)
+    cluster.apply(manifest(team, "after", "one", 1))
+    until(cluster, team, "after", "Waiting QuotaUsed")
+    cluster.kubectl("-n", team, "delete", "tj", "stubborn", "--wait=false")
+    cluster.until("its end", lambda: not cluster.find("-n", team, "trainingjob", "stubborn"), 20)
+    pods = lambda: [  # noqa: E731
+        it for it in cluster.get("-n", team, "pods", "-l", "trainyard.dev/job=stubborn")["items"]
+        if it["status"]["phase"] not in ("Succeeded", "Failed")
+    ]
+    held = 0
+    while pods():
+        held += 1
+        phase = status(cluster, team, "after")["phase"]
+        # Both may change between the two looks.
+        assert phase == "Waiting" or not pods(), "it was let in beside the pods of a deleted job"
+    assert held > 1, "its pods were gone at once, and nothing was seen"
+    until(cluster, team, "after", "Succeeded")
+
+
 def test_what_was_lent_comes_back(cluster, team):
     cluster.apply(manifest(team, "guest", "borrower", 300))
     guest = until(cluster, team, "guest", "Running Admitted")

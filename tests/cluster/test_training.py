@@ -195,6 +195,128 @@ def test_an_image_that_is_not_there_is_told_within_30_s_and_a_correction_starts_
     assert status["attempts"] == 2 and status["failures"] == 0, status
 
 
+def preflight(cluster, namespace, name):
+    return cluster.find("-n", namespace, "job", f"{name}-preflight")
+
+
+def condition(found, kind):
+    conditions = found.get("status", {}).get("conditions", [])
+    return next((it for it in conditions if it["type"] == kind), {})
+
+
+def never_had_a_worker(cluster, namespace, name):
+    """Nothing but the pod that looks was ever made: Jobs and pods leave events behind."""
+    events = cluster.get("-n", namespace, "events")["items"]
+    made = {it["involvedObject"]["name"] for it in events if it["involvedObject"]["kind"] in ("Job", "Pod")}
+    of_workers = [it for it in made if it.startswith(f"{name}-") and not it.startswith(f"{name}-preflight")]
+    return not of_workers and not cluster.find("-n", namespace, "job", f"{name}-1")
+
+
+@pytest.fixture
+def queue(cluster):
+    """A queue that lets in one job of this file at a time."""
+    whole = {
+        "apiVersion": "trainyard.dev/v1alpha1", "kind": "Queue", "metadata": {"name": "checked"},
+        "spec": {"quotas": [{"pool": "default", "cpu": {"nominal": "100m"}}]},
+    }
+    cluster.apply(whole)
+    yield "checked"
+    cluster.kubectl("delete", "queues.trainyard.dev", "checked", "--wait=false", check=False)
+
+
+def test_what_is_not_there_is_told_before_a_quota_is_held(cluster, team, queue):
+    words = {"name": "words", "credentialsSecret": "checked-sets", "mount": "/words", "size": "1Gi"}
+    found, lost = {**words, "uri": "s3://sets/words.txt"}, {**words, "uri": "s3://sets/none.txt"}
+    read = "import os, pathlib; print(pathlib.Path('/words/words.txt').read_text())"
+    listed = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated></ListBucketResult>'
+    spec = {
+        "command": ["python3", "-c", read], "args": None, "workers": {"count": 1}, "queue": queue,
+        "checkpoint": {"path": "c", "uri": "s3://steps/checked", "credentialsSecret": "checked-sets"},
+    }
+    with cluster.serving({"/sets/words.txt": "from a store", "/steps": listed, "/steps/": listed}, STORE_PORT) as address:
+        keys = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        # Its Secret is missing at first.
+        cluster.apply(manifest(team, "checked", **spec, data=[lost]))
+        told = lambda: condition(job(cluster, team, "checked"), "Stalled").get("reason") == "ContainerConfigError"  # noqa: E731
+        cluster.until("the missing Secret to be told", told, 30)
+        stalled = condition(job(cluster, team, "checked"), "Stalled")
+        assert "`check-data-words`" in stalled["message"] and "no worker is made" in stalled["message"], stalled
+        assert condition(job(cluster, team, "checked"), "QuotaReserved")["status"] == "False"
+        assert cluster.get("queues.trainyard.dev", queue).get("status", {}).get("waiting", 0) == 0
+        cluster.apply({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "checked-sets", "namespace": team}, "stringData": keys,
+        })
+        status = phase(cluster, team, "checked", "Failed", 60)["status"]
+        assert (status["attempts"], status["failures"], status["reason"]) == (0, 0, "CannotStart"), status
+        stalled = condition({"status": status}, "Stalled")["message"]
+        assert "the data `words` cannot be had: NotFound" in stalled and "s3://sets/none.txt" in stalled, stalled
+        assert "DataNotThere" in trainyard(cluster, "events", "checked", "-n", team).stdout
+        assert never_had_a_worker(cluster, team, "checked")
+        cluster.until("the end of the look", lambda: not preflight(cluster, team, "checked"), 20)
+        # A correction begins anew, passes, and is let in.
+        cluster.apply(manifest(team, "checked", **spec, data=[found]))
+        cluster.until("its worker to be made", lambda: job(cluster, team, "checked")["status"]["attempts"] == 1, 60)
+        events = trainyard(cluster, "events", "checked", "-n", team).stdout
+        assert "Checked" in events and "Admitted" in events, events
+        # The image has no certificates, without which its agent opens no such store.
+        cluster.apply(manifest(team, "checked", **{**spec, "checkpoint": None}, data=[found]))
+        status = phase(cluster, team, "checked", "Succeeded")["status"]
+        assert (status["attempts"], status["failures"]) == (2, 0), status
+        assert "from a store" in logs(cluster, team, "checked")
+        assert not preflight(cluster, team, "checked")
+
+
+def test_a_store_that_does_not_answer_is_asked_again(cluster, team, queue):
+    words = {"name": "words", "uri": "s3://sets/words.txt", "credentialsSecret": "silent", "size": "1Gi"}
+    with cluster.serving({"/sets/words.txt": "late"}, STORE_PORT) as address:
+        pass
+    keys = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "silent", "namespace": team}, "stringData": keys})
+    spec = {"command": ["python3", "-c", ""], "args": None, "workers": {"count": 1}, "checkpoint": None, "queue": queue}
+    cluster.apply(manifest(team, "silent", **spec, data=[words]))
+    waits = lambda: job(cluster, team, "silent").get("status", {}).get("reason") == "DataUnavailable"  # noqa: E731
+    cluster.until("the store to be told", waits, 60)
+    # An operator that starts in the middle goes on, and so does one whose pod was taken.
+    operators = ("-l", "app.kubernetes.io/name=trainyard-operator")
+    cluster.kubectl("-n", HOME, "delete", "pods", *operators, "--grace-period=0", "--force", "--wait=false")
+    pods = ("-n", team, "pods", "-l", "trainyard.dev/job=silent")
+    cluster.until("the next look", lambda: cluster.get(*pods)["items"], 60)
+    cluster.kubectl("-n", team, "delete", "pods", "-l", "trainyard.dev/job=silent", "--wait=false")
+    with cluster.serving({"/sets/words.txt": "late"}, STORE_PORT):
+        status = phase(cluster, team, "silent", "Succeeded", 120)["status"]
+    assert (status["attempts"], status["failures"], status["interruptions"]) == (1, 0, 0), status
+
+
+def test_gpus_are_asked_for_once_the_image_is_there(cluster, team):
+    gpu = {"cpu": "100m", "memory": "256Mi", "gpu": {"count": 1}}
+    spec = {"command": ["python3", "-c", ""], "args": None, "workers": {"count": 1}, "resources": gpu}
+    cluster.apply(manifest(team, "dear", **spec, image="localhost/nowhere:1"))
+    told = lambda: condition(job(cluster, team, "dear"), "Stalled").get("reason") == "ImagePullFailed"  # noqa: E731
+    cluster.until("the image to be told", told, 60)
+    stalled = condition(job(cluster, team, "dear"), "Stalled")["message"]
+    assert "localhost/nowhere:1" in stalled and "`spec.image`" in stalled, stalled
+    (pod,) = workers(cluster, team, "dear")
+    assert pod["metadata"]["name"].startswith("dear-preflight-"), pod
+    for container in pod["spec"]["containers"] + pod["spec"]["initContainers"]:
+        assert not [name for name in container["resources"]["limits"] if "gpu" in name], container
+    assert never_had_a_worker(cluster, team, "dear")
+    # Suspended in the middle it goes, and begins anew.
+    patch = lambda value: cluster.kubectl(  # noqa: E731
+        "-n", team, "patch", "tj", "dear", "--type=merge", "-p", json.dumps({"spec": value})
+    )
+    patch({"suspend": True})
+    phase(cluster, team, "dear", "Suspended", 30)
+    cluster.until("the end of the look", lambda: not workers(cluster, team, "dear"), 30)
+    # A spec that is changed in the middle is looked at in place of the one before.
+    patch({"suspend": False})
+    cluster.until("the look", lambda: preflight(cluster, team, "dear"), 30)
+    patch({"image": IMAGE})
+    status = phase(cluster, team, "dear", "Succeeded", 120)["status"]
+    assert (status["attempts"], status["failures"]) == (1, 0), status
+    (pod,) = [it for it in workers(cluster, team, "dear") if it["metadata"]["name"].startswith("dear-1-")]
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1", pod
+
+
 def test_it_can_be_suspended_and_goes_on(cluster, team):
     cluster.apply(manifest(team, "paused", steps=300, pause=0.05))
     cluster.until("a checkpoint in the store", lambda: durable("paused"))

@@ -1,5 +1,5 @@
 //! Decides: how many replicas, which revision gets how much traffic, when to start or fetch again,
-//! what a training job does next, who says when it may start.
+//! what a training job does next, whether what it needs was found, who says when it may start.
 //!
 //! In: a plan's policy, what was observed, and the time as a value. Out: a decision with its
 //! reason, one enum that becomes the event, the metric label and the status. Knows nothing of
@@ -10,5 +10,6 @@ pub mod autoscale;
 pub mod fetch;
 pub mod handover;
 pub mod job;
+pub mod preflight;
 pub mod restart;
 pub mod rollout;

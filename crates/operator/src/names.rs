@@ -27,6 +27,9 @@ pub(crate) use trainyard_plan::kubernetes::SERVICE as SERVICE_LABEL;
 /// The training job that an object belongs to, and which start of its workers.
 pub(crate) use trainyard_plan::kubernetes::{ATTEMPT as ATTEMPT_LABEL, JOB as JOB_LABEL};
 
+/// The pod that looks before a training job's workers are made.
+pub(crate) use trainyard_plan::kubernetes::PREFLIGHT as PREFLIGHT_LABEL;
+
 /// Which of a service's Deployments a pod is of.
 pub(crate) const TRACK_LABEL: &str = trainyard_plan::kubernetes::TRACK;
 pub(crate) const CANDIDATE: &str = "candidate";

@@ -6,6 +6,7 @@ use serde_json::Value;
 use trainyard_api::{TrainingJob, manifest};
 use trainyard_plan::kubernetes::{
     JobRun, Profile, Settings, gang_object, job_notes_without_operator, job_objects,
+    preflight_objects,
 };
 use trainyard_plan::{GANG, Gang, Handover, JobPlan, PoolFacts, QueueSystem, Target, compile_job};
 
@@ -163,6 +164,49 @@ fn data() {
     });
     insta::assert_snapshot!(serde_json::to_string_pretty(&shown).unwrap());
     assert_eq!(worker["envFrom"], Value::Null);
+}
+
+/// Looks with what the workers have, on nodes where they may be, and takes no device.
+#[test]
+fn the_pod_that_looks_first() {
+    let of = |spec: &str| {
+        let objects = preflight_objects(&plan(spec), &settings()).expect("objects");
+        objects.into_iter().map(|object| object.into_value()).collect::<Vec<_>>()
+    };
+    // It ends with the braces of `placement.nodeSelector` and those around.
+    let whole = WHOLE.strip_suffix('}').unwrap();
+    let seen = of(&format!(
+        "{whole}, queue: research, data: [
+            {{name: train-set, uri: 's3://bucket/a$b', credentialsSecret: store, size: 20Gi}},
+            {{name: labels, uri: 'https://example.com/labels.csv', sha256: '{}'}},
+            {{name: whole, uri: 'pvc://sets/team/whole', mount: /whole}}]}}",
+        "0f".repeat(32)
+    ));
+    let kinds: Vec<&str> = seen.iter().filter_map(|it| it["kind"].as_str()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "NetworkPolicy", "Job"]);
+    let job = of_kind(&seen, "Job");
+    insta::assert_snapshot!(serde_json::to_string_pretty(job).unwrap());
+    // The workers' policy is its policy, and it runs as they do.
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    let policy = of_kind(&seen, "NetworkPolicy");
+    for (name, value) in policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(&labels[name], value);
+    }
+    let workers = objects(WHOLE, JobRun::Attempt(1), &settings());
+    assert_eq!(of_kind(&workers, "NetworkPolicy")["metadata"], policy["metadata"]);
+    let (pod, worker) = (&job["spec"]["template"]["spec"], &of_kind(&workers, "Job")["spec"]);
+    for field in
+        ["nodeSelector", "tolerations", "affinity", "serviceAccountName", "securityContext"]
+    {
+        assert_eq!(pod[field], worker["template"]["spec"][field], "{field}");
+    }
+    // A store in a volume is mounted, and nothing is asked.
+    let seen = of("{framework: generic, image: i, command: [t],
+        checkpoint: {path: /out, uri: 'pvc://jobs/team/digits'}}");
+    let pod = &of_kind(&seen, "Job")["spec"]["template"]["spec"];
+    assert_eq!(pod["initContainers"].as_array().unwrap().len(), 1);
+    assert_eq!(pod["volumes"][1]["persistentVolumeClaim"]["claimName"], "jobs");
+    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/opt/trainyard/store");
 }
 
 /// Workers of an MPI program run commands for each other, and know each other by a Secret.

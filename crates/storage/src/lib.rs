@@ -28,5 +28,5 @@ pub use credentials::Credentials;
 pub use error::{StorageError, in_full, may_pass};
 pub use fetch::{FetchOptions, Fetched, Progress, Source, Stage, fetch};
 pub use key::check as check_path;
-pub use look::{Found, look};
+pub use look::{Found, look, reach};
 pub use space::reserve;

@@ -1,13 +1,14 @@
 //! What is at an address, without fetching it.
 
 use crate::cache::Entry;
+use crate::credentials::Credentials;
 use crate::error::StorageError;
 use crate::fault::Fault;
 use crate::fetch::FetchOptions;
 use crate::location::{self, Location};
 use crate::remote::{self, Listing, Remote};
 use crate::update::list;
-use crate::{digest, local};
+use crate::{digest, local, objects};
 
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,15 @@ pub async fn look(uri: &str, options: &FetchOptions) -> Result<Found, StorageErr
     Ok(Found { files: files.len(), bytes })
 }
 
+/// A folder that nobody writes to: listing it costs one short answer, however much is beside it.
+const NOWHERE: &str = ".nothing";
+
+/// Looks whether a folder of objects that is to be written to can be listed, though nothing may be in
+/// it yet. Writes nothing: that writing is allowed too is not known.
+pub async fn reach(uri: &str, credentials: &Credentials) -> Result<(), StorageError> {
+    objects::open(uri, credentials)?.list(NOWHERE).await.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +93,19 @@ mod tests {
             let error = look(missing).await.unwrap_err();
             assert!(matches!(error, StorageError::NotFound { .. }), "{missing}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_may_be_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("file://{}/{name}", folder.path().display());
+        reach(&at("not/yet"), &Credentials::default()).await.unwrap();
+        assert!(!folder.path().join("not").exists(), "nothing is made");
+        std::fs::create_dir(folder.path().join("there")).unwrap();
+        std::fs::write(folder.path().join("there/.nothing"), "").unwrap();
+        let error = reach(&at("there"), &Credentials::default()).await.unwrap_err();
+        assert!(matches!(error, StorageError::Files { .. }), "{error}");
+        let error = reach("https://example.com/a", &Credentials::default()).await.unwrap_err();
+        assert!(matches!(error, StorageError::Unsupported { .. }), "{error}");
     }
 }

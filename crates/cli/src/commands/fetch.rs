@@ -30,6 +30,9 @@ pub(crate) struct Fetch {
     /// Fetch nothing: look whether there is something at each address that may be read
     #[arg(long, conflicts_with = "to")]
     check: bool,
+    /// With --check: a store of checkpoints may be empty, and only has to answer a list
+    #[arg(long, requires = "check", conflicts_with = "sha256")]
+    may_be_empty: bool,
     /// What the one model's content must hash to
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
@@ -182,6 +185,10 @@ impl Fetch {
             ..FetchOptions::default()
         };
         for uri in &self.uris {
+            if self.may_be_empty {
+                trainyard_storage::reach(uri, &options.credentials).await?;
+                continue;
+            }
             let found = trainyard_storage::look(uri, &options).await?;
             let bytes = found.bytes.map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
             eprintln!("{} files{bytes}", found.files);

@@ -34,6 +34,8 @@ pub use trainyard_api::queue::QueueUse;
 
 use kube_client::Client;
 
+use crate::names::PREFLIGHT_LABEL;
+
 /// Services, or jobs, of one namespace of a cluster, or of all.
 #[derive(Clone)]
 pub struct Console {
@@ -63,10 +65,12 @@ impl Console {
         self.namespace.as_deref().unwrap_or_else(|| self.client.default_namespace())
     }
 
-    /// Selects what belongs to one resource of the kind, or to any.
+    /// Selects what belongs to one resource of the kind, or to any: its replicas or workers, and no
+    /// pod that only looks before they are made.
     fn selector(&self, name: Option<&str>) -> String {
         let label = self.kind.label();
-        name.map_or_else(|| label.to_owned(), |name| format!("{label}={name}"))
+        let whose = name.map_or_else(|| label.to_owned(), |name| format!("{label}={name}"));
+        format!("{whose},!{PREFLIGHT_LABEL}")
     }
 
     fn api<K>(&self) -> kube_client::Api<K>

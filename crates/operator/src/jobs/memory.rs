@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use trainyard_api::TrainingJob;
 use trainyard_api::training_job::{TrainingJobSpec, Workers};
 use trainyard_control::job::{Phase, State};
+use trainyard_control::preflight::{self, Stage};
 use trainyard_plan::QueueSystem;
 pub(super) use trainyard_queue::Grant as Given;
 use trainyard_queue::{Resize, Waiting};
@@ -49,6 +50,43 @@ pub(super) struct Memory {
     /// Why it is not even handed over: what stands against that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<Held>,
+    /// Whether what it needs was looked for; none where nobody needs to know, and before it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) preflight: Option<Preflight>,
+}
+
+/// The look for what workers need, before they are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Preflight {
+    /// For which spec: its [`revision`].
+    pub(super) of: String,
+    pub(super) state: preflight::State,
+    /// Since when it stands so.
+    pub(super) since: Duration,
+    /// The uid of the Job that looks; none before it is made, and when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) made: Option<String>,
+    /// What the last look found that is not as it should be, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+}
+
+impl Preflight {
+    pub(super) fn new(of: &str, now: Duration) -> Self {
+        let state = preflight::State::default();
+        Self { of: of.to_owned(), state, since: now, made: None, why: None }
+    }
+
+    /// A person has to mend the spec.
+    pub(super) fn is_refused(&self) -> bool {
+        self.state.stage == Stage::Refused
+    }
+
+    /// It is not known yet whether workers may be made.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state.stage, Stage::Looking | Stage::Pausing { .. })
+    }
 }
 
 /// A start that another system of the cluster decides about.
@@ -102,7 +140,14 @@ impl Memory {
             resize: None,
             handed: None,
             held: None,
+            preflight: None,
         }
+    }
+
+    /// The look that is under way; while there is one, nothing is asked for.
+    pub(super) fn look(&self) -> Option<&Preflight> {
+        let is_waiting = matches!(self.state.phase, Phase::Waiting { .. });
+        self.preflight.as_ref().filter(|it| is_waiting && it.is_open())
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -133,7 +178,7 @@ pub(crate) fn stand_in_queue(job: &TrainingJob) -> Option<Standing> {
             waiting: waiting.map(|it| (it.reason, it.message)),
         }));
     }
-    if memory.held.is_some() {
+    if memory.held.is_some() || memory.look().is_some() {
         return None;
     }
     match memory.given {

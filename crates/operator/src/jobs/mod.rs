@@ -1,14 +1,15 @@
 //! Training jobs: `control` decides when workers start, end and are over; a Kubernetes Job for each
 //! start runs them.
 //!
-//! [`observe`](observe::observe) says what workers do, [`turn`] whether the next ones may start,
-//! [`status`] what a person is told, `reconcile` carries out, and [`hints`] says which nodes the
-//! workers prefer. What was decided stands in `status.memory` before it is done, so that an operator
-//! that is killed in the middle is replaced by one that goes on.
+//! [`observe`](observe::observe) says what workers do, [`preflight`] whether what the next ones need is
+//! there, [`turn`] whether they may start, [`status`] what a person is told, `reconcile` carries out,
+//! and [`hints`] says which nodes the workers prefer. What was decided stands in `status.memory` before
+//! it is done, so that an operator that is killed in the middle is replaced by one that goes on.
 
 mod hints;
 mod memory;
 mod observe;
+mod preflight;
 mod reconcile;
 mod secret;
 mod status;

@@ -9,13 +9,14 @@ use trainyard_api::defaults::{CompleteJob, complete_job};
 use trainyard_api::training_job::TrainingJobStatus;
 use trainyard_control::handover::choose;
 use trainyard_control::job::{Because, Phase, Policy, Reason as Cause, State, decide};
-use trainyard_plan::kubernetes::{JobRun, gang_object, job_name, job_objects};
+use trainyard_plan::kubernetes::{JobRun, gang_object, job_name, job_objects, preflight_name};
 use trainyard_plan::{JobPlan, QueueSystem, Target, compile_job};
 use trainyard_queue::{Assignment, Resize, Why};
 
 use super::hints;
-use super::memory::{Handed, Memory, asked, revision};
+use super::memory::{Handed, Memory, Preflight, asked, revision};
 use super::observe::{Attempt, HALF_GANG, Seen, Silent, observe};
+use super::preflight::{self, Scene};
 use super::secret::secret;
 use super::status;
 use super::turn::{Start, Theirs, Turn, take_ours};
@@ -45,7 +46,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
     let _visit = ctx.world.visit(key);
     let entry = ctx.world.entry(key).unwrap_or_default();
     let Some(Resource { content, .. }) = &entry.resource else {
-        ctx.queues.put(key, None);
+        leave_queue(ctx, key, &entry);
         return Ok(Ended::Settled);
     };
     let job: Result<TrainingJob, String> = match content {
@@ -55,7 +56,7 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
     match job {
         // Its objects go with it: the cluster's garbage collector follows their owner references.
         Ok(job) if job.metadata.deletion_timestamp.is_some() => {
-            ctx.queues.put(key, None);
+            leave_queue(ctx, key, &entry);
             Ok(Ended::Settled)
         }
         Ok(job) => bring_about(ctx, key, &job, entry).await,
@@ -63,6 +64,18 @@ pub(crate) async fn reconcile(ctx: &Ctx, key: &ResourceKey) -> Result<Ended, Cal
             ctx.queues.keep(key);
             tell_unreadable(ctx, key, &error).await
         }
+    }
+}
+
+/// A job that is deleted gives its quota back once nobody uses it: its pods may write a checkpoint yet,
+/// on GPUs that the next job would be given. Their end wakes us.
+fn leave_queue(ctx: &Ctx, key: &ResourceKey, entry: &Entry) {
+    let has_pods = entry.pods().any(|pod| pod.worker.is_some() && !pod.ended);
+    let jobs = entry.children.iter().filter_map(|child| child.job.as_deref());
+    // A Job that is not gone may make some.
+    match has_pods || jobs.into_iter().any(|job| !is_idle(job)) {
+        true => ctx.queues.leave(key),
+        false => ctx.queues.put(key, None),
     }
 }
 
@@ -183,17 +196,23 @@ async fn bring_about(
     let silent = memory.handed.as_ref().filter(|it| !it.is_let_in && it.waiting.is_none());
     let silent = silent.map(|it| it.since.saturating_add(FIRST_WORD));
     let silent = silent.filter(|at| *at > since_epoch).map(|at| at.saturating_sub(since_epoch));
+    let is_held = is_queued || memory.look().is_some();
     let decided = match state.phase {
-        // Its queue wakes it.
-        Phase::Waiting { until } if is_queued && until <= since_epoch => state.deadline(&policy),
+        // Its queue wakes it, or the pod that looks.
+        Phase::Waiting { until } if is_held && until <= since_epoch => state.deadline(&policy),
         _ => state.look_again_at(&policy),
     };
     let decided = decided.map(|at| at.saturating_sub(since_epoch));
+    let look_again = memory.look().and_then(|look| {
+        let room = look.since.saturating_add(trainyard_control::preflight::ROOM);
+        look.state.look_again_at().or(Some(room).filter(|at| *at > since_epoch))
+    });
+    let look_again = look_again.map(|at| at.saturating_sub(since_epoch));
     let half = seen.half_since.filter(|_| state.phase == Phase::Running).map(|since| {
         let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
         since.saturating_add(HALF_GANG).saturating_sub(since_epoch)
     });
-    let again = [pause, looked, decided, half, silent].into_iter().fold(None, sooner);
+    let again = [pause, looked, decided, half, silent, look_again].into_iter().fold(None, sooner);
     Ok(match again {
         // Times have whole seconds: what is due now was done.
         Some(delay) => Ended::LookAgain(delay.max(Duration::from_secs(1))),
@@ -368,9 +387,13 @@ impl Course<'_> {
                 }
             }
         }
-        if self.plan.is_err() && matches!(memory.state.phase, Phase::Waiting { .. }) {
+        let is_waiting = matches!(memory.state.phase, Phase::Waiting { .. });
+        if self.plan.is_err() && is_waiting {
             // What waits elsewhere could start, and is not what is asked for any more.
             memory.handed = None;
+        }
+        if self.plan.is_err() || self.stop || !is_waiting {
+            preflight::give_up(memory);
         }
         self.hear(memory, now, &mut news);
         if !self.stop {
@@ -379,13 +402,28 @@ impl Course<'_> {
         let pods: Vec<&PodFacts> = entry.pods().collect();
         loop {
             let child = made(memory, entry, kind, key);
-            let seen = observe(&Attempt {
+            let mut seen = observe(&Attempt {
                 number: memory.state.attempts,
                 workers: memory.workers,
                 is_made: memory.made.is_some(),
                 job: child.and_then(|child| child.job.as_deref()),
                 pods: &pods,
             });
+            let looks = match (self.plan, memory.state.phase) {
+                (Ok(plan), Phase::Waiting { .. }) if !self.stop => {
+                    let scene = (&Scene { entry, kind, key }, wanted.as_str());
+                    preflight::look_first(memory, (self.job, plan), scene, now, &mut news)
+                }
+                _ => None,
+            };
+            if memory.preflight.as_ref().is_some_and(Preflight::is_refused) && looks.is_some() {
+                self.step(memory, memory.state.refused(now), &mut news);
+                continue;
+            }
+            let is_looking = looks.is_some();
+            if let Some(look) = looks {
+                (seen.trouble, seen.silent) = (look.trouble, look.silent);
+            }
             let (mut next, _) = decide(&memory.state, &self.policy, &seen.workers, self.stop, now);
             let half_since = seen.half_since.and_then(|since| u64::try_from(since).ok());
             let is_half = half_since
@@ -420,6 +458,9 @@ impl Course<'_> {
             }
             if next.attempts > memory.state.attempts {
                 let Ok(plan) = self.plan else { return (seen, news) };
+                if is_looking {
+                    return (seen, news);
+                }
                 let Some(workers) = self.take_turn(memory, plan, now, &mut news) else {
                     return (seen, news);
                 };
@@ -595,7 +636,8 @@ struct Acting<'a> {
     plan: Option<&'a JobPlan>,
 }
 
-/// Makes the Job of a start, ends that of one which is to end, and deletes those of earlier ones.
+/// Makes the Job of a start, or of the look before it, ends that of one which is to end, and deletes
+/// those of earlier ones.
 /// Returns what a person has to mend although all requests went well.
 async fn act(
     ctx: &Ctx,
@@ -614,7 +656,7 @@ async fn act(
             Made::Never(found) => return Ok(Some(found)),
         }
     }
-    let state = &memory.state;
+    let state = memory.state;
     let child = made(memory, entry, kind, key);
     let facts = child.and_then(|child| child.job.as_deref());
     if let (Some(child), Some(facts)) = (child, facts)
@@ -669,12 +711,17 @@ async fn act(
             || child.is_ending
             || child.owner.as_deref() != Some(uid)
             || kept(child)
+            || preflight::is_of_look(child, memory, key)
         {
             continue;
         }
         ctx.calls.delete(key, child.kind, &child.name, &child.uid).await?;
         ctx.metrics.wrote(kinds::owned(child.kind).kind, "delete");
         ctx.world.remove(key, Source::Children(child.kind), &child.name, child.resource_version);
+    }
+    if let Some(plan) = acting.plan {
+        let found = preflight::make(ctx, (key, uid), kind, plan, memory).await?;
+        problem = problem.or(found);
     }
     Ok(problem)
 }
@@ -788,7 +835,8 @@ async fn make(
     Ok(Made::All)
 }
 
-/// Reads warnings about a worker that does not start and does not say why. Nothing watches events.
+/// Reads warnings about a worker that does not start and does not say why, or about the pod that looks
+/// before. Nothing watches events.
 async fn look(
     ctx: &Ctx,
     key: &ResourceKey,
@@ -796,20 +844,22 @@ async fn look(
     now: i64,
     memory: &Memory,
 ) -> (Option<Trouble>, Option<Duration>) {
-    let Some(silent) = seen.silent.as_ref().filter(|_| memory.state.phase == Phase::Running) else {
-        return (None, None);
+    let Some(silent) = &seen.silent else { return (None, None) };
+    let (job, since) = match (memory.state.phase, memory.look()) {
+        (Phase::Running, _) => {
+            (job_name(&key.name, JobRun::Attempt(memory.state.attempts)), memory.state.started)
+        }
+        (_, Some(look)) => (preflight_name(&key.name), Some(look.since)),
+        (_, None) => return (None, None),
     };
     let since = match silent {
         Silent::Pod { created, .. } => *created,
-        Silent::NoPod => {
-            memory.state.started.map_or(now, |at| i64::try_from(at.as_secs()).unwrap_or(now))
-        }
+        Silent::NoPod => since.map_or(now, |at| i64::try_from(at.as_secs()).unwrap_or(now)),
     };
     let wait = since.saturating_add(FIRST_LOOK).saturating_sub(now);
     if wait > 0 {
         return (None, Some(Duration::from_secs(u64::try_from(wait).unwrap_or(1))));
     }
-    let job = job_name(&key.name, JobRun::Attempt(memory.state.attempts));
     let of = match silent {
         Silent::Pod { name, .. } => ("Pod", name.as_str()),
         Silent::NoPod => ("Job", job.as_str()),

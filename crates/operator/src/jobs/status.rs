@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use trainyard_api::training_job::TrainingJobStatus;
 use trainyard_control::job::{Phase, Reason as Cause, State};
+use trainyard_control::preflight;
 use trainyard_plan::QueueSystem;
 use trainyard_queue::{Resize, Wait};
 
@@ -43,7 +44,7 @@ pub(super) fn decide(told: &Told<'_>) -> TrainingJobStatus {
     let reason = match (told.problem, running_trouble(told)) {
         (Some(problem), _) => problem.reason.as_str(),
         (None, Some(trouble)) => trouble.reason.as_str(),
-        (None, None) => match waits_in_queue(told) {
+        (None, None) => match looks(told).or_else(|| waits_in_queue(told)) {
             Some((reason, _)) => reason,
             None => reason(state),
         },
@@ -74,11 +75,52 @@ pub(super) const DEACTIVATED: &str = "Deactivated";
 /// Kueue's name for the same.
 pub(super) const QUOTA_RESERVED: &str = "QuotaReserved";
 
+/// What a job's workers need is looked for.
+const CHECKING: &str = "Checking";
+
+/// Why a job waits for which it is looked whether what its workers need is there: in one word, and for
+/// people.
+fn looks<'a>(told: &Told<'_>) -> Option<(&'a str, String)> {
+    let look = told.memory.look()?;
+    Some(match &look.why {
+        Some(why) => {
+            let reason = preflight::Reason::DataUnavailable.as_str();
+            (reason, format!("{why}; it is asked again before any worker is made"))
+        }
+        None => {
+            let message =
+                "a pod looks whether what its workers need is there, before they are made";
+            (CHECKING, message.to_owned())
+        }
+    })
+}
+
+/// The event of a step of such a look; none of what mends itself, and of what was told already.
+pub(super) fn looked(
+    reason: preflight::Reason,
+    before: &preflight::State,
+    why: Option<&str>,
+) -> Option<News> {
+    use preflight::Reason::{Checked, DataNotThere, DataUnavailable, LookLost, NotChecked};
+    let why = why.unwrap_or("nobody knows why");
+    let (is_warning, note) = match reason {
+        Checked => (false, "what its workers need was found, and they may be made".to_owned()),
+        DataUnavailable if before.row > 0 => return None,
+        DataNotThere | DataUnavailable => (true, why.to_owned()),
+        LookLost => return None,
+        NotChecked => (
+            true,
+            format!("its workers are made without a look whether what they need is there: {why}"),
+        ),
+    };
+    Some(News { is_warning, reason: reason.as_str().to_owned(), note })
+}
+
 /// Why a job waits that its queue has not let in: in one word, and for people.
 fn waits_in_queue<'a>(told: &Told<'a>) -> Option<(&'a str, String)> {
     let (queue, memory) = (told.queue?, told.memory);
     let is_waiting = matches!(memory.state.phase, Phase::Waiting { .. });
-    if !is_waiting || memory.given.is_some() {
+    if !is_waiting || memory.given.is_some() || memory.look().is_some() {
         return None;
     }
     if let Some(held) = &memory.held {
@@ -146,7 +188,9 @@ fn what_it_has_elsewhere(handed: &Handed, workers: u32) -> String {
 /// Whether its queue has given it what it asks for; none for a job without a queue.
 fn quota_reserved(told: &Told<'_>) -> Option<Verdict> {
     told.queue?;
-    if let Some((reason, message)) = waits_in_queue(told) {
+    // One that starts again after a pause has its quota still.
+    let looks = looks(told).filter(|_| told.memory.given.is_none());
+    if let Some((reason, message)) = looks.or_else(|| waits_in_queue(told)) {
         return Some(Verdict::no(reason, message));
     }
     if let Some(handed) = &told.memory.handed {
@@ -191,9 +235,10 @@ fn reason(state: &State) -> &'static str {
     }
 }
 
-/// Only workers that should run can fail to start.
+/// Only workers that should run can fail to start, and the pod that looks before.
 fn running_trouble<'a>(told: &Told<'a>) -> Option<&'a Trouble> {
-    told.trouble.filter(|_| told.memory.state.phase == Phase::Running)
+    let is_looking = told.memory.look().is_some();
+    told.trouble.filter(|_| is_looking || told.memory.state.phase == Phase::Running)
 }
 
 fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
@@ -218,7 +263,11 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
         ];
     }
     if let Some(trouble) = running_trouble(told) {
-        let message = format!("{}; {counted}", trouble.message(Declared::TrainingJob));
+        let so_far = match looks(told) {
+            Some(_) => "no worker is made before".to_owned(),
+            None => counted,
+        };
+        let message = format!("{}; {so_far}", trouble.message(Declared::TrainingJob));
         let trouble_reason = trouble.reason.as_str();
         let needs_a_person = trouble.reason.needs_a_person();
         return [
@@ -235,6 +284,10 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
         [] => String::new(),
         notes => format!("; {}", notes.join("; ")),
     };
+    if let Some((reason, message)) = looks(told) {
+        let progressing = Verdict::yes(reason, message.clone());
+        return [Verdict::no(reason, message), progressing, degraded, fine()];
+    }
     if let Some((reason, message)) = waits_in_queue(told) {
         // What was deactivated nobody but a person puts back.
         let is_ours = told.memory.handed.is_none();
@@ -309,7 +362,9 @@ fn failed(told: &Told<'_>, last: &str) -> String {
             state.failures, told.retries
         ),
         Cause::CannotStart => {
-            format!("{last}; correct `spec.command` or `spec.image`, which begins it anew")
+            format!(
+                "{last}; correct `spec` (`command`, `image`, `data` or `checkpoint`), which begins it anew"
+            )
         }
         Cause::DeadlineExceeded => {
             "it was not done within `spec.deadline`; raise it and change `spec`, or delete the job and apply it again".to_owned()
@@ -378,7 +433,8 @@ mod tests {
     use trainyard_queue::{Amounts, Assignment, Eviction, Wait, Waiting, Why};
 
     use super::*;
-    use crate::pods::Reason;
+    use crate::jobs::memory::Preflight;
+    use crate::pods::{Reason, of_create_failure};
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -523,6 +579,59 @@ mod tests {
         runs.preempted = Some("makes room for `ml/b`: it goes first in this queue".into());
         all.push(shown(&runs, 1));
         insta::assert_snapshot!(all.concat());
+    }
+
+    #[test]
+    fn what_people_see_of_a_look() {
+        let shown = |memory: &Memory, trouble| {
+            let status = decide(&Told {
+                generation: Some(3),
+                memory,
+                retries: 1,
+                queue: Some("research"),
+                nowhere: "",
+                running: 0,
+                problem: None,
+                trouble,
+                notes: &[],
+                before: None,
+                now: Timestamp::UNIX_EPOCH,
+            });
+            let lines = status
+                .conditions
+                .iter()
+                .map(|it| format!("  {} {}: {}: {}\n", it.type_, it.status, it.reason, it.message));
+            let lines: Vec<String> = lines.collect();
+            let word = |text: Option<String>| text.unwrap_or_default();
+            format!("{} ({})\n{}", word(status.phase), word(status.reason), lines.concat())
+        };
+        let why = "the data `words` cannot be had: NotFound: there is nothing at `s3://b/a`";
+        let mut waits = memory(State::new(at(0)), None);
+        let mut look = Preflight::new("r", at(0));
+        let mut told = |look: &Preflight, trouble| {
+            waits.preflight = Some(look.clone());
+            shown(&waits, trouble)
+        };
+        let mut all = vec![told(&look, None)];
+        let trouble = of_create_failure("pods \"x\" is forbidden: exceeded quota: compute");
+        all.push(told(&look, Some(&trouble)));
+        look.why = Some("the data `words` cannot be had: Unavailable: no answer".to_owned());
+        all.push(told(&look, None));
+        let refused = memory(State::new(at(0)).refused(at(9)), Some(why));
+        all.push(shown(&refused, None));
+        insta::assert_snapshot!(all.concat());
+        use preflight::Reason::{Checked, DataUnavailable, LookLost, NotChecked};
+        let first = preflight::State::default();
+        let mut again = first;
+        again.row = 1;
+        let is_told = |reason, before: &preflight::State| {
+            looked(reason, before, None).map(|news| news.is_warning)
+        };
+        assert_eq!(is_told(Checked, &first), Some(false));
+        assert_eq!(is_told(DataUnavailable, &first), Some(true));
+        assert_eq!(is_told(DataUnavailable, &again), None);
+        assert_eq!(is_told(LookLost, &first), None);
+        assert_eq!(is_told(NotChecked, &again), Some(true));
     }
 
     /// A status that is told twice must not differ: each difference is a write.

@@ -40,7 +40,8 @@ fn restart_cost(grace: Duration, memory: &Memory) -> Duration {
     }
 }
 
-/// None for a job without a queue, and for one that neither waits nor has anything. One without a
+/// None for a job without a queue, and for one that neither waits nor has anything, such as one of
+/// which it is not known yet whether its data is there. One without a
 /// plan cannot start, and keeps what it has; so does one that names no queue any more, until its
 /// workers have ended.
 pub(super) fn workload(
@@ -75,7 +76,8 @@ pub(super) fn workload(
         let resize = memory.resize.as_ref();
         return Some(given.held_by(common, state.deadline(policy), state.is_leaving(), resize));
     }
-    let plan = plan.filter(|_| matches!(state.phase, Phase::Waiting { .. }))?;
+    let may_ask = matches!(state.phase, Phase::Waiting { .. }) && memory.look().is_none();
+    let plan = plan.filter(|_| may_ask)?;
     let pool = plan.resources.gpu.as_ref().and_then(|gpu| gpu.pool.clone());
     Some(Workload {
         per_worker: per_worker(plan),
@@ -92,7 +94,7 @@ mod tests {
     use trainyard_queue::{Assignment, Resize};
 
     use super::*;
-    use crate::jobs::memory::Given;
+    use crate::jobs::memory::{Given, Preflight};
 
     #[test]
     fn what_is_asked_for_and_what_is_had() {
@@ -121,6 +123,9 @@ mod tests {
         );
         assert_eq!(asks.run_time, Some(Duration::from_secs(3600)));
         assert_eq!(of(&memory, None), None);
+        memory.preflight = Some(Preflight::new("r", Duration::from_secs(10)));
+        assert_eq!(of(&memory, Some(&plan)), None, "it is looked for its data first");
+        memory.preflight = None;
         let assignment = Assignment { flavour: "t4".to_owned(), count: 2, borrows: false };
         let per_worker = Amounts { gpu: 1, ..Amounts::default() };
         let (queue, since) = ("before".to_owned(), Duration::from_secs(20));

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::look::LookFacts;
 use super::trouble::{self, Trouble};
 use super::worker::WorkerFacts;
 use crate::names::{CANDIDATE, REVISION_LABEL, TRACK_LABEL};
@@ -24,8 +25,10 @@ pub(crate) struct PodFacts {
     /// Creation, in seconds since the epoch.
     pub(crate) created: i64,
     pub(crate) trouble: Option<Box<Trouble>>,
-    /// Of a job's pod.
+    /// Of a job's worker.
     pub(crate) worker: Option<Box<WorkerFacts>>,
+    /// Of the pod that looks before a job's workers are made.
+    pub(crate) look: Option<Box<LookFacts>>,
 }
 
 impl PodFacts {
@@ -41,9 +44,10 @@ impl PodFacts {
         let label = labels.and_then(|labels| labels.get(REVISION_LABEL));
         let track = labels.and_then(|labels| labels.get(TRACK_LABEL));
         let ended = matches!(phase, "Succeeded" | "Failed");
-        let worker = WorkerFacts::of(pod).map(Box::new);
-        // How a worker ended is its job's affair.
-        let is_quiet = ending || ended && worker.is_some();
+        let look = LookFacts::of(pod).map(Box::new);
+        let worker = WorkerFacts::of(pod).filter(|_| look.is_none()).map(Box::new);
+        // How they ended is their job's affair.
+        let is_quiet = ending || ended && (worker.is_some() || look.is_some());
         Self {
             name: metadata.name.as_deref().unwrap_or_default().into(),
             resource_version: crate::world::resource_version(metadata),
@@ -55,6 +59,7 @@ impl PodFacts {
             created: metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             trouble: if is_quiet { None } else { trouble::of_pod(pod).map(Box::new) },
             worker,
+            look,
         }
     }
 

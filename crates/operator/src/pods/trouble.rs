@@ -45,6 +45,12 @@ impl Trouble {
         self
     }
 
+    /// The nodes that it may use are full; it fits one of them when others have ended.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        let said = ["Insufficient ", "Too many pods"];
+        self.reason == Reason::Unschedulable && said.iter().any(|it| self.detail.contains(it))
+    }
+
     /// What happened, where, and how to mend it, to who declared a resource of that kind.
     pub(crate) fn message(&self, of: Declared) -> String {
         let Self { pod, container, image, .. } = self;

@@ -69,9 +69,7 @@ fn preparation(status: &PodStatus) -> Option<(Worker, String)> {
     let ended = |it| Some((it, container_end(it)?));
     let (container, ended) = all.filter_map(ended).find(|(_, end)| end.exit_code != 0)?;
     let code = ended.exit_code;
-    let said = ended.message.as_deref().filter(|text| !text.is_empty());
-    let said = said.or(ended.reason.as_deref()).unwrap_or_default();
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = said(ended);
     if let Some(data) = container.name.strip_prefix(DATA_CONTAINER) {
         let outcome = match FetchEnd::of(code) {
             // It has asked for a minute; the next attempt goes on.
@@ -91,12 +89,19 @@ fn preparation(status: &PodStatus) -> Option<(Worker, String)> {
     None
 }
 
-fn container_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+pub(super) fn container_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     status.state.as_ref()?.terminated.as_ref()
 }
 
+/// What a container that ended left behind, in one line; else the kubelet's word for its end.
+pub(super) fn said(ended: &ContainerStateTerminated) -> String {
+    let said = ended.message.as_deref().filter(|text| !text.is_empty());
+    let said = said.or(ended.reason.as_deref()).unwrap_or_default();
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What the exit code of `trainyard fetch` says.
-enum FetchEnd {
+pub(super) enum FetchEnd {
     /// The store fails, and trying again may help.
     Unavailable,
     /// A person has to mend it.
@@ -106,7 +111,7 @@ enum FetchEnd {
 }
 
 impl FetchEnd {
-    fn of(code: i32) -> Self {
+    pub(super) fn of(code: i32) -> Self {
         match code {
             7 => Self::Unavailable,
             2..=6 => Self::Wrong,
@@ -130,19 +135,16 @@ fn end(status: &PodStatus) -> Option<(Worker, String, i64)> {
 }
 
 fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Worker, String) {
-    let said = |text: &Option<String>| text.clone().unwrap_or_default();
-    let disrupted = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
+    let text_of = |text: &Option<String>| text.clone().unwrap_or_default();
     let reason = status.reason.as_deref().unwrap_or_default();
     // Disk that it took for itself; an eviction for another reason is the node's.
-    if reason == "Evicted" && said(&status.message).contains("exceed") {
-        return (Worker::Failed(Failure::Crashed), format!("Evicted: {}", said(&status.message)));
+    if reason == "Evicted" && text_of(&status.message).contains("exceed") {
+        return (
+            Worker::Failed(Failure::Crashed),
+            format!("Evicted: {}", text_of(&status.message)),
+        );
     }
-    if let Some(condition) = disrupted {
-        let why = format!("{}: {}", said(&condition.reason), said(&condition.message));
+    if let Some(why) = disruption(status) {
         return (Worker::Interrupted, why);
     }
     let Some(ended) = ended else {
@@ -150,7 +152,7 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
             return known;
         }
         // Its node refused it, or is gone.
-        let why = [reason.to_owned(), said(&status.message)];
+        let why = [reason.to_owned(), text_of(&status.message)];
         let why: Vec<String> = why.into_iter().filter(|text| !text.is_empty()).collect();
         let outcome = match reason {
             "" => Worker::Failed(Failure::Crashed),
@@ -162,7 +164,7 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
             if told.is_empty() { "its container never started".to_owned() } else { told },
         );
     };
-    let text = said(&ended.message).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text_of(&ended.message).split_whitespace().collect::<Vec<_>>().join(" ");
     let code = ended.exit_code;
     let told = |what: &str| match text.is_empty() {
         true => what.to_owned(),
@@ -197,8 +199,16 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
     }
 }
 
+/// Why somebody, or the cluster, ended a pod that could have gone on.
+pub(super) fn disruption(status: &PodStatus) -> Option<String> {
+    let all = status.conditions.iter().flatten();
+    let mut all = all.filter(|it| it.type_ == "DisruptionTarget" && it.status == "True");
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    all.next().map(|it| format!("{}: {}", said(&it.reason), said(&it.message)))
+}
+
 /// The end of a text that is too long: that of a traceback is the cause.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
     }

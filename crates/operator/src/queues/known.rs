@@ -128,6 +128,17 @@ impl Queues {
         }
     }
 
+    /// A job that is deleted has what it had until its last pod has ended, and it is about to be free.
+    pub(crate) fn leave(&self, key: &ResourceKey) {
+        let had = self.lock().jobs.get(key).map(|known| known.workload.clone());
+        let left = had.and_then(|workload| {
+            let admission = workload.admission.clone()?;
+            let admission = Some(Admission { is_leaving: true, ..admission });
+            Some(Workload { admission, ..workload })
+        });
+        self.put(key, left);
+    }
+
     /// A job that cannot be read has what it had.
     pub(crate) fn keep(&self, key: &ResourceKey) {
         let mut state = self.lock();
@@ -400,6 +411,27 @@ mod tests {
         queues.put(&key("a"), None);
         queues.cycle(NOW);
         assert!(queues.told(&key("b")).granted.is_some());
+    }
+
+    #[test]
+    fn a_deleted_job_has_its_quota_until_its_pods_have_ended() {
+        let queues = queues(1);
+        queues.put(&key("old"), Some(has(&asks(1, 0), false)));
+        queues.put(&key("next"), Some(asks(1, 5)));
+        queues.leave(&key("old"));
+        let outcome = queues.cycle(NOW).expect("all are known");
+        assert_eq!(outcome.statuses[0].2.admitted, 1);
+        assert!(queues.told(&key("next")).granted.is_none());
+        // It leaves already: nobody is told to make room.
+        assert!(queues.told(&key("old")).eviction.is_none());
+        queues.put(&key("old"), None);
+        queues.cycle(NOW);
+        assert!(queues.told(&key("next")).granted.is_some());
+        // One that only waited has nothing to keep.
+        queues.put(&key("waits"), Some(asks(1, 0)));
+        queues.leave(&key("waits"));
+        let outcome = queues.cycle(NOW).expect("all are known");
+        assert_eq!(outcome.statuses[0].2.waiting, 0);
     }
 
     #[test]

@@ -90,6 +90,12 @@ impl Entry {
         self.children.iter().find(|child| child.kind == kind && *child.name == *name)
     }
 
+    /// One with no pod but this.
+    #[cfg(test)]
+    pub(crate) fn with_pod(self, facts: PodFacts) -> Self {
+        Self { pods: vec![Pod { facts, epoch: 0 }], ..self }
+    }
+
     pub(crate) fn pods(&self) -> impl Iterator<Item = &PodFacts> {
         self.pods.iter().map(|pod| &pod.facts)
     }

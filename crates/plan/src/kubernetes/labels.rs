@@ -13,6 +13,8 @@ pub const SERVICE: &str = "trainyard.dev/service";
 pub const JOB: &str = "trainyard.dev/job";
 /// Label of a job's pods and of their Job: which start of all workers they are of, counted from 1.
 pub const ATTEMPT: &str = "trainyard.dev/attempt";
+/// Label of the pod that looks whether what a job's workers need is there, before they are made.
+pub const PREFLIGHT: &str = "trainyard.dev/preflight";
 /// Label of pods, and of what selects them: `stable` or `candidate`.
 pub const TRACK: &str = "trainyard.dev/track";
 /// Label of pods and Deployments: the revision's name.

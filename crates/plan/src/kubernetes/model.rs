@@ -18,6 +18,8 @@ const FETCH_MOUNT: &str = "/models";
 /// one volume, so that a file is linked rather than copied.
 const MODEL_FOLDER: &str = "model";
 const CACHE_FOLDER: &str = "cache";
+/// Where the kubelet reads how a container ended.
+pub(super) const TERMINATION_LOG: &str = "/dev/termination-log";
 
 impl Context<'_> {
     /// The most that a fetched model may have: models larger than the memory that they are loaded
@@ -155,15 +157,35 @@ impl Fetch<'_> {
         settings: &Settings,
         resources: ResourceRequirements,
     ) -> Container {
-        let mut args = vec![
-            "fetch".to_owned(),
+        let flags = [
             "--to".to_owned(),
             format!("{FETCH_MOUNT}/{MODEL_FOLDER}"),
             "--cache".to_owned(),
             format!("{FETCH_MOUNT}/{CACHE_FOLDER}"),
-            "--termination-log".to_owned(),
-            "/dev/termination-log".to_owned(),
         ];
+        let mount = VolumeMount {
+            name: self.volume.clone(),
+            mount_path: FETCH_MOUNT.to_owned(),
+            ..VolumeMount::default()
+        };
+        let container = self.asking(settings, resources, &flags);
+        Container { volume_mounts: Some(vec![mount]), ..container }
+    }
+
+    /// The container that fetches nothing: it looks whether there is something to fetch.
+    pub(super) fn look(self, settings: &Settings, resources: ResourceRequirements) -> Container {
+        self.asking(settings, resources, &["--check".to_owned()])
+    }
+
+    fn asking(
+        self,
+        settings: &Settings,
+        resources: ResourceRequirements,
+        flags: &[String],
+    ) -> Container {
+        let mut args = vec!["fetch".to_owned()];
+        args.extend_from_slice(flags);
+        args.extend(["--termination-log".to_owned(), TERMINATION_LOG.to_owned()]);
         if let Some(sha256) = self.sha256 {
             args.extend(["--sha256".to_owned(), sha256.to_owned()]);
         }
@@ -184,11 +206,6 @@ impl Fetch<'_> {
             resources: Some(resources),
             security_context: Some(security_context()),
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            volume_mounts: Some(vec![VolumeMount {
-                name: self.volume,
-                mount_path: FETCH_MOUNT.to_owned(),
-                ..VolumeMount::default()
-            }]),
             ..Container::default()
         }
     }

@@ -16,6 +16,7 @@ fn pod(name: &str, revision: &str, ready: bool) -> PodFacts {
         ended: false,
         created: 0,
         worker: None,
+        look: None,
         trouble: None,
     }
 }

@@ -1,7 +1,8 @@
 //! What a worker's program reads: volumes that are there, and what init containers fetch.
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
+    Container, EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, ResourceRequirements,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use trainyard_api::scalar::{Bytes, ModelUri};
@@ -14,6 +15,8 @@ use crate::kubernetes::model::Fetch;
 
 /// What the names of the init containers that fetch data begin with; the data's own follows.
 pub const DATA_CONTAINER: &str = "fetch-data-";
+/// The same of those that only look whether it is there.
+pub const LOOK_CONTAINER: &str = "check-data-";
 
 fn volume_name(set: &DataSet) -> String {
     format!("data-{}", set.name)
@@ -25,16 +28,23 @@ fn is_fetched(set: &DataSet) -> bool {
 
 /// Fetch one data set after the other, each with no credentials but its own.
 pub(super) fn containers(ctx: &Context<'_>) -> impl Iterator<Item = Container> {
-    ctx.plan.data.iter().filter(|set| is_fetched(set)).map(|set| {
-        let fetch = Fetch {
-            container: format!("{DATA_CONTAINER}{}", set.name),
-            volume: volume_name(set),
-            uri: &set.uri,
-            sha256: set.sha256.as_deref(),
-            credentials_secret: set.credentials_secret.as_deref(),
-        };
-        // As much as the program: a pod asks for the larger of the two, so it costs nothing.
-        fetch.container(ctx.settings, requirements(&ctx.plan.resources, disk(ctx), false))
+    // As much as the program: a pod asks for the larger of the two, so it costs nothing.
+    let resources = || requirements(&ctx.plan.resources, disk(ctx), false);
+    fetches(ctx, DATA_CONTAINER).map(move |it| it.container(ctx.settings, resources()))
+}
+
+/// Look whether there is something to fetch, each with what the one that fetches it is given.
+pub(super) fn looks(ctx: &Context<'_>, resources: &ResourceRequirements) -> Vec<Container> {
+    fetches(ctx, LOOK_CONTAINER).map(|it| it.look(ctx.settings, resources.clone())).collect()
+}
+
+fn fetches<'a>(ctx: &Context<'a>, named: &str) -> impl Iterator<Item = Fetch<'a>> {
+    ctx.plan.data.iter().filter(|set| is_fetched(set)).map(move |set| Fetch {
+        container: format!("{named}{}", set.name),
+        volume: volume_name(set),
+        uri: &set.uri,
+        sha256: set.sha256.as_deref(),
+        credentials_secret: set.credentials_secret.as_deref(),
     })
 }
 

@@ -1,10 +1,11 @@
 //! A job as Kubernetes objects: an Indexed Job whose pods are the workers, a headless Service that
 //! gives each of them a name, and what they run as and may reach. [`handover`] has what other systems
-//! of the cluster read who let the workers start.
+//! of the cluster read who let the workers start, [`preflight`] the pod that looks before they do.
 
 mod data;
 mod handover;
 mod network;
+mod preflight;
 mod workers;
 
 use k8s_openapi::api::core::v1::{Service, ServiceAccount, ServicePort, ServiceSpec};
@@ -13,8 +14,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 use trainyard_api::training_job::Framework;
 
-pub use data::DATA_CONTAINER;
+pub use data::{DATA_CONTAINER, LOOK_CONTAINER};
 pub use handover::gang_object;
+pub use preflight::{IMAGE_CONTAINER, STORE_CONTAINER, preflight_name, preflight_objects};
 pub use workers::{AGENT_CONTAINER, TOKEN, WORKER_CONTAINER};
 
 use super::labels::{ATTEMPT, JOB, Texts, texts};
@@ -143,14 +145,7 @@ pub fn job_objects(
     settings: &Settings,
 ) -> Result<Vec<Object>, ObjectsError> {
     let ctx = Context { plan, run, settings };
-    let mut objects = vec![
-        Object::new(&ServiceAccount {
-            metadata: ctx.metadata(ctx.shared_name(), ctx.labels()),
-            automount_service_account_token: Some(false),
-            ..ServiceAccount::default()
-        }),
-        network::policy(&ctx),
-    ];
+    let mut objects = vec![account(&ctx), network::policy(&ctx)];
     let gpu = plan.resources.gpu.as_ref();
     let metadata = |name| ctx.metadata(name, ctx.labels());
     objects.extend(claim::template(&plan.name, gpu, metadata));
@@ -159,6 +154,14 @@ pub fn job_objects(
     objects.push(workers::job(&ctx)?);
     objects.extend(pod_monitor(&ctx));
     Ok(objects)
+}
+
+fn account(ctx: &Context<'_>) -> Object {
+    Object::new(&ServiceAccount {
+        metadata: ctx.metadata(ctx.shared_name(), ctx.labels()),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    })
 }
 
 /// What the person should know of a job that is applied with nobody to act on it but Kubernetes.

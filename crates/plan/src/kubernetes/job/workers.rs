@@ -9,7 +9,8 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar as PodEnvVar,
     EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSpec,
-    PodTemplateSpec, Probe, SecretEnvSource, SecretVolumeSource, Volume as PodVolume, VolumeMount,
+    PodTemplateSpec, Probe, ResourceRequirements, SecretEnvSource, SecretVolumeSource,
+    Volume as PodVolume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -24,6 +25,7 @@ use crate::kubernetes::container::{
     pod_security_context, requirements, secret_source, security_context,
 };
 use crate::kubernetes::labels::{Texts, texts};
+use crate::kubernetes::model::TERMINATION_LOG;
 use crate::kubernetes::placement::{Placing, place};
 use crate::kubernetes::{Object, ObjectsError, Profile, claim};
 use crate::runtime::user;
@@ -46,8 +48,6 @@ pub const TOKEN: &str = "token";
 const SECRET_MODE: i32 = 0o440;
 /// The agent with its libraries; a development build is the larger one.
 const AGENT_SIZE: Bytes = Bytes(1 << 30);
-/// What the kubelet shows of a container's end.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Holds the uid of the Job, which is the same for all workers of a start and never used again.
 const START: &str = "TRAINYARD_START";
 const START_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -158,6 +158,8 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
     let plan = ctx.plan;
     let grace = plan.checkpoint.as_ref().map_or(GRACE, |checkpoint| checkpoint.grace) + MARGIN;
     let gpu = plan.resources.gpu.as_ref();
+    // Copying takes next to nothing; a pod asks for the larger of the two, so it costs nothing.
+    let agent = agent(ctx, requirements(&plan.resources, disk(ctx), false));
     let mut pod = PodSpec {
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some(ctx.shared_name()),
@@ -166,7 +168,7 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
         enable_service_links: Some(false),
         subdomain: Some(ctx.shared_name()),
         priority_class_name: plan.priority_class.clone(),
-        init_containers: Some([agent(ctx)].into_iter().chain(data::containers(ctx)).collect()),
+        init_containers: Some([agent].into_iter().chain(data::containers(ctx)).collect()),
         containers: vec![worker(ctx)?],
         volumes: Some(volumes(ctx)),
         resource_claims: claim::of_pod(&plan.name, gpu),
@@ -190,15 +192,14 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
 }
 
 /// Brings the agent into the volume that the worker runs it from.
-fn agent(ctx: &Context<'_>) -> Container {
-    // Copying takes next to nothing; a pod asks for the larger of the two, so it costs nothing.
+pub(super) fn agent(ctx: &Context<'_>, resources: ResourceRequirements) -> Container {
     Container {
         name: AGENT_CONTAINER.to_owned(),
         image: Some(ctx.settings.image.clone()),
         image_pull_policy: Some(ctx.settings.image_pull_policy.as_str().to_owned()),
         command: Some(vec!["trainyard".to_owned()]),
         args: Some(["agent", "install", "--to", AGENT].map(str::to_owned).to_vec()),
-        resources: Some(requirements(&ctx.plan.resources, disk(ctx), false)),
+        resources: Some(resources),
         security_context: Some(security_context()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![VolumeMount {
@@ -239,20 +240,6 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
     }
     let (args, env) = plan.agent(&ctx.gang(), None, flags);
     let args = args.iter().map(|arg| text(ctx, arg)).collect::<Result<_, _>>()?;
-    let program =
-        [&format!("{AGENT}/ld.so"), "--library-path", AGENT, &format!("{AGENT}/trainyard")];
-    let volumes = plan.volumes.iter().map(|volume| VolumeMount {
-        name: volume.name.clone(),
-        mount_path: volume.mount.path.clone(),
-        read_only: volume.mount.read_only.then_some(true),
-        ..VolumeMount::default()
-    });
-    let agent = VolumeMount {
-        name: AGENT_CONTAINER.to_owned(),
-        mount_path: AGENT.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
     let secret = ctx.secret().map(|_| VolumeMount {
         name: SECRET_VOLUME.to_owned(),
         mount_path: SECRET.to_owned(),
@@ -263,7 +250,7 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         name: WORKER_CONTAINER.to_owned(),
         image: Some(image),
         image_pull_policy: Some(ctx.settings.image_pull_policy.as_str().to_owned()),
-        command: Some(program.map(str::to_owned).to_vec()),
+        command: Some(program()),
         args: Some(args),
         env: Some(environment(ctx, &env)?),
         env_from: credentials(ctx),
@@ -289,9 +276,35 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(
-            volumes.chain([agent]).chain(secret).chain(data::mounts(ctx)).collect(),
+            folders(ctx).chain([agent_mount()]).chain(secret).chain(data::mounts(ctx)).collect(),
         ),
         ..Container::default()
+    })
+}
+
+/// The agent as a worker's container starts it, in any image.
+pub(super) fn program() -> Vec<String> {
+    let program =
+        [&format!("{AGENT}/ld.so"), "--library-path", AGENT, &format!("{AGENT}/trainyard")];
+    program.map(str::to_owned).to_vec()
+}
+
+pub(super) fn agent_mount() -> VolumeMount {
+    VolumeMount {
+        name: AGENT_CONTAINER.to_owned(),
+        mount_path: AGENT.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
+
+/// Where a worker's container has its own files.
+pub(super) fn folders(ctx: &Context<'_>) -> impl Iterator<Item = VolumeMount> {
+    ctx.plan.volumes.iter().map(|volume| VolumeMount {
+        name: volume.name.clone(),
+        mount_path: volume.mount.path.clone(),
+        read_only: volume.mount.read_only.then_some(true),
+        ..VolumeMount::default()
     })
 }
 
@@ -332,14 +345,7 @@ fn environment(ctx: &Context<'_>, env: &[EnvVar]) -> Result<Vec<PodEnvVar>, Obje
     // What programs ask for who look for their user. An entry of the manifest comes later and wins.
     let user = user();
     for wanted in user.iter().chain(env) {
-        let mut made = var(&wanted.name, "");
-        match &wanted.value {
-            Value::Secret { secret, key } => {
-                made.value = None;
-                made.value_from = Some(secret_source(secret, key));
-            }
-            value => made.value = Some(text(ctx, value)?),
-        }
+        let made = variable(ctx, wanted)?;
         all.retain(|known| known.name != made.name);
         all.push(made);
     }
@@ -348,6 +354,16 @@ fn environment(ctx: &Context<'_>, env: &[EnvVar]) -> Result<Vec<PodEnvVar>, Obje
         all.push(made);
     }
     Ok(all)
+}
+
+/// A variable as a container has it.
+pub(super) fn variable(ctx: &Context<'_>, wanted: &EnvVar) -> Result<PodEnvVar, ObjectsError> {
+    let mut made = PodEnvVar { name: wanted.name.clone(), ..PodEnvVar::default() };
+    match &wanted.value {
+        Value::Secret { secret, key } => made.value_from = Some(secret_source(secret, key)),
+        value => made.value = Some(text(ctx, value)?),
+    }
+    Ok(made)
 }
 
 /// A value as a container has it: Kubernetes itself expands `$(NAME)`.
@@ -362,7 +378,7 @@ fn text(ctx: &Context<'_>, value: &Value) -> Result<String, ObjectsError> {
     }
 }
 
-fn credentials(ctx: &Context<'_>) -> Option<Vec<EnvFromSource>> {
+pub(super) fn credentials(ctx: &Context<'_>) -> Option<Vec<EnvFromSource>> {
     let secret = ctx.plan.checkpoint.as_ref()?.credentials_secret.clone()?;
     Some(vec![EnvFromSource {
         secret_ref: Some(SecretEnvSource { name: secret, optional: None }),
@@ -381,7 +397,7 @@ pub(super) fn disk(ctx: &Context<'_>) -> Bytes {
     Bytes(volumes.fold(fixed, u64::saturating_add))
 }
 
-fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
+pub(super) fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
     let empty = |limit: Bytes, medium: Option<&str>| {
         Some(EmptyDirVolumeSource {
             size_limit: Some(Quantity(limit.to_string())),
