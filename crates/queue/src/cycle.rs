@@ -146,8 +146,8 @@ impl<'c, 'a> Cycle<'c, 'a> {
         let mut next = vec![0usize; self.cohort.queues.len()];
         let mut seen = vec![self.changes; next.len()];
         let mut turns: BinaryHeap<Reverse<Turn<'a>>> = BinaryHeap::new();
-        for (queue, at) in next.iter().enumerate() {
-            turns.extend(self.turn(queue, *at).map(Reverse));
+        for (queue, at) in next.iter_mut().enumerate() {
+            turns.extend(self.next_turn(queue, at).map(Reverse));
         }
         while let Some(Reverse(turn)) = turns.pop() {
             let queue = turn.4;
@@ -166,10 +166,25 @@ impl<'c, 'a> Cycle<'c, 'a> {
             if matches!(self.heads[queue], Some((_, true))) {
                 continue;
             }
-            turns.extend(self.turn(queue, next[queue]).map(Reverse));
+            turns.extend(self.next_turn(queue, &mut next[queue]).map(Reverse));
             seen[queue] = self.changes;
         }
         self
+    }
+
+    /// The turn of the first from `at` on who could ever start: what the others ask for says nothing
+    /// of when it is their queue's turn.
+    fn next_turn(&mut self, queue: usize, at: &mut usize) -> Option<Turn<'a>> {
+        let cohort = self.cohort;
+        while let Some(item) = cohort.queues[queue].pending.get(*at) {
+            let mut least = demands(item, item.min);
+            if least.any(|demand| self.exceeds(queue, &demand).is_none()) {
+                break;
+            }
+            self.look_at(queue, *at);
+            *at += 1;
+        }
+        self.turn(queue, *at)
     }
 
     fn turn(&self, queue: usize, at: usize) -> Option<Turn<'a>> {

@@ -506,6 +506,23 @@ fn the_impossible_blocks_nobody() {
         let all = [("never", created(1, waits("a", 9))), ("x", waits("a", 4))];
         check(&[("a", a)], &all, &["never: ExceedsQuota", "x: t4 x4"]);
     }
+    // Nor is its queue the last of the cohort for its sake: `x`, which borrows less than `y`, would
+    // push out what `y` had started beside, and so on for ever.
+    let strict = |queue| Queue { strategy: Strategy::StrictFifo, ..queue };
+    let reclaims = Queue {
+        preemption: reclaims(0, ReclaimWithinCohort::Any).preemption,
+        ..strict(fair(3, 1))
+    };
+    check(
+        &[("a", reclaims), ("b", strict(fair(3, 1))), ("c", strict(fair(2, 1)))],
+        &[
+            ("never", created(1, waits("a", 9))),
+            ("r", runs("b", 4, 4)),
+            ("x", waits("a", 4)),
+            ("y", waits("b", 4)),
+        ],
+        &["never: ExceedsQuota", "x: t4 x4 borrowed", "y: QuotaUsed"],
+    );
 }
 
 #[test]
