@@ -194,6 +194,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const PRUNE_AGAIN: Duration = Duration::from_secs(20);
 /// Between two looks of a flush.
 const FLUSH_LOOK: Duration = Duration::from_millis(250);
+/// The longest pause between looks of a flush that insists.
+const FLUSH_PAUSE: Duration = Duration::from_secs(10);
 /// Between two looks whether another worker has restored into the folder.
 const TURN: Duration = Duration::from_millis(100);
 /// Where checkpoints go that a start of several workers must not go on from.
@@ -278,13 +280,22 @@ impl Keeper {
     /// the program has ended. Returns when everything is durable, or at the deadline at the latest. What
     /// the background was uploading goes on from where it was.
     pub async fn flush(&self, within: Duration) -> Flushed {
+        self.flush_within(within, false).await
+    }
+
+    /// The same; while the store fails in a way that may pass, it is asked again until the deadline.
+    pub async fn insist(&self, within: Duration) -> Flushed {
+        self.flush_within(within, true).await
+    }
+
+    async fn flush_within(&self, within: Duration, insist: bool) -> Flushed {
         let shared = &self.shared;
         if shared.settings.part.is_none() {
             return Flushed::default();
         }
         let mut flushed = Flushed::default();
         let _room = Room::make(&shared.callers);
-        let work = shared.flush(&mut flushed);
+        let work = shared.flush(&mut flushed, insist);
         flushed.ran_out = tokio::time::timeout(within, work).await.is_err();
         flushed
     }
@@ -398,24 +409,30 @@ impl Shared {
         Ok(())
     }
 
-    async fn flush(&self, flushed: &mut Flushed) {
+    async fn flush(&self, flushed: &mut Flushed, insist: bool) {
         let mut watched = self.watched.lock().await;
+        let mut pause = FLUSH_LOOK;
         // Two looks, so that one that is being written is seen to be.
-        for is_second in [false, true] {
-            if is_second {
-                tokio::time::sleep(FLUSH_LOOK).await;
-            }
+        let mut is_second = false;
+        loop {
+            let mut may_pass = false;
             let ready = match self.ready(&mut watched, Moment::Ending).await {
                 Ok(ready) => ready,
                 Err(error) => {
                     self.failed(&error);
-                    flushed.left.push(("-".to_owned(), error.in_full()));
-                    return;
+                    flushed.left = vec![("-".to_owned(), error.in_full())];
+                    if !insist || !error.is_transient() {
+                        return;
+                    }
+                    may_pass = true;
+                    Vec::new()
                 }
             };
-            // Until it is done; a deadline leaves it so.
-            let late = |it: &Candidate| (it.name.clone(), "the time ran out".to_owned());
-            flushed.left = ready.iter().map(late).collect();
+            if !may_pass {
+                // Until it is done; a deadline leaves it so.
+                let late = |it: &Candidate| (it.name.clone(), "the time ran out".to_owned());
+                flushed.left = ready.iter().map(late).collect();
+            }
             for candidate in ready {
                 match self.save(&mut watched, &candidate).await {
                     Ok(is_new) => {
@@ -426,6 +443,7 @@ impl Shared {
                     }
                     Err(error) => {
                         self.failed(&error);
+                        may_pass |= error.is_transient();
                         let left = flushed.left.iter_mut().find(|it| it.0 == candidate.name);
                         if let Some((_, reason)) = left {
                             *reason = error.in_full();
@@ -434,6 +452,14 @@ impl Shared {
                 }
             }
             flushed.left.extend(self.told().waiting.clone());
+            if is_second && !(insist && may_pass) {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            if is_second {
+                pause = pause.saturating_mul(2).min(FLUSH_PAUSE);
+            }
+            is_second = true;
         }
     }
 

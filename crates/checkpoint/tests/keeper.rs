@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use support::{Memory, content, names, tree, write_step};
+use support::{Faults, Memory, content, names, tree, write_step};
 use trainyard_checkpoint::{
     CheckpointError, Keeper, Part, PruneOptions, Settings, Source, Store, Tuning,
 };
@@ -279,6 +279,28 @@ async fn several_that_are_ready_at_once_keep_their_order() {
     let keeper = Keeper::open(settings(elsewhere.path(), store.path())).unwrap();
     let start = keeper.restore().await.unwrap().unwrap();
     assert_eq!(start.step, Some(3));
+}
+
+/// A store that is away when the program has finished: what comes after waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_checkpoint_waits_for_a_store_that_is_away() {
+    let (program, memory) = (tempfile::tempdir().unwrap(), Memory::new(1));
+    let settings = Settings { tuning: TUNING, ..Settings::new(program.path(), "memory") };
+    let keeper = Keeper::over(settings, Store::over(memory.clone())).unwrap();
+    write_step(program.path(), "step-1", &[("model", content(3_000, 1))]);
+    memory.set_faults(Faults { refused: 1, ..Faults::default() });
+    let flushed = keeper.flush(Duration::from_secs(60)).await;
+    assert!(!flushed.ran_out && flushed.left[0].1.contains("injected"), "{flushed:?}");
+    let flushed = keeper.insist(Duration::from_secs(1)).await;
+    assert!(flushed.ran_out && flushed.left[0].1.contains("injected"), "{flushed:?}");
+    let comes_back = async {
+        while keeper.counters().failures < 6 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        memory.set_faults(Faults::default());
+    };
+    let (flushed, ()) = tokio::join!(keeper.insist(Duration::from_secs(60)), comes_back);
+    assert_eq!((flushed.saved, flushed.left.len()), (vec!["step-1".to_owned()], 0));
 }
 
 /// Workers of one machine: the first fetches, and the others find it there.

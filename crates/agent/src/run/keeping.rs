@@ -78,8 +78,12 @@ impl Keeping {
     }
 
     /// Makes durable what is complete, within a time. The program has ended, or may at any moment.
-    pub(super) async fn flush(&self, within: Duration) {
-        let flushed = self.keeper.flush(within).await;
+    /// `is_last`: the disk may be gone after it, so that a store that fails is asked again.
+    pub(super) async fn flush(&self, within: Duration, is_last: bool) {
+        let flushed = match is_last {
+            true => self.keeper.insist(within).await,
+            false => self.keeper.flush(within).await,
+        };
         for name in &flushed.saved {
             eprintln!("trainyard: the checkpoint {name} is durable");
         }

@@ -357,7 +357,9 @@ impl Agent<'_> {
             (None, Cause::Finished) => LAST_FLUSH,
             (None, _) => grace.min(FLUSH_AFTER_FAILURE),
         };
-        keeping.flush(within).await;
+        // After a failure the next start is not to wait for a store that is away.
+        let is_last = self.asked.is_some() || self.course.cause().0 == Cause::Finished;
+        keeping.flush(within, is_last).await;
         let saves = self.settings.store.as_ref().is_some_and(|store| store.part.is_some());
         if saves && self.course.cause().0 == Cause::Finished {
             keeping.prune().await;
