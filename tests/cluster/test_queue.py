@@ -135,7 +135,7 @@ def test_a_deleted_job_has_its_quota_until_its_pods_have_ended(cluster, team):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(300)"
     cluster.apply(manifest(team, "stubborn", "one", 0, command=["python3", "-c", stubborn]))
     until(cluster, team, "stubborn", "Running")
-    cluster.until("its program", lambda: "ready" in trainyard(cluster, "logs", "tj/stubborn", "-n", team).stdout, 40)
+    cluster.until("its program", lambda: "ready" in trainyard(cluster, "logs", "tj/stubborn", "-n", team, check=False).stdout, 40)
     cluster.apply(manifest(team, "after", "one", 1))
     until(cluster, team, "after", "Waiting QuotaUsed")
     cluster.kubectl("-n", team, "delete", "tj", "stubborn", "--wait=false")
