@@ -2,7 +2,7 @@
 //! and looks for moves.
 
 use serde_json::Value;
-use trainyard_packing::{Defrag, Policy};
+use trainyard_packing::Policy;
 
 use crate::{Focus, Moving, Snapshot, diagnose, occupancy, redact};
 
@@ -26,14 +26,6 @@ pub fn any(mut value: Value) {
         }
     }
     let Ok(seen) = occupancy(&snapshot, Moving::Jobs) else { return };
-    let asked = Defrag {
-        sites: &seen.sites,
-        tenants: &seen.tenants,
-        newcomers: &seen.newcomers,
-        budgets: &seen.budgets,
-        models: seen.fleet.models(),
-        policy: Policy::LeastStranding,
-        most_moves: 4,
-    };
+    let asked = seen.defrag(Policy::LeastStranding, 4);
     drop((asked.propose(), asked.prefer(0, 2), asked.nodes()));
 }

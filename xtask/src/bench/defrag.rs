@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 use trainyard_diagnose::{Moving, Snapshot, occupancy};
-use trainyard_packing::{Defrag as Asked, Outcome, Policy};
+use trainyard_packing::{Outcome, Policy};
 
 #[derive(Args)]
 pub(crate) struct Defrag {
@@ -35,15 +35,7 @@ impl Defrag {
         let clock = Instant::now();
         let seen = occupancy(&snapshot, Moving::Services).context("the snapshot is not read")?;
         let read = clock.elapsed();
-        let asked = Asked {
-            sites: &seen.sites,
-            tenants: &seen.tenants,
-            newcomers: &seen.newcomers,
-            budgets: &seen.budgets,
-            models: seen.fleet.models(),
-            policy: Policy::LeastStranding,
-            most_moves: self.moves,
-        };
+        let asked = seen.defrag(Policy::LeastStranding, self.moves);
         let clock = Instant::now();
         let proposal = asked.propose();
         let proposed = clock.elapsed();

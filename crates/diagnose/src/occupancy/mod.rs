@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 use trainyard_packing::{
-    Asked, Fleet, Machine, Model, ModelSet, Newcomer, Request, Site, Tenant, TooManyModels, Welcome,
+    Asked, Defrag, Fleet, Machine, Model, ModelSet, Newcomer, Policy, Request, Site, Tenant,
+    TooManyModels, Welcome,
 };
 use trainyard_rules::Quantity;
 
@@ -57,6 +58,21 @@ pub struct Occupancy {
     pub budgets: Vec<u32>,
     /// What is left out, and why.
     pub aside: Vec<Aside>,
+}
+
+impl Occupancy {
+    /// What can be asked about moves.
+    pub fn defrag(&self, policy: Policy, most_moves: usize) -> Defrag<'_> {
+        Defrag {
+            sites: &self.sites,
+            tenants: &self.tenants,
+            newcomers: &self.newcomers,
+            budgets: &self.budgets,
+            models: self.fleet.models(),
+            policy,
+            most_moves,
+        }
+    }
 }
 
 /// A pod that runs.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use trainyard_diagnose::{Moving, Snapshot, occupancy};
-use trainyard_packing::{Defrag, Policy};
+use trainyard_packing::Policy;
 
 use crate::pools::inventory::{GpuNode, GpuPod};
 
@@ -136,15 +136,7 @@ fn choose_among(
     if !seen.waiting.first()?.has_gpu {
         return None;
     }
-    let asked = Defrag {
-        sites: &seen.sites,
-        tenants: &seen.tenants,
-        newcomers: &seen.newcomers,
-        budgets: &seen.budgets,
-        models: seen.fleet.models(),
-        policy,
-        most_moves: 0,
-    };
+    let asked = seen.defrag(policy, 0);
     let preferred = asked.prefer(0, u32::try_from(workers).unwrap_or(u32::MAX))?;
     let sites = preferred.sites.into_iter();
     Some(Chosen {

@@ -510,6 +510,17 @@ mod tests {
         insta::assert_snapshot!(all.concat());
     }
 
+    /// Phase, reason and conditions.
+    fn text(status: TrainingJobStatus) -> String {
+        let lines = status
+            .conditions
+            .iter()
+            .map(|it| format!("  {} {}: {}: {}\n", it.type_, it.status, it.reason, it.message));
+        let lines: Vec<String> = lines.collect();
+        let word = |text: Option<String>| text.unwrap_or_default();
+        format!("{} ({})\n{}", word(status.phase), word(status.reason), lines.concat())
+    }
+
     #[test]
     fn what_people_see_of_a_queue() {
         let shown = |memory: &Memory, running| {
@@ -526,13 +537,7 @@ mod tests {
                 before: None,
                 now: Timestamp::UNIX_EPOCH,
             });
-            let lines = status
-                .conditions
-                .iter()
-                .map(|it| format!("  {} {}: {}: {}\n", it.type_, it.status, it.reason, it.message));
-            let lines: Vec<String> = lines.collect();
-            let word = |text: Option<String>| text.unwrap_or_default();
-            format!("{} ({})\n{}", word(status.phase), word(status.reason), lines.concat())
+            text(status)
         };
         let mut all = Vec::new();
         let mut waits = memory(State::new(at(0)), None);
@@ -597,13 +602,7 @@ mod tests {
                 before: None,
                 now: Timestamp::UNIX_EPOCH,
             });
-            let lines = status
-                .conditions
-                .iter()
-                .map(|it| format!("  {} {}: {}: {}\n", it.type_, it.status, it.reason, it.message));
-            let lines: Vec<String> = lines.collect();
-            let word = |text: Option<String>| text.unwrap_or_default();
-            format!("{} ({})\n{}", word(status.phase), word(status.reason), lines.concat())
+            text(status)
         };
         let why = "the data `words` cannot be had: NotFound: there is nothing at `s3://b/a`";
         let mut waits = memory(State::new(at(0)), None);

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use miette::miette;
 use serde_json::{Value, json};
 use trainyard_diagnose::{Moving, Occupancy, OccupancyError, occupancy};
-use trainyard_packing::{Defrag as Asked, Outcome, Policy, Proposal, Purpose, Request};
+use trainyard_packing::{Outcome, Policy, Proposal, Purpose, Request};
 
 use crate::commands::dump::Places;
 use crate::failure::failure;
@@ -66,16 +66,7 @@ impl Defrag {
         seen.waiting.retain(|it| it.has_gpu);
         let mut wants_gpu = wants_gpu.into_iter();
         seen.newcomers.retain(|_| wants_gpu.next() == Some(true));
-        let proposal = Asked {
-            sites: &seen.sites,
-            tenants: &seen.tenants,
-            newcomers: &seen.newcomers,
-            budgets: &seen.budgets,
-            models: seen.fleet.models(),
-            policy,
-            most_moves: usize::from(self.moves),
-        }
-        .propose();
+        let proposal = seen.defrag(policy, usize::from(self.moves)).propose();
         let answer = Answer { seen: &seen, proposal: &proposal };
         match self.output {
             Output::Json => {

@@ -8,8 +8,8 @@ use miette::miette;
 use serde_json::{Value, json};
 use trainyard_diagnose::{Moving, occupancy};
 use trainyard_packing::{
-    Chart, Defrag, Discipline, GpuRequest, Inflation, Models, Node, Pod, Policy, Request, Run,
-    Series, Spread, Timed, TimedRun, read_nodes, read_pods, svg, timed_pods,
+    Chart, Discipline, GpuRequest, Inflation, Models, Node, Pod, Policy, Request, Run, Series,
+    Spread, Timed, TimedRun, read_nodes, read_pods, svg, timed_pods,
 };
 
 use super::{Output, csv, in_parallel, read, write};
@@ -197,15 +197,7 @@ impl Simulate {
         for aside in &seen.aside {
             eprintln!("note: {} is left out: {}", aside.object, aside.why);
         }
-        let asked = Defrag {
-            sites: &seen.sites,
-            tenants: &seen.tenants,
-            newcomers: &seen.newcomers,
-            budgets: &seen.budgets,
-            models: seen.fleet.models(),
-            policy: Policy::FirstFit,
-            most_moves: 0,
-        };
+        let asked = seen.defrag(Policy::FirstFit, 0);
         let running = seen.tenants.iter().map(|tenant| tenant.request);
         let waiting = || seen.newcomers.iter().map(|newcomer| newcomer.request);
         let more: Vec<Request> =
