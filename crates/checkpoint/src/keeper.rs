@@ -259,8 +259,9 @@ impl Keeper {
         let nice = shared.settings.nice.clamp(0, 19);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Threads that hash and read, which is what takes processor time.
-            .max_blocking_threads(shared.settings.tuning.parallel.clamp(1, 4))
+            // Threads that hash and read, which is what takes processor time: each may take 1.4 % of a
+            // core from the program. One hashes more than most networks carry; the other reads meanwhile.
+            .max_blocking_threads(shared.settings.tuning.parallel.clamp(1, 2))
             .thread_name("checkpoints")
             .on_thread_start(move || lower_priority(nice))
             .build()
