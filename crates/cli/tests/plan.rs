@@ -158,6 +158,9 @@ fn machines_are_counted() {
     );
     check(&["--instance", "abacus"], "no price of `abacus` in us-east-2; there are g4dn.12xlarge");
     check(&["--region", "us-west-2", "--instance", "p4d.24xlarge"], "no kind of machine has room");
+    let all = with(&["--region", "us-central1", "--instance", "n1-standard-32+4xT4"]);
+    let printed = succeeds(&all.split(' ').collect::<Vec<_>>(), root);
+    assert!(printed.contains("1 × n1-standard-32+4xT4"), "{printed}");
     // With a name that means what is sold.
     let all = with(&["--instance", "p4d.24xlarge", "--alias", "T4=A100"]);
     assert!(succeeds(&all.split(' ').collect::<Vec<_>>(), root).contains("1 × p4d.24xlarge"));

@@ -8,11 +8,11 @@ use crate::trace::{Table, TraceError};
 /// A kind of machine that can be rented.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
-    /// `aws`, …
+    /// `aws`, `gcp`, …
     pub cloud: String,
     /// `us-east-1`, …
     pub region: String,
-    /// `p4d.24xlarge`, …
+    /// `p4d.24xlarge`, `n1-standard-8+1xT4`, …
     pub name: String,
     /// Name of its GPUs' model.
     pub gpu: String,
@@ -71,6 +71,21 @@ fn the_shipped_list_is_right() {
     for it in &instances {
         assert!(it.capacity.gpus > 0 && it.spot.is_some_and(|spot| spot < it.on_demand), "{it:?}");
     }
+    // Google's list prices of machines with their GPUs, which the source has in two rows.
+    for (name, dollars) in [
+        ("a2-highgpu-1g", 3.673),
+        ("g2-standard-4", 0.707),
+        ("n1-standard-8+1xT4", 0.73),
+        ("a2-megagpu-16g", 55.74),
+    ] {
+        let it = instances.iter().find(|it| it.region == "us-central1" && it.name == name);
+        let price = it.expect("listed").on_demand;
+        assert!((price - dollars).abs() < 0.001, "{name}: {price}");
+    }
+    let mut names: Vec<_> = instances.iter().map(|it| (&it.region, &it.name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), instances.len(), "a machine is listed twice in a region");
     let header = "cloud,region,instance,gpu,gpus,vcpus,memory_gib,on_demand,spot\n";
     let error = |row: &str| {
         let text = format!("{header}{row}");
