@@ -2,6 +2,7 @@
 happens when a device breaks or a pool shares its GPUs in another way. Only the devices are not real: node-1 has one
 Tesla T4, node-2 two A100 with 80 GiB."""
 
+import hashlib
 import json
 
 import pytest
@@ -179,11 +180,17 @@ def test_a_contradiction_names_both_sides(cluster, namespace, pools):
 
 
 @pytest.fixture
-def broken(cluster):
-    """A device of node-2 that breaks, and is well again for whatever comes after."""
-    cluster.xtask("chaos", "gpu-health", "node-2", 0, "unhealthy")
+def broken(cluster, namespace):
+    """A card of node-2 that a replica has, which breaks, and is well again for whatever comes after."""
+    # Kubelet may have given both replicas one card, whichever.
+    held = json.dumps([pod["status"] for pod in cluster.get("-n", namespace, "pods")["items"]])
+    # As the device plugin names them; where kubelet does not tell them the test asks nothing of the replicas.
+    names = [f"GPU-{hashlib.sha256(f'node-2/{card}/0'.encode()).hexdigest()[:8]}" for card in (0, 1)]
+    card = 1 if names[1] in held else 0
+    assert not HAS_DRA or names[card] in held, held
+    cluster.xtask("chaos", "gpu-health", "node-2", card, "unhealthy")
     yield
-    cluster.xtask("chaos", "gpu-health", "node-2", 0, "healthy")
+    cluster.xtask("chaos", "gpu-health", "node-2", card, "healthy")
 
 
 def test_a_device_that_breaks(cluster, namespace, pools, broken):
