@@ -144,6 +144,15 @@ def test_a_worker_that_is_deleted_costs_no_step_that_was_saved(cluster, team):
     assert RESULT in text, text
     # What was dealt to the other one, each has from there.
     assert re.search(r"[1-9]\d* bytes of it came from 1 other worker ", text), text
+    # Its store is on a volume, which a pod looks at.
+    found = json.loads(trainyard(cluster, "checkpoints", "verify", "broken", "-n", team, "-o", "json").stdout)["checkpoints"]
+    assert [it["good"] for it in found] == [True] * len(found) and found[0]["step"] == 400, found
+    pruned = trainyard(cluster, "checkpoints", "prune", "tj/broken", "-n", team, "--keep", "1").stdout
+    assert f"removed {found[-1]['name']}" in pruned, pruned
+    refused = trainyard(cluster, "checkpoints", "pull", "broken", "-n", team, check=False).stderr
+    assert "which only pods reach" in refused, refused
+    pods = cluster.get("-n", team, "pods", "-l", "app.kubernetes.io/component=checkpoints")["items"]
+    assert not pods, pods
 
 
 def test_a_program_that_fails_is_tried_again_and_told(cluster, team):

@@ -350,6 +350,9 @@ def test_checkpoints_come_back_from_a_store(jobs):
     assert f"starts at {begun}" in jobs.run("logs", "line", "--replica", "line-2-1")
     listed = jobs.run("checkpoints", "ls", store)
     assert "step-60" in listed and "step-50" in listed and "step-40" not in listed, listed
+    # The job's name will do, and after the supervisor has ended too.
+    assert "step-50" in jobs.run("checkpoints", "ls", "line")
+    assert "step-50  good" in jobs.run("checkpoints", "verify", "tj/line", "50")
     # A damaged one is passed over, and the one before it is taken.
     shutil.rmtree(jobs.root / "out")
     newest = next((jobs.root / "store/steps/step-60").rglob("*.json")).read_text()

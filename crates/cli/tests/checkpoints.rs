@@ -13,6 +13,9 @@ fn trainyard(arguments: &[&str], folder: &Path) -> Output {
         .arg("checkpoints")
         .args(arguments)
         .current_dir(folder)
+        // No cluster of the one who tests is asked.
+        .env("KUBECONFIG", folder.join("none"))
+        .env_remove("TRAINYARD_STATE_DIR")
         .output()
         .unwrap()
 }
@@ -45,8 +48,11 @@ fn make(folder: &Path) {
 fn look_check_fetch_and_remove() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    check(&trainyard(&["ls", "store"], root), 0, "", "there are no checkpoints in `store`");
-    check(&trainyard(&["pull", "store"], root), 3, "", "there is no checkpoint");
+    check(&trainyard(&["ls", "./store"], root), 0, "", "there are no checkpoints in `./store`");
+    check(&trainyard(&["pull", "./store"], root), 3, "", "there is no checkpoint");
+    // Without a folder it is the name of a job, and here is none.
+    check(&trainyard(&["ls", "store"], root), 2, "", "there is no folder `store`");
+    check(&trainyard(&["ls", "ms/digits"], root), 2, "", "no training job");
     check(&trainyard(&["ls", "ftp://x/y"], root), 2, "", "none of file");
     make(root);
 

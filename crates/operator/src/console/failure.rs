@@ -23,6 +23,8 @@ pub enum ConsoleError {
     Unreachable { what: String, source: Box<Error> },
     #[error("cannot {what}: no answer within {} s", waited.as_secs())]
     Silent { what: String, waited: Duration },
+    #[error("the pod `{pod}`, which was to look at the volume, did not run: {reason}")]
+    PodFailed { pod: String, reason: String },
     #[error(transparent)]
     Rollback(#[from] RollbackError),
 }
@@ -78,7 +80,7 @@ impl ConsoleError {
                  chooses another one"
                     .to_owned(),
             ),
-            Self::Refused { .. } | Self::Rollback(_) => None,
+            Self::Refused { .. } | Self::PodFailed { .. } | Self::Rollback(_) => None,
         }
     }
 }

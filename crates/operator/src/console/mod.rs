@@ -14,6 +14,7 @@ mod queues;
 mod replica;
 mod revisions;
 mod services;
+mod stores;
 mod summary;
 mod watch;
 
@@ -26,6 +27,7 @@ pub use queues::{JobAdmitted, JobWaiting, QueueSeen};
 pub use replica::{Replica, ReplicaState};
 pub use revisions::Kept;
 pub use services::{Key, Selection, key};
+pub use stores::{JobStore, Ran, is_of_a_store};
 pub use summary::{Awaited, Summary, time_text, unix_ms};
 pub use watch::Watch;
 

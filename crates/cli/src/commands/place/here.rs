@@ -1,6 +1,7 @@
 //! Services of this machine, as the resources that a cluster would have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use miette::{IntoDiagnostic, Report, miette};
 use serde_json::{Value, json};
@@ -9,7 +10,8 @@ use trainyard_local::history::{EventQuery, History, Severity};
 use trainyard_local::socket::{Client, Request};
 use trainyard_local::status::{QueueStatus, ReplicaPhase, ServiceStatus, Status};
 use trainyard_operator::console::{
-    Happened, Kept, Key, Kind, Replica, ReplicaState, Selection, key, time_text,
+    Happened, JobStore, Kept, Key, Kind, Replica, ReplicaState, Selection, is_of_a_store, key,
+    time_text,
 };
 
 use crate::commands::fetching::words;
@@ -54,7 +56,7 @@ impl Here {
                         "`{name}` is a training job, and this is for services"
                     ));
                 }
-                return Err(not_found(name, &known));
+                return Err(not_found(Kind::ModelService, name, &known));
             }
         }
         let all = resources(&status, &self.records()?).into_values();
@@ -87,6 +89,28 @@ impl Here {
         Ok(jobs.iter().find(|job| job.name == name).map(|job| job.run))
     }
 
+    /// Where the newest run of a job keeps its checkpoints, with the folder that paths are below; none
+    /// if it has no store.
+    pub(crate) fn store(&self, name: &str) -> miette::Result<Option<(PathBuf, JobStore)>> {
+        let jobs = match self.history()? {
+            Some(history) => history.jobs().into_diagnostic()?,
+            None => Vec::new(),
+        };
+        let Some(job) = jobs.iter().find(|job| job.name == name) else {
+            let known: BTreeSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+            let known: Vec<&str> = known.into_iter().collect();
+            return Err(not_found(Kind::TrainingJob, name, &known));
+        };
+        let spec = &job.manifest.spec;
+        let Some(uri) = spec.checkpoint.as_ref().and_then(|it| it.uri.clone()) else {
+            return Ok(None);
+        };
+        let env = spec.env.iter().flatten();
+        let variables = env.filter_map(|it| Some((it.name.clone(), it.value.clone()?)));
+        let variables = variables.filter(|(name, _)| is_of_a_store(name)).collect();
+        Ok(Some((job.folder.clone(), JobStore { uri, variables })))
+    }
+
     /// That a service or a job is known, running or not.
     pub(crate) fn find(&self, name: &str) -> miette::Result<()> {
         let records = self.records()?;
@@ -97,7 +121,7 @@ impl Here {
             return Ok(());
         }
         let known: Vec<&str> = records.keys().map(String::as_str).collect();
-        Err(not_found(name, &known))
+        Err(not_found(Kind::ModelService, name, &known))
     }
 
     /// The queues that jobs of this machine wait in.
@@ -229,8 +253,8 @@ fn check(selection: &Selection) -> miette::Result<()> {
     }
 }
 
-fn not_found(name: &str, known: &[&str]) -> Report {
-    let resource = Kind::ModelService.full_name();
+fn not_found(kind: Kind, name: &str, known: &[&str]) -> Report {
+    let resource = kind.full_name();
     let message = format!("NotFound: {resource} \"{name}\" not found on this machine");
     match nearest(name, known.iter().copied()) {
         Some(near) => miette!(help = format!("did you mean `{near}`?"), "{message}"),

@@ -1,5 +1,7 @@
 //! `trainyard checkpoints`.
 
+mod whose;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,19 +10,21 @@ use serde_json::{Value, json};
 use trainyard_checkpoint::{
     Catalogue, CheckpointError, PruneOptions, Pruned, Skipped, Step, StepId, Store,
 };
-use trainyard_storage::Credentials;
 
+use super::place::{Intent, PlaceArgs};
 use super::supervisor::block_on;
 use super::time::ago;
 use crate::failure::failure;
 use crate::print::print_line;
 use crate::size::size;
 use crate::table::table;
+use whose::Whose;
 
-/// Look at, check, fetch and remove the checkpoints of a store
+/// Look at, check, fetch and remove the checkpoints of a job, or of a store
 ///
-/// STORE is what `checkpoint.uri` of a job says: a folder, s3, gs or az, with the store's usual
-/// credentials. Exit codes: 0 fine; 1 something is damaged or was passed over; 3 there is no such
+/// A job is called by its name, or `tj/NAME`; what opens its store comes from its manifest. A store is
+/// what `checkpoint.uri` says: a folder, s3, gs or az, with the store's usual credentials. The store of
+/// a job that is on a volume of the cluster is looked at by a pod. Exit codes: 0 fine; 1 something is damaged or was passed over; 3 there is no such
 /// checkpoint; 2 everything else.
 #[derive(Args)]
 pub(crate) struct Checkpoints {
@@ -42,12 +46,14 @@ enum What {
 
 #[derive(Args)]
 struct Common {
-    /// Where the checkpoints are
-    #[arg(value_name = "STORE")]
+    /// The job, or where the checkpoints are
+    #[arg(value_name = "JOB|STORE")]
     store: String,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -154,8 +160,11 @@ impl From<miette::Report> for Stop {
 }
 
 impl Common {
-    fn open(&self) -> Result<Store, CheckpointError> {
-        Store::open(&self.store, &Credentials::default())
+    /// The store; or how the same command ended that a pod has run, where only pods reach it.
+    async fn open(&self, intent: Intent, words: &[&str]) -> Result<Result<Store, ExitCode>, Stop> {
+        let intent = Intent { for_machines: self.output == Output::Json, ..intent };
+        let whose = Whose::find(&self.store, &self.place, intent).await?;
+        whose.or_in_a_pod(words, self.output).await
     }
 
     fn print(&self, value: &Value, text: impl FnOnce() -> String) -> miette::Result<()> {
@@ -176,7 +185,10 @@ fn missing(store: &Store, name: &str, catalogue: &Catalogue) -> CheckpointError 
 
 impl Ls {
     async fn answer(&self) -> Result<ExitCode, Stop> {
-        let store = self.common.open()?;
+        let store = match self.common.open(Intent::LOOK, &["ls"]).await? {
+            Ok(store) => store,
+            Err(ended) => return Ok(ended),
+        };
         let catalogue = store.catalogue().await?;
         tell_broken(&catalogue);
         let steps: Vec<Value> = catalogue.steps.iter().map(step_json).collect();
@@ -226,7 +238,12 @@ fn step_json(step: &Step) -> Value {
 
 impl Verify {
     async fn answer(&self) -> Result<ExitCode, Stop> {
-        let store = self.common.open()?;
+        let words: Vec<&str> =
+            ["verify"].into_iter().chain(self.names.iter().map(String::as_str)).collect();
+        let store = match self.common.open(Intent::LOOK, &words).await? {
+            Ok(store) => store,
+            Err(ended) => return Ok(ended),
+        };
         let catalogue = store.catalogue().await?;
         tell_broken(&catalogue);
         let steps: Vec<&Step> = match self.names.as_slice() {
@@ -272,7 +289,10 @@ impl Verify {
 
 impl Pull {
     async fn answer(&self) -> Result<ExitCode, Stop> {
-        let store = self.common.open()?;
+        let store = match self.common.open(Intent::LOOK, &[]).await? {
+            Ok(store) => store,
+            Err(ended) => return Ok(ended),
+        };
         let restored = match &self.name {
             None => store
                 .restore_newest(&self.to, self.worker)
@@ -303,7 +323,18 @@ fn skipped_json(skipped: &Skipped) -> Value {
 
 impl Prune {
     async fn answer(&self) -> Result<ExitCode, Stop> {
-        let store = self.common.open()?;
+        let keep = self.keep.to_string();
+        let flags = [
+            ("--dry-run", self.dry_run),
+            ("--verify", self.verify),
+            ("--remove-broken", self.remove_broken),
+        ];
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag);
+        let words: Vec<&str> = ["prune", "--keep", &keep].into_iter().chain(flags).collect();
+        let store = match self.common.open(Intent::CHANGE, &words).await? {
+            Ok(store) => store,
+            Err(ended) => return Ok(ended),
+        };
         let mut options = PruneOptions {
             dry_run: self.dry_run,
             remove_broken: self.remove_broken,
