@@ -257,11 +257,10 @@ impl Keeper {
         }
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         let nice = shared.settings.nice.clamp(0, 19);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Threads that hash and read, which is what takes processor time: each may take 1.4 % of a
-            // core from the program. One hashes more than most networks carry; the other reads meanwhile.
-            .max_blocking_threads(shared.settings.tuning.parallel.clamp(1, 2))
+            .max_blocking_threads(blocking_threads(cores, shared.settings.tuning.parallel))
             .thread_name("checkpoints")
             .on_thread_start(move || lower_priority(nice))
             .build()
@@ -329,6 +328,14 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Threads that read and hash beside the one that sends: all together no more than there are cores. One at
+/// the lowest priority gets 15 of 1039 parts of a core that another one keeps busy (`sched_prio_to_weight` of
+/// Linux's kernel/sched/core.c), and so the background takes no more than 1.5 % of the cores from the
+/// program. One hashes more than most networks carry.
+fn blocking_threads(cores: usize, parallel: usize) -> usize {
+    cores.saturating_sub(1).min(parallel).max(1)
 }
 
 /// Lowers the calling thread's priority. On Linux that is of the thread alone, and the priority of its
