@@ -36,6 +36,9 @@ pub(super) fn open(
     builder = builder.with_bucket_name(bucket).with_retry(no_retries());
     let mut client = client_options();
     let endpoint = endpoint_of(&profile, credentials);
+    if variable("AWS_UNSIGNED_PAYLOAD").is_none() {
+        builder = builder.with_unsigned_payload(is_guarded(endpoint.as_deref()));
+    }
     if let Some(endpoint) = &endpoint {
         // Stores that are not Amazon's have no names for buckets, and often no TLS.
         let virtual_hosts =
@@ -70,6 +73,12 @@ pub(super) fn open(
     Ok(Arc::new(builder.build().map_err(|error| text(&error))?))
 }
 
+/// Whether TLS guards what is sent. Then a signature that covers it, too, would only take another SHA-256 of
+/// every byte, here and at the store.
+fn is_guarded(endpoint: Option<&str>) -> bool {
+    endpoint.is_none_or(|endpoint| endpoint.starts_with("https://"))
+}
+
 /// The endpoint in place of Amazon's.
 pub(super) fn endpoint(credentials: &Credentials) -> Option<String> {
     endpoint_of(&aws_files::profile(credentials), credentials)
@@ -78,4 +87,10 @@ pub(super) fn endpoint(credentials: &Credentials) -> Option<String> {
 fn endpoint_of(profile: &Profile, credentials: &Credentials) -> Option<String> {
     let named = ENDPOINT.iter().find_map(|name| credentials.variable(name));
     named.or_else(|| profile.endpoint_url.clone())
+}
+
+#[test]
+fn what_goes_without_tls_is_signed() {
+    assert!(is_guarded(None) && is_guarded(Some("https://s3.example.com")));
+    assert!(!is_guarded(Some("http://minio:9000")) && !is_guarded(Some("minio:9000")));
 }
