@@ -162,8 +162,12 @@ impl Store {
                 chunk::blocking(move || {
                     targets.iter().try_for_each(|(target, at)| {
                         let file = OpenOptions::new().write(true).open(target);
-                        file.and_then(|file| file.write_all_at(&chunk, *at))
-                            .map_err(files("write", target))
+                        file.and_then(|file| {
+                            file.write_all_at(&chunk, *at)?;
+                            begin_writing(&file, *at, chunk.len());
+                            Ok(())
+                        })
+                        .map_err(files("write", target))
                     })
                 })
                 .await?;
@@ -412,6 +416,18 @@ fn holds(held: &File, file: &SavedFile, chunk_bytes: u64) -> bool {
     file.chunks.iter().zip(places).all(|(sha256, at)| {
         chunk::read(held, at, chunk_bytes).is_ok_and(|bytes| chunk::sha256(&bytes) == *sha256)
     })
+}
+
+/// Lets the disk begin to write a part of a file, while more is fetched. What is not yet on the disk stays
+/// in the page cache, from which the program then reads it.
+fn begin_writing(file: &File, at: u64, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        let length = std::num::NonZeroU64::new(bytes as u64);
+        let _ = rustix::fs::fadvise(file, at, length, rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, at, bytes);
 }
 
 /// A folder that goes when it is dropped. Its lock tells others that somebody works in it.

@@ -27,6 +27,10 @@ const STAGING: &str = "tmp";
 const NFS_CACHE: Duration = Duration::from_secs(60);
 /// How often the folder of a file may be removed just before the file is there.
 const MOST_TRIES: usize = 100;
+/// Written at once, before the disk is asked to begin.
+const WRITE_BYTES: usize = 4 << 20;
+/// Read at once where bytes are only compared.
+const READ_BYTES: usize = 1 << 20;
 /// Deeper than any key.
 const MAX_DEPTH: usize = 16;
 
@@ -128,7 +132,13 @@ impl Root {
         let mut options = OpenOptions::new();
         let open = options.read(true).write(true).create_new(true).open(staged);
         let mut file = open.map_err(failed("create"))?;
-        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed("write"))?;
+        for piece in bytes.chunks(WRITE_BYTES) {
+            file.write_all(piece).map_err(failed("write"))?;
+            // Lets the disk begin, while the next piece is copied.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        file.sync_data().map_err(failed("write"))?;
         // Without its pages the file is read from the disk, or from the file server.
         #[cfg(target_os = "linux")]
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
@@ -188,9 +198,18 @@ impl Root {
                 reason: format!("it has {size} bytes, at most {most} were expected"),
             });
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        // It may grow meanwhile.
-        Read::by_ref(&mut file).take(most).read_to_end(&mut bytes).map_err(files("read", &path))?;
+        read_ahead(&file);
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest) {
+                Ok(0) => break,
+                Ok(n) => filled = filled.saturating_add(n),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(files("read", &path)(error)),
+            }
+        }
+        bytes.truncate(filled);
         Ok(bytes.into())
     }
 
@@ -258,10 +277,19 @@ fn sync_folder(folder: &Path) -> Result<(), StorageError> {
     File::open(folder).and_then(|it| it.sync_all()).map_err(files("write", folder))
 }
 
+/// Lets the disk be asked for all of a file at once, and not for 128 KiB after another.
+fn read_ahead(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 /// Whether a file holds exactly these bytes.
 fn holds(file: &mut File, bytes: &[u8]) -> io::Result<bool> {
     io::Seek::seek(file, io::SeekFrom::Start(0))?;
-    let mut buffer = vec![0; 256 << 10];
+    read_ahead(file);
+    let mut buffer = vec![0; READ_BYTES.min(bytes.len().saturating_add(1))];
     let mut rest = bytes;
     loop {
         let n = file.read(&mut buffer)?;
