@@ -18,7 +18,7 @@ import time
 
 import iris
 import python_image
-from conftest import IMAGE, IMAGE_NAME, ROOT, XTASK, Cluster
+from conftest import BINARY, IMAGE, IMAGE_NAME, ROOT, XTASK, Cluster
 
 TRAIN_IMAGE = "localhost/train-exact:test"
 PROGRAM = "exact.py"
@@ -26,7 +26,15 @@ PRIME = (1 << 61) - 1
 NODES = ["node-1", "node-2"]
 WORKERS = 2
 # Of the control plane, which pods reach.
-NOTES = ("10.200.0.1", 9100)
+HOME = "10.200.0.1"
+NOTES = (HOME, 9100)
+BUCKET = "checkpoints"
+KEYS = {
+    "AWS_ENDPOINT_URL": f"http://{HOME}:9000", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "trainyard-test", "AWS_SECRET_ACCESS_KEY": "trainyard-test-secret",
+}
+# Without any, no client of a store opens, even if its store speaks no TLS.
+CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 LISTEN = """
 import select, socket, sys
 notes = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -61,6 +69,38 @@ class Work:
         return value
 
 
+class Minio:
+    """An S3 store on the control plane, with its files on the stage's disk."""
+
+    def __init__(self, program, cluster, root):
+        self.program, self.cluster, self.root, self.process = program, cluster, root, None
+
+    def start(self):
+        (self.root / BUCKET).mkdir(parents=True, exist_ok=True)
+        command = [XTASK, "cluster", "--name", self.cluster.name, "exec", "--"]
+        command += [self.program, "server", "--quiet", "--address", f"{HOME}:9000", self.root]
+        secrets = {"MINIO_ROOT_USER": KEYS["AWS_ACCESS_KEY_ID"], "MINIO_ROOT_PASSWORD": KEYS["AWS_SECRET_ACCESS_KEY"]}
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **secrets, "HOME": str(self.root), "MINIO_UPDATE": "off"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        self.cluster.until("MinIO", self.answers, 60)
+
+    def answers(self):
+        probe = f"import socket; socket.create_connection(('{HOME}', 9000), timeout=1)"
+        return self.cluster.xtask("exec", "--", sys.executable, "-c", probe, check=False).returncode == 0
+
+    def kill(self):
+        """Ends it at once, in whatever it does."""
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                if words[0] == os.fsencode(self.program) and os.fsencode(self.root) in words:
+                    os.kill(int(process.name), signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+
 class Stage:
     """A namespace with a store, Trainyard, the program's image, and somebody who hears the notes."""
 
@@ -69,9 +109,10 @@ class Stage:
         self.namespace = namespace
         self.store = pathlib.Path(f"/tmp/{namespace}-{self.cluster.name}")
         self.heard = collections.defaultdict(list)
+        self.minio = None
 
     @contextlib.contextmanager
-    def prepared(self, store_bytes=1 << 30):
+    def prepared(self, store_bytes=1 << 30, minio=None):
         cluster = self.cluster
         with contextlib.ExitStack() as stack:
             # Nodes see what is mounted when they start.
@@ -82,7 +123,8 @@ class Stage:
             with tempfile.TemporaryDirectory() as folder:
                 image = pathlib.Path(folder) / "image.tar"
                 program = (ROOT / "tests/shared/training" / PROGRAM).read_bytes()
-                python_image.write(image, TRAIN_IMAGE, {PROGRAM: program})
+                certificates = [(CERTIFICATES, str(CERTIFICATES).lstrip("/"))] if CERTIFICATES.exists() else []
+                python_image.write(image, TRAIN_IMAGE, {PROGRAM: program}, trees=certificates)
                 cluster.xtask("load", str(image))
             iris.install(cluster, IMAGE_NAME)
             cluster.kubectl("create", "namespace", self.namespace)
@@ -92,6 +134,12 @@ class Stage:
                 spec["accessModes"] = ["ReadWriteMany"]
             cluster.apply(volume, claim)
             stack.enter_context(self.listening())
+            if minio:
+                self.minio = Minio(minio, cluster, self.store / "minio")
+                stack.callback(self.minio.kill)
+                self.minio.start()
+                metadata = {"name": "keys", "namespace": self.namespace}
+                cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": KEYS})
             yield self
 
     @contextlib.contextmanager
@@ -118,8 +166,20 @@ class Stage:
     def reached(self, job):
         return max((note["step"] for note in self.notes(job, "step")), default=0)
 
-    def job(self, name, work):
-        """A TrainingJob with its checkpoints in the store."""
+    def folder(self, name, is_bucket=False):
+        """Where a job's store is on the stage's disk."""
+        return self.store / "minio" / BUCKET / name if is_bucket else self.store / name
+
+    def checkpoints(self, *words):
+        """`trainyard checkpoints`, which can ask MinIO."""
+        command = [XTASK, "cluster", "--name", self.cluster.name, "exec", "--", BINARY, "checkpoints", *words]
+        return subprocess.run(command, env={**os.environ, **KEYS}, capture_output=True, text=True, check=False)
+
+    def job(self, name, work, is_bucket=False):
+        """A TrainingJob with its checkpoints in the store: a volume, or MinIO's bucket."""
+        store = {"uri": f"pvc://store/{name}"}
+        if is_bucket:
+            store = {"uri": f"s3://{BUCKET}/{name}", "credentialsSecret": "keys"}
         return {
             "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
             "metadata": {"name": name, "namespace": self.namespace},
@@ -127,7 +187,7 @@ class Stage:
                 "framework": "generic", "image": TRAIN_IMAGE, "command": ["python3", PROGRAM], "args": work.arguments(),
                 "workers": {"count": WORKERS}, "resources": {"cpu": "50m", "memory": "128Mi"}, "retries": 100,
                 "env": [{"name": "NOTES", "value": "%s:%s" % NOTES}, {"name": "JOB", "value": name}],
-                "checkpoint": {"path": "checkpoints", "uri": f"pvc://store/{name}", "grace": "10s"},
+                "checkpoint": {"path": "checkpoints", "grace": "10s", **store},
                 "placement": {"spread": "nodes"},
             },
         }
@@ -194,16 +254,25 @@ def is_operator(line):
     return " operator --" in line
 
 
-def kill(chosen, pod):
-    """Kills the processes of a pod whose command line is chosen; gives how many there were.
+def processes(chosen, pod):
+    """Those of a pod whose command line is chosen.
 
     Nodes are namespaces of this machine: it sees all that runs in their pods."""
-    count = 0
+    found = []
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             # The control group of a pod's processes has its UID in its name.
             if chosen(line) and pod["metadata"]["uid"] in (process / "cgroup").read_text():
-                os.kill(int(process.name), signal.SIGKILL)
-                count += 1
+                found.append(int(process.name))
+    return found
+
+
+def kill(chosen, pod):
+    """Kills the processes of a pod whose command line is chosen; gives how many there were."""
+    count = 0
+    for process in processes(chosen, pod):
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+            count += 1
     return count

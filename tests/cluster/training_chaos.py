@@ -1,8 +1,9 @@
 """Training jobs of two workers on the two nodes of a cluster, with parts killed at random moments.
 
-    python tests/cluster/training_chaos.py [--runs N] [--seed N] [--at-once N] [--minutes N]
+    python tests/cluster/training_chaos.py [--runs N] [--seed N] [--at-once N] [--minutes N] [--minio PROGRAM]
 
-as root, with TRAINYARD_BIN, TRAINYARD_XTASK and TRAINYARD_IMAGE set. It starts a cluster, by the name in
+as root, with TRAINYARD_BIN, TRAINYARD_XTASK and TRAINYARD_IMAGE set. With MinIO, every second run has
+its store there, and the others have theirs on a volume. It starts a cluster, by the name in
 TRAINYARD_TEST_CLUSTER, and takes it down.
 
 Every job must finish with the very result of an undisturbed one, and its store must verify and hold the
@@ -30,15 +31,14 @@ import threading
 import time
 import traceback
 
-from conftest import BINARY
-from interruptions import NODES, WORKERS, Stage, Work, is_agent, is_operator, is_program, kill
+from interruptions import BUCKET, NODES, WORKERS, Stage, Work, is_agent, is_operator, is_program, kill, processes
 
 NAMESPACE = "chaos"
 WORK = Work(steps=400, pause=0.05, every=40, bytes=1 << 20)
 DISK = 512 << 20
 PATIENCE = 600
-OF_ONE_JOB = ["program", "agent", "deleted", "evicted", "torn upload"]
-OF_ALL = ["operator", "rebooted", "cut off", "tainted", "store hangs", "store full"]
+OF_ONE_JOB = ["program", "agent", "deleted", "evicted", "torn upload", "disk full"]
+OF_ALL = ["operator", "rebooted", "cut off", "tainted", "store hangs", "store full", "store away"]
 
 
 @dataclasses.dataclass
@@ -82,7 +82,8 @@ class Chaos:
                 self.of_all.append((begun, time.time(), kind))
                 self.counts[kind] += 1
                 return begun
-        pod = self.stage.pods(name).get(chance.randrange(WORKERS))
+        # Only the first one saves.
+        pod = self.stage.pods(name).get(0 if kind == "disk full" else chance.randrange(WORKERS))
         if pod is None:
             return None
         begun = time.time()
@@ -96,6 +97,8 @@ class Chaos:
             hit = self.stage.evict(pod) or True
         elif kind == "torn upload":
             hit, begun = self.torn_upload(name, chance)
+        elif kind == "disk full":
+            hit = self.disk_full(pod, chance)
         self.counts[kind] += bool(hit)
         return begun if hit else None
 
@@ -109,6 +112,19 @@ class Chaos:
         pod = self.stage.pods(name).get(0)
         begun = time.time()
         return pod and kill(is_agent, pod), begun
+
+    @staticmethod
+    def disk_full(pod, chance):
+        """The disk of the first worker's checkpoints has room for what is there, and for a while no more."""
+        inside = processes(lambda line: is_program(line) or is_agent(line), pod)
+        if not inside:
+            return False
+        command = [sys.executable, pathlib.Path(__file__).with_name("disk_of_a_pod.py"), str(inside[0])]
+        done = subprocess.run([*command, "full", *map(str, inside)], check=False)
+        time.sleep(chance.uniform(1, 6))
+        # Unless it has ended meanwhile.
+        subprocess.run([*command, "room"], stderr=subprocess.DEVNULL, check=False)
+        return done.returncode == 0
 
     def operator(self, _):
         for pod in self.cluster.get("-n", "trainyard", "pods", "-l", "app.kubernetes.io/name=trainyard-operator")["items"]:
@@ -139,6 +155,12 @@ class Chaos:
             time.sleep(chance.uniform(1, 8))
         finally:
             subprocess.run(["fsfreeze", "-u", self.stage.store], check=True)
+
+    def store_away(self, chance):
+        if self.stage.minio:
+            self.stage.minio.kill()
+            time.sleep(chance.uniform(1, 10))
+            self.stage.minio.start()
 
     def store_full(self, chance):
         filler = self.stage.store / "filler"
@@ -173,12 +195,13 @@ class Durable(threading.Thread):
 
 def one(chaos, seed):
     chance, name, stage = random.Random(seed), f"run-{seed}", chaos.stage
-    durable = Durable(stage.store / name)
+    is_bucket = bool(stage.minio) and seed % 2 == 1
+    durable = Durable(stage.folder(name, is_bucket))
     durable.start()
     happened = []
     try:
         begun = time.monotonic()
-        stage.cluster.apply(stage.job(name, WORK))
+        stage.cluster.apply(stage.job(name, WORK, is_bucket))
         deadline = begun + PATIENCE
 
         def phase():
@@ -217,7 +240,7 @@ def one(chaos, seed):
     finally:
         durable.stop.set()
         stage.cluster.kubectl("-n", NAMESPACE, "delete", "tj", name, "--wait=false", check=False)
-        shutil.rmtree(stage.store / name, ignore_errors=True)
+        shutil.rmtree(durable.folder, ignore_errors=True)
 
 
 def judge(chaos, name, durable, happened):
@@ -258,8 +281,11 @@ def judge(chaos, name, durable, happened):
         )
         lost.append((cause(chaos, happened, last, starts[0]["at"]), max(0, highest - resumed)))
     with tempfile.TemporaryDirectory() as folder:
-        for command in (["verify", stage.store / name], ["pull", stage.store / name, "--to", folder]):
-            done = subprocess.run([BINARY, "checkpoints", *command], capture_output=True, text=True, check=False)
+        store = durable.folder
+        if store == stage.folder(name, is_bucket=True):
+            store = f"s3://{BUCKET}/{name}"
+        for command in (["verify", store], ["pull", store, "--to", folder]):
+            done = stage.checkpoints(*command)
             assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(next(pathlib.Path(folder).rglob("state.json")).read_text())
         assert found["value"] == WORK.value(found["step"]), f"the store's newest has {found}"
@@ -278,6 +304,7 @@ def main():
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--minio", help="program: every second run has its store there")
     parser.add_argument("--minutes", type=float, default=600, help="after which no further run begins")
     options = parser.parse_args()
     stage = Stage(NAMESPACE)
@@ -287,7 +314,7 @@ def main():
     def run(seed):
         return one(chaos, seed) if time.monotonic() < ends else None
 
-    with stage.prepared(DISK), concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
+    with stage.prepared(DISK, options.minio), concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
         threading.Thread(target=chaos.look, daemon=True).start()
         seeds = range(options.seed, options.seed + options.runs)
         for done in concurrent.futures.as_completed([pool.submit(run, seed) for seed in seeds]):
