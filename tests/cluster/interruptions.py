@@ -78,10 +78,10 @@ class Minio:
     def start(self):
         (self.root / BUCKET).mkdir(parents=True, exist_ok=True)
         command = [XTASK, "cluster", "--name", self.cluster.name, "exec", "--"]
-        command += [self.program, "server", "--quiet", "--address", f"{HOME}:9000", self.root]
+        command += ["env", f"HOME={self.root}", self.program, "server", "--quiet", "--address", f"{HOME}:9000", self.root]
         secrets = {"MINIO_ROOT_USER": KEYS["AWS_ACCESS_KEY_ID"], "MINIO_ROOT_PASSWORD": KEYS["AWS_SECRET_ACCESS_KEY"]}
         self.process = subprocess.Popen(
-            command, env={**os.environ, **secrets, "HOME": str(self.root), "MINIO_UPDATE": "off"},
+            command, env={**os.environ, **secrets, "MINIO_UPDATE": "off"},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         self.cluster.until("MinIO", self.answers, 60)
@@ -157,8 +157,10 @@ class Stage:
 
             thread = threading.Thread(target=hear, daemon=True)
             thread.start()
-            yield
-            listener.stdin.close()
+            try:
+                yield
+            finally:
+                listener.stdin.close()
 
     def notes(self, job, what):
         return [note for note in list(self.heard[job]) if note["what"] == what]
