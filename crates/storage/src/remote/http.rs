@@ -10,9 +10,10 @@ use reqwest::header::{
     RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url};
 
 use super::{Chunks, Listing, RemoteFile, Tag};
+use crate::authorities;
 use crate::error::StorageError;
 use crate::fault::{Fault, within};
 use crate::fetch::FetchOptions;
@@ -51,13 +52,17 @@ impl HttpRemote {
                 attempt.error("it redirects from https to plain http")
             }
         });
+        let unusable = |reason| StorageError::Settings { uri: uri.to_owned(), reason };
+        let brought = authorities::brought().map_err(unusable)?.unwrap_or_default();
+        let brought = Certificate::from_pem_bundle(&brought).map_err(|it| unusable(text(it)))?;
         let client = Client::builder()
+            .tls_certs_merge(brought)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirects)
             .referer(false)
             .user_agent(concat!("trainyard/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| StorageError::Settings { uri: uri.to_owned(), reason: text(error) })?;
+            .map_err(|error| unusable(text(error)))?;
         Ok(Self { client, url, uri: uri.to_owned(), name, stall: options.stall })
     }
 

@@ -34,7 +34,7 @@ pub(super) fn open(
         }
     };
     builder = builder.with_bucket_name(bucket).with_retry(no_retries());
-    let mut client = client_options();
+    let mut client = client_options()?;
     let endpoint = endpoint_of(&profile, credentials);
     if let Some(endpoint) = &endpoint {
         // Stores that are not Amazon's have no names for buckets, and often no TLS.
