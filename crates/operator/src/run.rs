@@ -275,10 +275,12 @@ impl Acting {
         self.sync.reached().await;
         self.queue.clear();
         self.ctx.scalers.clear();
-        let declared = self.ctx.world.declared();
-        let jobs = declared.iter().filter(|key| key.kind == Declared::TrainingJob);
+        let mut known = self.ctx.world.declared();
+        // Their pods may have what others wait for.
+        known.extend(self.ctx.world.left_jobs());
+        let jobs = known.iter().filter(|key| key.kind == Declared::TrainingJob);
         self.ctx.queues.reset(jobs.cloned());
-        for key in declared {
+        for key in known {
             self.queue.add(key);
         }
         let workers = Arc::new(Semaphore::new(self.workers.max(1)));
