@@ -1,6 +1,5 @@
 //! A file on a web server.
 
-use std::error::Error;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url};
 
 use super::{Chunks, Listing, RemoteFile, Tag};
 use crate::authorities;
-use crate::error::StorageError;
+use crate::error::{StorageError, in_full};
 use crate::fault::{Fault, within};
 use crate::fetch::FetchOptions;
 use crate::key;
@@ -231,14 +230,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// The error with its causes and without the URL, which may hold a signature.
 fn text(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
+    in_full(&error.without_url())
 }
 
 #[cfg(test)]
