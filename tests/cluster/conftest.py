@@ -46,20 +46,26 @@ class Cluster:
     def exec(self, *command, **options):
         return self.xtask("exec", "--", *command, **options)
 
-    @contextlib.contextmanager
-    def serving(self, objects, port=9000):
-        """An object store that pods reach; gives its address."""
+    def address(self):
+        """This machine's, as pods reach it."""
         (address,) = (
             at["ip"] for subset in self.get("endpoints", "kubernetes")["subsets"] for at in subset["addresses"]
         )
+        return address
+
+    @contextlib.contextmanager
+    def serving(self, objects, port=9000, certificate=None):
+        """An object store that pods reach, by TLS with a file of a certificate and its key; gives its
+        address."""
+        address, files = self.address(), [str(certificate)] if certificate else []
         command = [XTASK, "cluster", "--name", self.name, "exec", "--", sys.executable, str(ROOT / "tests/shared/store.py")]
         with subprocess.Popen(
-            [*command, address, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, address, str(port), *files], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as server:
             server.stdin.write(json.dumps(objects) + "\n")
             server.stdin.flush()
             assert server.stdout.readline() == "ready\n"
-            yield f"http://{address}:{port}"
+            yield f"{'https' if certificate else 'http'}://{address}:{port}"
             server.stdin.close()
 
     def kubectl(self, *arguments, **options):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import time
 
@@ -23,14 +24,33 @@ MPI_PROGRAM = "mpi_sum.py"
 STORE = pathlib.Path(f"/tmp/trainyard-cluster-checkpoints{os.environ.get('PYTEST_XDIST_WORKER', '')}")
 # Of an object store.
 STORE_PORT = 9000
+# The answer to a list of a store that is empty.
+LISTED = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated></ListBucketResult>'
 # What the example prints in the end, whatever happened on the way.
 RESULT = "y = 3.000 x + -1.000"
 
 
 @pytest.fixture(scope="module")
-def train_image(cluster, tmp_path_factory):
+def authority(cluster, tmp_path_factory):
+    """A folder with the certificate of an authority, and `server.pem` that it has signed for a store."""
+    folder = tmp_path_factory.mktemp("authority")
+    (folder / "names").write_text(f"subjectAltName=IP:{cluster.address()}")
+    for arguments in (
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+        "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=store",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt",
+    ):
+        subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)
+    (folder / "server.pem").write_text((folder / "server.key").read_text() + (folder / "server.crt").read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train_image(cluster, authority, tmp_path_factory):
+    """With no certificates but that of an authority, which nothing looks for by itself."""
     path = tmp_path_factory.mktemp("image") / "train.tar"
-    python_image.write(path, IMAGE, {"train.py": (ROOT / "examples/train-line/train.py").read_bytes()})
+    program = (ROOT / "examples/train-line/train.py").read_bytes()
+    python_image.write(path, IMAGE, {"train.py": program, "authority.pem": (authority / "ca.pem").read_bytes()})
     cluster.xtask("load", str(path))
     return IMAGE
 
@@ -237,12 +257,11 @@ def test_what_is_not_there_is_told_before_a_quota_is_held(cluster, team, queue):
     words = {"name": "words", "credentialsSecret": "checked-sets", "mount": "/words", "size": "1Gi"}
     found, lost = {**words, "uri": "s3://sets/words.txt"}, {**words, "uri": "s3://sets/none.txt"}
     read = "import os, pathlib; print(pathlib.Path('/words/words.txt').read_text())"
-    listed = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated></ListBucketResult>'
     spec = {
         "command": ["python3", "-c", read], "args": None, "workers": {"count": 1}, "queue": queue,
         "checkpoint": {"path": "c", "uri": "s3://steps/checked", "credentialsSecret": "checked-sets"},
     }
-    with cluster.serving({"/sets/words.txt": "from a store", "/steps": listed, "/steps/": listed}, STORE_PORT) as address:
+    with cluster.serving({"/sets/words.txt": "from a store", "/steps": LISTED, "/steps/": LISTED}, STORE_PORT) as address:
         keys = {"AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
         # Its Secret is missing at first.
         cluster.apply(manifest(team, "checked", **spec, data=[lost]))
@@ -262,17 +281,47 @@ def test_what_is_not_there_is_told_before_a_quota_is_held(cluster, team, queue):
         assert "DataNotThere" in trainyard(cluster, "events", "checked", "-n", team).stdout
         assert never_had_a_worker(cluster, team, "checked")
         cluster.until("the end of the look", lambda: not preflight(cluster, team, "checked"), 20)
-        # A correction begins anew, passes, and is let in.
+        # A correction begins anew, passes, and is let in. The image has no certificates, without which no
+        # client of such a store can be made: the agent brings some.
         cluster.apply(manifest(team, "checked", **spec, data=[found]))
-        cluster.until("its worker to be made", lambda: job(cluster, team, "checked")["status"]["attempts"] == 1, 60)
+        status = phase(cluster, team, "checked", "Succeeded")["status"]
+        assert (status["attempts"], status["failures"]) == (1, 0), status
         events = trainyard(cluster, "events", "checked", "-n", team).stdout
         assert "Checked" in events and "Admitted" in events, events
-        # The image has no certificates, without which its agent opens no such store.
-        cluster.apply(manifest(team, "checked", **{**spec, "checkpoint": None}, data=[found]))
-        status = phase(cluster, team, "checked", "Succeeded")["status"]
-        assert (status["attempts"], status["failures"]) == (2, 0), status
         assert "from a store" in logs(cluster, team, "checked")
         assert not preflight(cluster, team, "checked")
+
+
+def test_the_store_is_asked_from_the_image_as_workers_will(cluster, team, queue, authority):
+    """Whether a store is known hangs on the image's files, and on variables that name some of them."""
+    spec = {
+        "command": ["python3", "-c", ""], "args": None, "workers": {"count": 1}, "queue": queue,
+        "checkpoint": {"path": "c", "uri": "s3://steps/tls", "credentialsSecret": "by-tls"},
+    }
+    named = lambda file: [{"name": "SSL_CERT_FILE", "value": file}]  # noqa: E731
+    with cluster.serving({"/steps": LISTED, "/steps/": LISTED}, STORE_PORT, authority / "server.pem") as address:
+        keys = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        cluster.apply({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "by-tls", "namespace": team}, "stringData": keys,
+        })
+        # A file that Trainyard's own image has, and this one has not.
+        missing = "/etc/ssl/certs/ca-certificates.crt"
+        cluster.apply(manifest(team, "tls", **spec, env=named(missing)))
+        status = phase(cluster, team, "tls", "Failed", 60)["status"]
+        assert (status["attempts"], status["reason"]) == (0, "CannotStart"), status
+        stalled = condition({"status": status}, "Stalled")["message"]
+        assert "from the image" in stalled and f"`SSL_CERT_FILE={missing}`" in stalled, stalled
+        assert never_had_a_worker(cluster, team, "tls")
+        # Nobody knows this authority by itself.
+        cluster.apply(manifest(team, "tls", **spec))
+        waits = lambda: job(cluster, team, "tls")["status"]["reason"] == "DataUnavailable"  # noqa: E731
+        cluster.until("the unknown authority to be told", waits, 60)
+        told = trainyard(cluster, "events", "tls", "-n", team).stdout
+        assert "UnknownIssuer" in told, told
+        # The image does; Trainyard's has no such file.
+        cluster.apply(manifest(team, "tls", **spec, env=named("/work/authority.pem")))
+        status = phase(cluster, team, "tls", "Succeeded", 120)["status"]
+    assert (status["attempts"], status["failures"], status["interruptions"]) == (1, 0, 0), status
 
 
 def test_a_store_that_does_not_answer_is_asked_again(cluster, team, queue):

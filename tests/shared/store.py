@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import ssl
 import sys
 import threading
 
@@ -19,7 +20,8 @@ class Store:
         self.gate.set()
 
     @contextlib.contextmanager
-    def serve(self, address="127.0.0.1", port=0):
+    def serve(self, address="127.0.0.1", port=0, certificate=None):
+        """With a file of a certificate and its key, by TLS."""
         store = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -62,10 +64,14 @@ class Store:
 
         server = http.server.ThreadingHTTPServer((address, port), Handler)
         server.daemon_threads = True
+        if certificate:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://{address}:{server.server_port}"
+            yield f"{'https' if certificate else 'http'}://{address}:{server.server_port}"
         finally:
             self.gate.set()
             server.shutdown()
@@ -74,9 +80,9 @@ class Store:
 
 
 if __name__ == "__main__":
-    # ADDRESS PORT, with the objects as JSON in the first line of stdin, until that ends.
+    # ADDRESS PORT [CERTIFICATE], with the objects as JSON in the first line of stdin, until that ends.
     objects = json.loads(sys.stdin.readline())
     store = Store({path: text.encode() for path, text in objects.items()})
-    with store.serve(sys.argv[1], int(sys.argv[2])):
+    with store.serve(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]):
         print("ready", flush=True)
         sys.stdin.read()

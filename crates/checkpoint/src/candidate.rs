@@ -35,6 +35,12 @@ impl Candidate {
         step_of(&self.name)
     }
 
+    /// Whether all of it is one file, which is there as a whole or not at all once it got its name by
+    /// renaming.
+    pub(crate) fn is_lone_file(&self) -> bool {
+        !self.is_folder && self.tree.files.len() == 1
+    }
+
     pub(crate) fn layout(&self) -> Layout {
         match self.verdict {
             Verdict::Complete(layout) => layout,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{self, CheckpointError};
 use crate::keys;
@@ -56,12 +57,19 @@ pub(crate) async fn publish(store: &Store) -> Result<Lock<'_>, CheckpointError> 
     Ok(lock)
 }
 
-/// The right to remove chunks; `None` while somebody publishes or removes.
-pub(crate) async fn sweep(store: &Store) -> Result<Option<Lock<'_>>, CheckpointError> {
+/// The right to remove chunks; `None` while somebody publishes or removes, and when it is told to stop.
+pub(crate) async fn sweep<'a>(
+    store: &'a Store,
+    stop: &CancellationToken,
+) -> Result<Option<Lock<'a>>, CheckpointError> {
     let lock = Lock::take(store, SWEEP).await?;
     // One wait until a publisher that looks now sees this lock, one until this look sees the lock of
     // a publisher that looked before.
-    sleep(store.objects.visibility().saturating_mul(2)).await;
+    let wait = sleep(store.objects.visibility().saturating_mul(2));
+    if stop.run_until_cancelled(wait).await.is_none() {
+        lock.release().await;
+        return Ok(None);
+    }
     match lock.sees(&[SWEEP, PUBLISH]).await {
         Ok(false) => Ok(Some(lock)),
         Ok(true) => {

@@ -9,6 +9,7 @@
 //! [`Keeper::restore`], for which somebody waits, run on the caller's runtime.
 
 mod pick;
+mod pin;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ use crate::restore::{Restored, Skipped};
 use crate::save::{Meter, Stamp};
 use crate::share::{Brought, Sharing};
 use crate::store::{StepId, Store, Tuning};
-use pick::{Moment, Watched};
+use pick::{Moment, Picked, Watched};
+use pin::Pins;
 
 /// What is kept, and where.
 #[derive(Debug, Clone)]
@@ -184,6 +186,7 @@ struct Shared {
     told: Mutex<Counters>,
     /// Who holds it uploads.
     watched: AsyncMutex<Watched>,
+    pins: Pins,
     /// How many callers wait that the background makes room.
     callers: watch::Sender<u32>,
 }
@@ -192,6 +195,8 @@ struct Shared {
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// Between two tries to prune while others use the store.
 const PRUNE_AGAIN: Duration = Duration::from_secs(20);
+/// How long one that is told to stop may take for its last requests.
+const PRUNE_ENDS: Duration = Duration::from_secs(10);
 /// Between two looks of a flush.
 const FLUSH_LOOK: Duration = Duration::from_millis(250);
 /// The longest pause between looks of a flush that insists.
@@ -212,6 +217,10 @@ impl Keeper {
     pub fn over(settings: Settings, store: Store) -> Result<Self, CheckpointError> {
         settings.check()?;
         let store = store.with_tuning(settings.tuning);
+        let pins = Pins::of(&settings.path);
+        if settings.part.is_some() {
+            pins.clear();
+        }
         let shared = Shared {
             store,
             meter: Meter::default(),
@@ -219,6 +228,7 @@ impl Keeper {
             told: Mutex::default(),
             watched: AsyncMutex::new(Watched::new(settings.still_for)),
             callers: watch::Sender::new(0),
+            pins,
             settings,
         };
         Ok(Self { shared: Arc::new(shared), stop: CancellationToken::new(), thread: None })
@@ -267,7 +277,7 @@ impl Keeper {
             .map_err(files("start threads for", &self.shared.settings.path))?;
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
             lower_priority(nice);
-            runtime.block_on(stop.run_until_cancelled(shared.run()));
+            runtime.block_on(shared.run(&stop));
             // A write that hangs in a dead file server must not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -320,6 +330,8 @@ impl Keeper {
         if let Some(thread) = self.thread.take() {
             // A panic there was told on standard error.
             let _ = chunk::blocking(move || thread.join()).await;
+            let pins = self.shared.pins.clone();
+            chunk::blocking(move || pins.clear()).await;
         }
     }
 }
@@ -371,16 +383,24 @@ impl Shared {
     }
 
     /// The background.
-    async fn run(&self) {
+    async fn run(&self, stop: &CancellationToken) {
         let mut callers = self.callers.subscribe();
         let mut failures = 0u32;
         let mut prune_at: Option<Instant> = None;
-        loop {
-            // The sender lives as long as this.
-            let _ = callers.wait_for(|n| *n == 0).await;
-            let worked = tokio::select! {
-                worked = self.turn(&mut prune_at) => worked,
-                _ = callers.wait_for(|n| *n > 0) => continue,
+        while !stop.is_cancelled() {
+            let saving = async {
+                // The sender lives as long as this.
+                let _ = callers.wait_for(|n| *n == 0).await;
+                tokio::select! {
+                    saved = self.save_ready(&mut prune_at) => Some(saved),
+                    _ = callers.wait_for(|n| *n > 0) => None,
+                }
+            };
+            let saved = stop.run_until_cancelled(saving).await.flatten();
+            let worked = match saved {
+                None => continue,
+                Some(Err(error)) => Err(error),
+                Some(Ok(())) => self.prune_in_time(&mut prune_at, &mut callers, stop).await,
             };
             match worked {
                 Ok(()) => {
@@ -397,22 +417,48 @@ impl Shared {
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
                 _ = callers.wait_for(|n| *n > 0) => {}
+                () = stop.cancelled() => {}
             }
         }
     }
 
-    /// One look, and all that follows from it.
-    async fn turn(&self, prune_at: &mut Option<Instant>) -> Result<(), CheckpointError> {
+    /// Removes old checkpoints, if some may be there. Makes room when somebody calls, but is not dropped.
+    async fn prune_in_time(
+        &self,
+        prune_at: &mut Option<Instant>,
+        callers: &mut watch::Receiver<u32>,
+        stop: &CancellationToken,
+    ) -> Result<(), CheckpointError> {
+        if prune_at.is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let ending = stop.child_token();
+        let mut pruning = std::pin::pin!(self.prune(&ending));
+        let pruned = tokio::select! {
+            pruned = &mut pruning => pruned,
+            () = async {
+                tokio::select! {
+                    _ = callers.wait_for(|n| *n > 0) => {}
+                    () = stop.cancelled() => {}
+                }
+            } => {
+                ending.cancel();
+                let ended = tokio::time::timeout(PRUNE_ENDS, pruning).await;
+                ended.unwrap_or(Ok(false))
+            }
+        };
+        *prune_at = (!pruned?).then(|| Instant::now() + PRUNE_AGAIN);
+        Ok(())
+    }
+
+    /// One look, and what is to be saved by it.
+    async fn save_ready(&self, prune_at: &mut Option<Instant>) -> Result<(), CheckpointError> {
         let mut watched = self.watched.lock().await;
         loop {
             let ready = self.ready(&mut watched, Moment::Running).await?;
             let Some(next) = ready.into_iter().next() else { break };
             self.save(&mut watched, &next).await?;
             *prune_at = Some(Instant::now());
-        }
-        if prune_at.is_some_and(|at| at <= Instant::now()) {
-            let is_done = self.prune(&watched).await?;
-            *prune_at = (!is_done).then(|| Instant::now() + PRUNE_AGAIN);
         }
         Ok(())
     }
@@ -477,13 +523,25 @@ impl Shared {
         watched: &mut Watched,
         moment: Moment,
     ) -> Result<Vec<Candidate>, CheckpointError> {
-        let path = self.settings.path.clone();
-        let found = chunk::blocking(move || candidate::look(&path)).await;
+        let (path, pins) = (self.settings.path.clone(), self.pins.clone());
+        let found = chunk::blocking(move || Ok((candidate::look(&path)?, pins.look()?))).await;
         let found = found.map_err(files("look into", &self.settings.path))?;
         let is_gang = self.settings.part.is_some_and(|part| part.of > 1);
-        let picked = watched.pick(found, moment, is_gang, self.settings.keep);
-        self.told().waiting = picked.waiting;
-        Ok(picked.ready)
+        let Picked { ready, waiting, unpin, pin } =
+            watched.pick(found, moment, is_gang, self.settings.keep);
+        self.told().waiting = waiting;
+        if !unpin.is_empty() || !pin.is_empty() {
+            let pins = self.pins.clone();
+            let pinned = chunk::blocking(move || {
+                unpin.iter().for_each(|name| pins.remove(name));
+                pin.iter().for_each(|name| pins.add(name));
+                pins.look()
+            })
+            .await;
+            // One that cannot be looked at now is seen at the next look.
+            watched.note_pinned(pinned.unwrap_or_default(), moment);
+        }
+        Ok(ready)
     }
 
     /// Makes a checkpoint durable; tells whether it was not before.
@@ -493,12 +551,14 @@ impl Shared {
         candidate: &Candidate,
     ) -> Result<bool, CheckpointError> {
         let Some(part) = self.settings.part else { return Ok(false) };
+        let source = candidate;
+        let candidate = &self.pins.unpinned(source);
         let stamp = Stamp {
             part,
             attempt: self.settings.attempt.clone(),
             is_new: !watched.was_there(candidate) && watched.is_latest(candidate),
         };
-        let saved = match self.store.save(candidate, &stamp, &self.meter).await {
+        let saved = match self.store.save(source, &stamp, &self.meter).await {
             Ok(saved) => saved,
             Err(error) => {
                 if let CheckpointError::Unnumbered { .. } = error {
@@ -527,15 +587,20 @@ impl Shared {
     }
 
     /// Whether nothing is left to remove. One worker does it for all.
-    async fn prune(&self, watched: &Watched) -> Result<bool, CheckpointError> {
+    async fn prune(&self, stop: &CancellationToken) -> Result<bool, CheckpointError> {
         if self.settings.part.is_none_or(|part| part.index > 0) {
             return Ok(true);
         }
+        let Some(watched) = stop.run_until_cancelled(self.watched.lock()).await else {
+            return Ok(false);
+        };
         let options = PruneOptions {
             damaged: watched.damaged.clone(),
             ..PruneOptions::keep(self.settings.keep)
         };
-        let pruned = self.store.prune(&options).await?;
+        // Whoever calls may look at the folder meanwhile.
+        drop(watched);
+        let pruned = self.store.prune_until(&options, stop).await?;
         let mut told = self.told();
         told.removed = told.removed.saturating_add(pruned.removed.len() as u64);
         if !pruned.broken.is_empty() {

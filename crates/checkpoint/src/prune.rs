@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{self, CheckpointError};
 use crate::guard::{self, Lock};
@@ -44,7 +45,7 @@ pub struct Pruned {
     pub removed: Vec<StepId>,
     pub removed_chunks: usize,
     pub freed_bytes: u64,
-    /// Another process publishes or removes at the moment; nothing was done.
+    /// Another process publishes or removes at the moment, or it was told to stop: not all was done.
     pub is_busy: bool,
     /// Manifests that cannot be read; no chunk was removed because of them.
     pub broken: Vec<String>,
@@ -54,19 +55,30 @@ impl Store {
     /// Keeps the newest whole checkpoints, and removes all others that are older, with their chunks.
     /// The newest whole one is never removed. May run beside uploads of other processes.
     pub async fn prune(&self, options: &PruneOptions) -> Result<Pruned, CheckpointError> {
-        let Some(mut lock) = guard::sweep(self).await? else {
-            return Ok(Pruned { is_busy: true, ..Pruned::default() });
-        };
-        let pruned = self.prune_under(&mut lock, options).await;
+        self.prune_until(options, &CancellationToken::new()).await
+    }
+
+    /// The same, until it is told to stop: it ends within a few requests then, and others have the store.
+    /// Where the future is dropped instead, its lock keeps everybody from publishing for some minutes,
+    /// since nobody knows what it was about to remove.
+    pub async fn prune_until(
+        &self,
+        options: &PruneOptions,
+        stop: &CancellationToken,
+    ) -> Result<Pruned, CheckpointError> {
+        let busy = || Pruned { is_busy: true, ..Pruned::default() };
+        let Some(mut lock) = guard::sweep(self, stop).await? else { return Ok(busy()) };
+        let pruned = self.prune_under(&mut lock, options, stop).await;
         lock.release().await;
-        pruned
+        Ok(pruned?.unwrap_or_else(busy))
     }
 
     async fn prune_under(
         &self,
         lock: &mut Lock<'_>,
         options: &PruneOptions,
-    ) -> Result<Pruned, CheckpointError> {
+        stop: &CancellationToken,
+    ) -> Result<Option<Pruned>, CheckpointError> {
         let listed = self.objects.list(keys::CHUNKS).await;
         let listed = listed.map_err(error::store("list the store's chunks"))?;
         let catalogue = self.catalogue().await?;
@@ -125,17 +137,30 @@ impl Store {
         pruned.removed_chunks = garbage.len();
         pruned.freed_bytes = garbage.iter().fold(0, |sum, it| sum.saturating_add(it.1));
         if options.dry_run {
-            return Ok(pruned);
+            return Ok(Some(pruned));
         }
         // Manifests go first: one without its chunks would be a checkpoint that cannot be restored.
-        self.remove(lock, manifests).await?;
-        self.remove(lock, garbage.iter().map(|(name, _)| keys::chunk(name)).collect()).await?;
+        let garbage = garbage.iter().map(|(name, _)| keys::chunk(name)).collect();
+        for keys in [manifests, garbage] {
+            if !self.remove(lock, keys, stop).await? {
+                return Ok(None);
+            }
+        }
         self.tidy().await?;
-        Ok(pruned)
+        Ok(Some(pruned))
     }
 
-    async fn remove(&self, lock: &mut Lock<'_>, keys: Vec<String>) -> Result<(), CheckpointError> {
+    /// Whether all were removed before it was told to stop.
+    async fn remove(
+        &self,
+        lock: &mut Lock<'_>,
+        keys: Vec<String>,
+        stop: &CancellationToken,
+    ) -> Result<bool, CheckpointError> {
         for batch in keys.chunks(BATCH) {
+            if stop.is_cancelled() {
+                return Ok(false);
+            }
             if !lock.is_fresh() {
                 // Void perhaps, so somebody may have begun to publish.
                 return Err(CheckpointError::Busy { uri: self.uri().to_owned(), seconds: 0 });
@@ -153,7 +178,7 @@ impl Store {
                 .await?;
             lock.renew().await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes what killed processes left: locks, and files on their way.

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use support::{Faults, Memory, content, names, tree, write_step};
+use tokio_util::sync::CancellationToken;
 use trainyard_checkpoint::{
     CheckpointError, Keeper, Part, PruneOptions, Settings, Source, Store, Tuning,
 };
@@ -86,20 +87,127 @@ async fn checkpoints_are_saved_restored_and_pruned() {
     assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-6"]);
 }
 
+/// What passes for a file of `torch.save`: an archive without members.
+fn zip(fill: u8) -> Vec<u8> {
+    let mut file = vec![fill; 100_000];
+    file.splice(0..4, *b"PK\x03\x04");
+    file.extend(b"PK\x05\x06");
+    file.extend([0; 12]);
+    file.extend(100_000u32.to_le_bytes());
+    file.extend([0; 2]);
+    file
+}
+
+/// Writes again and again, until it is told to end. Returns how often.
+fn writer(
+    write: impl Fn(&[u8]) + Send + 'static,
+    pause: Duration,
+) -> (impl FnOnce() -> u64, std::sync::Arc<std::sync::atomic::AtomicBool>) {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = stop.clone();
+    let thread = std::thread::spawn(move || {
+        let mut writes = 0u64;
+        while !told.load(Ordering::Relaxed) {
+            write(&zip((writes % 251) as u8));
+            writes += 1;
+            std::thread::sleep(pause);
+        }
+        writes
+    });
+    (move || thread.join().unwrap(), stop)
+}
+
+/// It is never as it was for long enough, and yet it comes to the store while it is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_replaced_all_the_time_is_saved_all_the_same() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fast = |settings| Settings { still_for: Duration::from_secs(1), ..settings };
+    let mut keeper = Keeper::open(fast(settings(program.path(), store.path()))).unwrap();
+    keeper.watch().unwrap();
+    let folder = program.path().to_owned();
+    let write = move |content: &[u8]| {
+        fs::write(folder.join("m.pt.tmp"), content).unwrap();
+        fs::rename(folder.join("m.pt.tmp"), folder.join("m.pt")).unwrap();
+    };
+    let (end, stop) = writer(write, Duration::from_millis(200));
+    until("three versions are saved", || keeper.counters().saved >= 3).await;
+    let while_it_writes = keeper.flush(Duration::from_secs(30)).await;
+    assert_eq!(while_it_writes.saved, ["m.pt"], "{while_it_writes:?}");
+    stop.store(true, Ordering::Relaxed);
+    let writes = end();
+    assert_eq!(keeper.flush(Duration::from_secs(30)).await.saved, ["m.pt"]);
+    assert_eq!(keeper.counters().failures, 0, "{:?}", keeper.counters());
+    keeper.stop().await;
+    assert_eq!(names(program.path()), ["m.pt"], "no link is left");
+    // Each is whole, and the last one is the newest.
+    let store = open(store.path());
+    let catalogue = store.catalogue().await.unwrap();
+    let to = tempfile::tempdir().unwrap();
+    for (number, step) in catalogue.steps.iter().enumerate() {
+        let restored = store.restore(step, to.path(), None).await.unwrap();
+        let content = fs::read(restored.path).unwrap();
+        assert_eq!(content, zip(content[4]), "{step:?}");
+        if number == 0 {
+            assert_eq!(u64::from(content[4]), (writes - 1) % 251);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_to_stop_removes_no_more_and_leaves_no_lock() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
+    for step in 1..=3u64 {
+        write_step(program.path(), &format!("step-{step}"), &[("model", content(1000, step))]);
+        keeper.flush(Duration::from_secs(60)).await;
+    }
+    let (options, stop) = (PruneOptions::keep(1), CancellationToken::new());
+    stop.cancel();
+    let pruned = keeper.store().prune_until(&options, &stop).await.unwrap();
+    assert!(pruned.is_busy && pruned.removed.is_empty(), "{pruned:?}");
+    assert!(tree(&store.path().join("locks")).is_empty());
+    assert_eq!(open(store.path()).catalogue().await.unwrap().steps.len(), 3);
+    assert_eq!(keeper.store().prune(&options).await.unwrap().removed.len(), 2);
+}
+
+/// It is one file all the time, whose link changes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_written_over_in_place_is_never_torn() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fast = |settings| Settings { still_for: Duration::from_secs(1), ..settings };
+    let mut keeper = Keeper::open(fast(settings(program.path(), store.path()))).unwrap();
+    keeper.watch().unwrap();
+    let path = program.path().join("m.pt");
+    fs::write(&path, zip(0)).unwrap();
+    let write = move |content: &[u8]| {
+        use std::os::unix::fs::FileExt;
+        // Its length stays, and its format says all the time that it is whole.
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for (number, part) in content.chunks(10_000).enumerate() {
+            file.write_all_at(part, number as u64 * 10_000).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let (end, stop) = writer(write, Duration::from_millis(100));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(keeper.counters().saved, 0, "{:?}", keeper.counters());
+    stop.store(true, Ordering::Relaxed);
+    let writes = end();
+    until("it is left alone", || keeper.counters().saved == 1).await;
+    keeper.stop().await;
+    let store = open(store.path());
+    let catalogue = store.catalogue().await.unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let restored = store.restore(&catalogue.steps[0], to.path(), None).await.unwrap();
+    let content = fs::read(restored.path).unwrap();
+    assert_eq!(content, zip(((writes - 1) % 251) as u8));
+    assert_eq!(names(program.path()), ["m.pt"], "no link is left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_written_over_gives_several_checkpoints() {
     let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let keeper = Keeper::open(settings(program.path(), store.path())).unwrap();
-    let zip = |fill: u8| {
-        // An archive without members.
-        let mut file = vec![fill; 100_000];
-        file.splice(0..4, *b"PK\x03\x04");
-        file.extend(b"PK\x05\x06");
-        file.extend([0; 12]);
-        file.extend(100_000u32.to_le_bytes());
-        file.extend([0; 2]);
-        file
-    };
     for fill in [1, 2] {
         let staged = program.path().join("model.pt.tmp");
         fs::write(&staged, zip(fill)).unwrap();

@@ -17,6 +17,9 @@ pub(crate) const APPLIED_ANNOTATION: &str = "trainyard.dev/applied";
 /// The revision that a person went back to: it takes over without steps and pauses.
 pub(crate) const ROLLBACK_ANNOTATION: &str = "trainyard.dev/rolled-back-to";
 
+/// What a worker's pod was given by its job's queue, in JSON.
+pub(crate) const QUOTA_ANNOTATION: &str = "trainyard.dev/quota";
+
 /// Which tool made an object. What has another value here is none of ours.
 pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub(crate) const MANAGED_BY: &str = "trainyard";

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::announce::Announcer;
-use crate::cluster::{CallError, Calls, Chain, CountedClient, custom_apis};
+use crate::cluster::{CallError, Calls, Chain, CountedClient, custom_apis, known_resources};
 use crate::election::Candidate;
 use crate::elsewhere::{self, Elsewhere};
 use crate::endpoints;
@@ -32,6 +32,8 @@ use crate::scale::{Scalers, watch_demand};
 use crate::settings::{Scope, Settings};
 use crate::world::World;
 
+/// Of what Trainyard declares.
+const API_VERSION: &str = "trainyard.dev/v1alpha1";
 /// How long reconciles may take to end once the operator is told to stop. A pod has 30 s, and the
 /// Lease is to be given back after them.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -83,32 +85,32 @@ pub async fn run(
     };
     settings.cluster.objects.apis.extend(apis);
     let known = tokio::select! {
-        known = pools::known_resources(&client) => known,
+        known = known_resources(&client, API_VERSION) => known,
         () = stop.cancelled() => return Ok(()),
     };
-    let has_jobs = known.iter().any(|name| name == Declared::TrainingJob.plural());
+    let has_jobs = known.contains(Declared::TrainingJob.plural());
     if !has_jobs {
         tracing::warn!("the cluster does not know TrainingJobs; `trainyard install` defines them");
     }
     feed.start(&settings.scope, &settings.cluster.objects.apis, has_jobs, &mut tasks);
     // Pools are of the whole cluster: an operator of some namespaces may not read them.
     if settings.scope == Scope::Cluster {
-        let known = settings.cluster.gpu_pools.clone();
+        let gpu_pools = settings.cluster.gpu_pools.clone();
         let is_served = tokio::select! {
-            is_served = pools::is_served(&client, &known) => is_served,
+            is_served = pools::is_served(&client, &known, &gpu_pools) => is_served,
             () = stop.cancelled() => return Ok(()),
         };
         if is_served {
             let wakes = (world.clone(), queue.clone());
             let following =
-                pools::follow(client.clone(), known, wakes, metrics.clone(), sync.clone());
+                pools::follow(client.clone(), gpu_pools, wakes, metrics.clone(), sync.clone());
             tasks.spawn(following);
         } else {
             tracing::warn!("the cluster does not know GpuPools; `trainyard install` defines them");
         }
     }
     let job_queues = Queues::default();
-    if settings.scope == Scope::Cluster && known.iter().any(|name| name == "queues") {
+    if settings.scope == Scope::Cluster && known.contains("queues") {
         job_queues.set_served();
         let following =
             queues::follow(client.clone(), job_queues.clone(), metrics.clone(), sync.clone());
@@ -275,10 +277,12 @@ impl Acting {
         self.sync.reached().await;
         self.queue.clear();
         self.ctx.scalers.clear();
-        let declared = self.ctx.world.declared();
-        let jobs = declared.iter().filter(|key| key.kind == Declared::TrainingJob);
+        let mut known = self.ctx.world.declared();
+        // Their pods may have what others wait for.
+        known.extend(self.ctx.world.left_jobs());
+        let jobs = known.iter().filter(|key| key.kind == Declared::TrainingJob);
         self.ctx.queues.reset(jobs.cloned());
-        for key in declared {
+        for key in known {
             self.queue.add(key);
         }
         let workers = Arc::new(Semaphore::new(self.workers.max(1)));

@@ -200,13 +200,35 @@ fn the_pod_that_looks_first() {
     {
         assert_eq!(pod[field], worker["template"]["spec"][field], "{field}");
     }
-    // A store in a volume is mounted, and nothing is asked.
+    // What the store is asked from is as the worker's container, whose token is not made yet.
+    let seen = of(WHOLE);
+    let image = &of_kind(&seen, "Job")["spec"]["template"]["spec"]["containers"][0];
+    let worker = &worker["template"]["spec"]["containers"][0];
+    for field in ["image", "command", "env", "envFrom", "securityContext", "workingDir"] {
+        assert_eq!(image[field], worker[field], "{field}");
+    }
+    let mounts = worker["volumeMounts"].as_array().unwrap();
+    let shared: Vec<Value> = mounts.iter().filter(|it| it["name"] != "secret").cloned().collect();
+    assert_eq!(image["volumeMounts"], Value::Array(shared));
+    // Nothing in it waits for what is made with the workers.
+    let mut handed = plan(WHOLE);
+    handed.handover = Some(Handover {
+        min_workers: Some(1),
+        ..Handover::new(QueueSystem::Kueue, "q".to_owned())
+    });
+    let objects = preflight_objects(&handed, &settings()).expect("objects");
+    let objects: Vec<_> = objects.into_iter().map(|object| object.into_value()).collect();
+    assert_eq!(of_kind(&objects, "Job"), of_kind(&seen, "Job"));
+    // A store in a volume is asked where it is mounted.
     let seen = of("{framework: generic, image: i, command: [t],
         checkpoint: {path: /out, uri: 'pvc://jobs/team/digits'}}");
     let pod = &of_kind(&seen, "Job")["spec"]["template"]["spec"];
     assert_eq!(pod["initContainers"].as_array().unwrap().len(), 1);
-    assert_eq!(pod["volumes"][1]["persistentVolumeClaim"]["claimName"], "jobs");
-    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/opt/trainyard/store");
+    let claims = pod["volumes"].as_array().unwrap().iter();
+    let claims: Vec<_> = claims.filter_map(|it| it["persistentVolumeClaim"].as_object()).collect();
+    assert_eq!(claims, [serde_json::json!({"claimName": "jobs"}).as_object().unwrap()]);
+    let args = pod["containers"][0]["args"].as_array().unwrap();
+    assert_eq!(args.last().unwrap(), "file:///opt/trainyard/store/team/digits");
 }
 
 /// Workers of an MPI program run commands for each other, and know each other by a Secret.

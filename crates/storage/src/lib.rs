@@ -6,6 +6,7 @@
 //! write to, where what was written is durable. Knows nothing of models and checkpoints: a file or
 //! a folder of files is all it sees.
 
+pub mod authorities;
 mod cache;
 mod credentials;
 mod digest;

@@ -34,16 +34,23 @@ pub(super) struct Watched {
     first: BTreeMap<String, Tree>,
     /// As they were at the last look, and since when.
     seen: BTreeMap<String, (Tree, Instant)>,
+    /// The same of links to files that were replaced since, and when they were first seen.
+    pinned: BTreeMap<String, (Tree, Instant, Moment)>,
     /// Layout and files of the last saved folder, with `#` for each number.
     shape: Option<(Layout, BTreeSet<String>)>,
     /// Checkpoints in the store that cannot be restored.
     pub(super) damaged: BTreeSet<StepId>,
 }
 
+#[derive(Debug, Default)]
 pub(super) struct Picked {
     /// The newest first.
     pub(super) ready: Vec<Candidate>,
     pub(super) waiting: Vec<(String, String)>,
+    /// Names whose links are of no use any more; they go before others are made.
+    pub(super) unpin: Vec<String>,
+    /// Names whose files may be replaced before they have been left alone for long enough.
+    pub(super) pin: Vec<String>,
 }
 
 impl Watched {
@@ -53,6 +60,7 @@ impl Watched {
             saved: BTreeMap::new(),
             first: BTreeMap::new(),
             seen: BTreeMap::new(),
+            pinned: BTreeMap::new(),
             shape: None,
             damaged: BTreeSet::new(),
         }
@@ -82,9 +90,10 @@ impl Watched {
         self.saved.insert(candidate.name.clone(), candidate.tree.clone());
     }
 
+    /// `pinned` are the files behind links, which had the same names when these were made.
     pub(super) fn pick(
         &mut self,
-        found: Vec<Candidate>,
+        (found, pinned): (Vec<Candidate>, Vec<Candidate>),
         moment: Moment,
         is_gang: bool,
         keep: usize,
@@ -93,22 +102,33 @@ impl Watched {
         let names: BTreeSet<String> = found.iter().map(|it| it.name.clone()).collect();
         self.seen.retain(|name, _| names.contains(name));
         self.saved.retain(|name, _| names.contains(name));
-        let mut picked = Picked { ready: Vec::new(), waiting: Vec::new() };
+        let mut picked = Picked::default();
+        // Lone files that wait, and whether their names may show others at the next look.
+        let mut waits = BTreeMap::new();
         for candidate in found {
             let is_saved = self.saved.get(&candidate.name) == Some(&candidate.tree);
             // Of several workers, only one may have it from an earlier start.
             if is_saved || is_gang && self.was_there(&candidate) {
                 continue;
             }
-            let seen = self.seen.get(&candidate.name).filter(|it| it.0 == candidate.tree);
-            let (is_first_look, since) = seen.map_or((true, now), |it| (false, it.1));
+            let before = self.seen.get(&candidate.name);
+            let is_known = before.is_some();
+            let same = before.filter(|it| it.0 == candidate.tree);
+            let (is_first_look, since) = same.map_or((true, now), |it| (false, it.1));
             self.seen.insert(candidate.name.clone(), (candidate.tree.clone(), since));
             let still = now.saturating_duration_since(since);
-            match self.obstacle(&candidate, moment, is_first_look, still) {
-                None => picked.ready.push(candidate),
-                Some(reason) => picked.waiting.push((candidate.name, reason)),
+            let Some(reason) = self.obstacle(&candidate, moment, is_first_look, still) else {
+                picked.ready.push(candidate);
+                continue;
+            };
+            let is_whole = !matches!(candidate.verdict, Verdict::Incomplete(_));
+            if candidate.is_lone_file() && !is_gang {
+                let may_go = is_whole && is_first_look && (is_known || moment == Moment::Ending);
+                waits.insert(candidate.name.clone(), may_go);
             }
+            picked.waiting.push((candidate.name, reason));
         }
+        self.pick_pinned(pinned, waits, (moment, now), &mut picked);
         picked.ready.sort_by(|a, b| {
             let key = |it: &Candidate| (it.tree.modified_ms(), it.step());
             key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
@@ -116,6 +136,48 @@ impl Watched {
         // Older ones would be removed again at once.
         picked.ready.truncate(keep);
         picked
+    }
+
+    /// Picks files behind links, of those whose own names wait, and says which links there are to be.
+    fn pick_pinned(
+        &mut self,
+        pinned: Vec<Candidate>,
+        waits: BTreeMap<String, bool>,
+        (moment, now): (Moment, Instant),
+        picked: &mut Picked,
+    ) {
+        let mut before = std::mem::take(&mut self.pinned);
+        let mut kept = BTreeSet::new();
+        for candidate in pinned {
+            let name = &candidate.name;
+            let seen = before.remove(name);
+            // In the end the newest counts, and not the one that was kept when there was time.
+            let is_old = seen.as_ref().is_some_and(|it| it.2 != moment && moment == Moment::Ending);
+            let is_saved = self.saved.get(name).is_some_and(|it| it.files == candidate.tree.files);
+            if is_old || is_saved || !waits.contains_key(name) {
+                picked.unpin.push(candidate.name);
+                continue;
+            }
+            kept.insert(name.clone());
+            let same = seen.filter(|it| it.0 == candidate.tree);
+            let (is_first_look, since, at) =
+                same.map_or((true, now, moment), |it| (false, it.1, it.2));
+            self.pinned.insert(name.clone(), (candidate.tree.clone(), since, at));
+            let still = now.saturating_duration_since(since);
+            if self.obstacle(&candidate, moment, is_first_look, still).is_none() {
+                picked.ready.push(candidate);
+            }
+        }
+        let wanted = waits.into_iter().filter(|(name, may_go)| *may_go && !kept.contains(name));
+        picked.pin = wanted.map(|(name, _)| name).collect();
+    }
+
+    /// Notes what links have that were just made.
+    pub(super) fn note_pinned(&mut self, pinned: Vec<Candidate>, moment: Moment) {
+        let now = Instant::now();
+        for candidate in pinned {
+            self.pinned.entry(candidate.name).or_insert((candidate.tree, now, moment));
+        }
     }
 
     /// Why it is not uploaded yet.

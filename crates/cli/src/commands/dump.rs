@@ -7,9 +7,10 @@ use clap::Args;
 use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 use trainyard_diagnose::Snapshot;
-use trainyard_operator::{ClusterChoice, RequestRate, client_of, places};
+use trainyard_operator::places;
 
 use super::supervisor::block_on;
+use super::which_cluster::WhichCluster;
 use crate::failure::failure;
 
 /// Where pods are: in a cluster, or in a file that says so of one
@@ -19,18 +20,14 @@ pub(super) struct Places {
     /// them; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["context", "kubeconfig"])]
     from: Option<PathBuf>,
-    /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: WhichCluster,
 }
 
 impl Places {
     /// Whether a cluster or file is named.
     pub(super) fn is_named(&self) -> bool {
-        self.from.is_some() || self.context.is_some() || self.kubeconfig.is_some()
+        self.from.is_some() || self.cluster.is_named()
     }
 
     /// Reads it, and says on standard error what could not be read although it matters less.
@@ -55,9 +52,7 @@ impl Places {
     }
 
     async fn live(&self) -> miette::Result<Snapshot> {
-        let choice =
-            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        let client = client_of(&choice, RequestRate::default()).await.map_err(failure)?.client;
+        let client = self.cluster.client().await.map_err(failure)?.client;
         places(&client).await.map_err(unreadable)
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use trainyard_storage::{FetchOptions, Fetched, Progress, Source, StorageError};
+use trainyard_storage::{FetchOptions, Fetched, Progress, Source, StorageError, may_pass};
 
 use crate::failure::in_full;
 
@@ -78,6 +78,8 @@ impl Reason {
             {
                 Self::NoSpace
             }
+            // A file server that is away for now.
+            StorageError::Files { source, .. } if may_pass(source) => Self::Unavailable,
             StorageError::Remote { .. }
             | StorageError::Changing { .. }
             | StorageError::Deadline { .. }

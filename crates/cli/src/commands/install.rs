@@ -1,15 +1,15 @@
 //! `trainyard install` and `trainyard uninstall`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use miette::IntoDiagnostic;
 use trainyard_api::scalar::Period;
 use trainyard_operator::install::{self, Change, Done, Installation, Lint};
-use trainyard_operator::{ClusterChoice, CountedClient, GATEWAY, RequestRate, Scope, client_of};
+use trainyard_operator::{CountedClient, GATEWAY, Scope};
 
 use super::supervisor::block_on;
+use super::which_cluster::WhichCluster;
 use crate::print::print;
 use crate::yaml::documents;
 
@@ -92,12 +92,8 @@ struct Place {
     /// A namespace with services; may be repeated [default: all]
     #[arg(long = "watch-namespace", value_delimiter = ',', value_name = "NAMESPACE")]
     watch_namespaces: Vec<String>,
-    /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: WhichCluster,
 }
 
 impl Place {
@@ -106,9 +102,7 @@ impl Place {
     }
 
     async fn client(&self) -> miette::Result<CountedClient> {
-        let choice =
-            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        client_of(&choice, RequestRate::default()).await.into_diagnostic()
+        self.cluster.client().await.into_diagnostic()
     }
 }
 

@@ -40,6 +40,7 @@ mod supervisor;
 mod time;
 mod up;
 mod wait;
+mod which_cluster;
 
 use std::process::ExitCode;
 

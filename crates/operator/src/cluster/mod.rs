@@ -9,6 +9,6 @@ mod throttle;
 
 pub(crate) use calls::Calls;
 pub use client::{ClientError, ClusterChoice, CountedClient, client, client_of};
-pub(crate) use discover::custom_apis;
+pub(crate) use discover::{custom_apis, known_resources};
 pub(crate) use failure::{CallError, Chain};
 pub(crate) use throttle::RequestCounts;

@@ -5,17 +5,14 @@ use std::time::Duration;
 use kube_client::api::ListParams;
 use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube_client::{Api, Client};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use trainyard_plan::QueueSystem;
 
-use crate::backoff;
-use crate::cluster::Chain;
+use crate::cluster::known_resources;
 use crate::settings::Scope;
 
 /// A question to the API server takes milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Between two tries, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a resource of another system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,29 +106,14 @@ pub(crate) async fn discover(client: &Client, scope: &Scope) -> Vec<Found> {
 
 async fn find(client: &Client, watched: &'static Watched) -> Option<Found> {
     for version in watched.versions {
-        if is_served(client, &format!("{}/{version}", watched.group()), watched.plural).await {
+        let version_of_group = format!("{}/{version}", watched.group());
+        if known_resources(client, &version_of_group).await.contains(watched.plural) {
             let gvk = GroupVersionKind::gvk(watched.group(), version, watched.kind);
             let resource = ApiResource::from_gvk_with_plural(&gvk, watched.plural);
             return Some(Found { watched, resource });
         }
     }
     None
-}
-
-async fn is_served(client: &Client, version: &str, plural: &str) -> bool {
-    for failures in 1.. {
-        match timeout(DEADLINE, client.list_api_group_resources(version)).await {
-            Ok(Ok(list)) => return list.resources.iter().any(|it| it.name == plural),
-            Ok(Err(kube_client::Error::Api(status))) if status.code == 404 => return false,
-            Ok(Err(error)) => {
-                let error = tracing::field::display(Chain(&error));
-                tracing::warn!(error, version, "the API server does not say what it has");
-            }
-            Err(_) => tracing::warn!("the API server does not answer"),
-        }
-        sleep(backoff::delay(failures, backoff::jitter()).min(LONGEST_PAUSE)).await;
-    }
-    false
 }
 
 async fn may_be_read(client: &Client, found: &Found, scope: &Scope) -> bool {

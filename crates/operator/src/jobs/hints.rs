@@ -60,24 +60,40 @@ fn choose(job: &Value, nodes: &[GpuNode], pods: &[GpuPod], policy: Policy) -> Op
         return None;
     }
     let nodes: Vec<&GpuNode> = nodes.iter().collect();
-    let together = together(spec).map(|key| nearest(job, key, &nodes, pods, policy));
-    let mut names = together.unwrap_or_default();
-    let anywhere = choose_among(job, &nodes, pods, policy).map(|it| it.names);
-    names.extend(anywhere.into_iter().flatten());
+    let together = together(spec);
+    let mut names = match together {
+        Some(it) => nearest(job, it.label, &nodes, pods, policy),
+        None => Vec::new(),
+    };
+    // Where the first worker goes, all the others have to go: elsewhere is worse than no wish.
+    if together.is_none_or(|it| !it.is_required) {
+        let anywhere = choose_among(job, &nodes, pods, policy).map(|it| it.names);
+        names.extend(anywhere.into_iter().flatten());
+    }
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     (!names.is_empty()).then_some(names)
 }
 
-/// The label within one value of which the workers are to be; that of the requirement, if they have
-/// a wish too.
-fn together(spec: &Value) -> Option<&str> {
-    const TERMS: [&str; 2] = [
-        "requiredDuringSchedulingIgnoredDuringExecution/0/topologyKey",
-        "preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm/topologyKey",
+/// The label within one value of which the workers are to be.
+#[derive(Clone, Copy)]
+struct Together<'a> {
+    label: &'a str,
+    /// Or else they wait.
+    is_required: bool,
+}
+
+/// That of the requirement, if they have a wish too.
+fn together(spec: &Value) -> Option<Together<'_>> {
+    const TERMS: [(&str, bool); 2] = [
+        ("/requiredDuringSchedulingIgnoredDuringExecution/0/topologyKey", true),
+        ("/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm/topologyKey", false),
     ];
     let affinity = spec.pointer("/affinity/podAffinity")?;
-    TERMS.iter().find_map(|term| affinity.pointer(&format!("/{term}"))?.as_str())
+    TERMS.into_iter().find_map(|(term, is_required)| {
+        let label = affinity.pointer(term)?.as_str()?;
+        Some(Together { label, is_required })
+    })
 }
 
 /// The nodes of the one value of a label that has room for the most workers, and of those with room
@@ -329,6 +345,10 @@ mod tests {
             let first: BTreeSet<String> = firsts(&terms, 3).into_iter().collect();
             assert_eq!(first, ["host-z1", "host-z2", "host-z3"].map(str::to_owned).into());
         }
+        // Where one rack is required, no other is named.
+        let [required, _] = with(3);
+        let all: BTreeSet<String> = required.into_iter().flat_map(|(_, hosts)| hosts).collect();
+        assert_eq!(all, ["host-x1", "host-x2"].map(str::to_owned).into());
         // A label that nobody has: a wish for it is as none.
         let with_block = |is_required| {
             let text = job(1, 1, near(json!({}), is_required)).to_string().replace("rack", "block");

@@ -17,6 +17,7 @@ use super::hints;
 use super::memory::{Handed, Memory, Preflight, asked, revision};
 use super::observe::{Attempt, HALF_GANG, Seen, Silent, observe};
 use super::preflight::{self, Scene};
+use super::quota;
 use super::secret::secret;
 use super::status;
 use super::turn::{Start, Theirs, Turn, take_ours};
@@ -74,8 +75,8 @@ fn leave_queue(ctx: &Ctx, key: &ResourceKey, entry: &Entry) {
     let jobs = entry.children.iter().filter_map(|child| child.job.as_deref());
     // A Job that is not gone may make some.
     match has_pods || jobs.into_iter().any(|job| !is_idle(job)) {
-        true => ctx.queues.leave(key),
-        false => ctx.queues.put(key, None),
+        true => ctx.queues.leave(key, quota::left_behind(entry, None)),
+        false => ctx.queues.leave_nothing(key),
     }
 }
 
@@ -86,6 +87,7 @@ async fn bring_about(
     entry: Entry,
 ) -> Result<Ended, CallError> {
     let Some(kind) = kinds::index_of("batch/v1", "Job") else { return Ok(Ended::Settled) };
+    ctx.queues.remain(key, quota::left_behind(&entry, job.metadata.uid.as_deref()));
     let now = Timestamp::now();
     let since_epoch = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
     let stored = job.status.as_ref().and_then(|status| status.memory.as_deref());
@@ -609,7 +611,7 @@ fn fewer(memory: &Memory, job: &TrainingJob, running: u32) -> Option<Resize> {
 }
 
 /// No pod of it runs, and none will be made.
-fn is_idle(job: &JobFacts) -> bool {
+pub(super) fn is_idle(job: &JobFacts) -> bool {
     job.is_over() || job.is_suspended && job.active == 0
 }
 
@@ -803,6 +805,9 @@ async fn make(
         // Whoever else it is handed to knows better where it fits.
         if is_workers && !is_there && plan.handover.is_none() {
             object = prefer_nodes(ctx, object).await;
+        }
+        if let (true, Some(given)) = (is_workers && !is_there, &memory.given) {
+            object = quota::marked(object, uid, given);
         }
         let wanted = match wanted(key, &owner, object) {
             Ok(wanted) => wanted,

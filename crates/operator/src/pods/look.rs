@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
 use trainyard_control::preflight::Seen;
-use trainyard_plan::kubernetes::{IMAGE_CONTAINER, LOOK_CONTAINER, STORE_CONTAINER};
+use trainyard_plan::kubernetes::{IMAGE_CONTAINER, LOOK_CONTAINER};
 
 use super::worker::{FetchEnd, container_end, disruption, said, shorten};
 use crate::names::PREFLIGHT_LABEL;
@@ -60,11 +60,12 @@ fn failed(status: &PodStatus) -> (Seen, String) {
     let of_fetch = |what: String| (of_fetch(end), format!("{what}: {said}"));
     match (name, name.strip_prefix(LOOK_CONTAINER)) {
         (_, Some(data)) => of_fetch(format!("the data `{data}` cannot be had")),
-        (STORE_CONTAINER, _) => {
-            of_fetch("the store of `spec.checkpoint.uri` cannot be used".to_owned())
-        }
         (IMAGE_CONTAINER, _) if is_not_started(end) => {
             (Seen::Wrong, format!("no program can be started in the image: {said}"))
+        }
+        // It asks for nothing else.
+        (IMAGE_CONTAINER, _) if !matches!(FetchEnd::of(end.exit_code), FetchEnd::Unknown) => {
+            of_fetch("the store of `spec.checkpoint.uri` cannot be used from the image".to_owned())
         }
         _ => {
             (by_itself(end), format!("container `{name}` left with code {}: {said}", end.exit_code))
@@ -134,6 +135,8 @@ mod tests {
             ended("initContainerStatuses", name, code, reason, message)
         };
         let image = |code, reason: &str| ended("containerStatuses", "image", code, reason, "");
+        let store =
+            |code, message: &str| ended("containerStatuses", "image", code, "Error", message);
         check(json!({"phase": "Succeeded"}), Seen::Passed, "");
         let nothing = "NotFound: there is nothing at `s3://b/a`";
         let told = format!("the data `words` cannot be had: {nothing}");
@@ -141,11 +144,9 @@ mod tests {
         check(init("check-data-words", 7, "Error", "Unavailable: no"), Seen::Unavailable, "no");
         check(init("check-data-words", 137, "OOMKilled", ""), Seen::Broken, "OOMKilled");
         check(init("check-data-words", 1, "Error", ""), Seen::Lost, "");
-        check(
-            init("check-store", 4, "Error", "AccessDenied: no"),
-            Seen::Wrong,
-            "`spec.checkpoint.uri`",
-        );
+        check(store(4, "AccessDenied: no"), Seen::Wrong, "`spec.checkpoint.uri`");
+        check(store(7, "Unavailable: no"), Seen::Unavailable, "`spec.checkpoint.uri`");
+        check(store(1, ""), Seen::Lost, "");
         check(
             init("agent", 2, "Error", "disk"),
             Seen::Broken,

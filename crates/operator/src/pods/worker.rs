@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 use trainyard_control::job::{Failure, Worker};
 use trainyard_plan::kubernetes::{AGENT_CONTAINER, DATA_CONTAINER, WORKER_CONTAINER};
 
-use crate::names::{ATTEMPT_LABEL, JOB_LABEL};
+use crate::names::{ATTEMPT_LABEL, JOB_LABEL, QUOTA_ANNOTATION};
 
 /// What Kubernetes calls a pod's place in its Job, as a label and, before 1.28, as an annotation.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -21,6 +21,8 @@ pub(crate) struct WorkerFacts {
     pub(crate) running_since: Option<i64>,
     /// None while it has not ended.
     pub(crate) end: Option<End>,
+    /// What its job was given by its queue, as the pod says it.
+    pub(crate) quota: Option<Box<str>>,
 }
 
 /// How a worker ended.
@@ -39,7 +41,8 @@ impl WorkerFacts {
         let labels = pod.metadata.labels.as_ref()?;
         labels.get(JOB_LABEL)?;
         let annotations = pod.metadata.annotations.as_ref();
-        let index = labels.get(INDEX).or_else(|| annotations.and_then(|all| all.get(INDEX)));
+        let annotation = |name: &str| annotations.and_then(|all| all.get(name));
+        let index = labels.get(INDEX).or_else(|| annotation(INDEX));
         let index: u32 = index.and_then(|index| index.parse().ok()).unwrap_or(0);
         let attempt = labels.get(ATTEMPT_LABEL).and_then(|number| number.parse().ok()).unwrap_or(0);
         let status = pod.status.as_ref();
@@ -54,7 +57,8 @@ impl WorkerFacts {
         });
         let running_since = started.map(|time| time.0.as_second());
         let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        Some(Self { index, attempt, is_placed, running_since, end })
+        let quota = annotation(QUOTA_ANNOTATION).map(|text| text.as_str().into());
+        Some(Self { index, attempt, is_placed, running_since, end, quota })
     }
 }
 

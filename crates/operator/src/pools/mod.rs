@@ -16,4 +16,4 @@ mod watch;
 
 pub(crate) use act::{Acting, act};
 pub use known::Pools;
-pub(crate) use watch::{follow, is_served, known_resources};
+pub(crate) use watch::{follow, is_served};

@@ -1,5 +1,6 @@
 //! The watches that keep [`Pools`] as the cluster is, and wake the services when it matters to them.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,14 +13,13 @@ use kube_client::{Api, Client, Resource, ResourceExt};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Config, Event, watcher};
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use trainyard_api::GpuPool;
 
 use super::Pools;
 use super::inventory::{GpuNode, GpuPod};
 use super::known::Seen;
-use crate::backoff;
-use crate::cluster::Chain;
+use crate::cluster::{Chain, known_resources};
 use crate::feed::Sync;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -27,63 +27,20 @@ use crate::world::World;
 
 /// The watch's name among those that must have seen all before anybody acts.
 const NAME: &str = "gpupools";
-const GROUP_VERSION: &str = "trainyard.dev/v1alpha1";
 /// Objects per page of a list.
 const PAGE: u32 = 100;
-/// A discovery takes milliseconds.
-const DEADLINE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Whether the cluster has GPU pools, and dynamic resource allocation. Asks until it has an answer;
-/// a cluster whose definitions are older than this operator has none. Cancel-safe.
-pub(crate) async fn is_served(client: &Client, pools: &Pools) -> bool {
-    for failures in 1.. {
-        let asked = async {
-            let ours = resources(client, GROUP_VERSION).await?;
-            let dra = resources(client, "resource.k8s.io/v1").await?;
-            Ok::<_, kube_client::Error>((ours, dra))
-        };
-        match timeout(DEADLINE, asked).await {
-            Ok(Ok((ours, dra))) => {
-                if dra.iter().any(|name| name == "deviceclasses") {
-                    pools.set_dra();
-                }
-                return ours.iter().any(|name| name == NAME);
-            }
-            Ok(Err(error)) => {
-                let error = tracing::field::display(Chain(&error));
-                tracing::warn!(error, "the API server does not say which resources it has");
-            }
-            Err(_) => tracing::warn!("the API server does not answer"),
-        }
-        sleep(backoff::delay(failures, backoff::jitter()).min(LONGEST_PAUSE)).await;
-    }
-    false
-}
+/// Dynamic resource allocation, and what it has of its own.
+const DRA: (&str, &str) = ("resource.k8s.io/v1", "deviceclasses");
 
-/// The resources of ours that the cluster knows. Asks until it has an answer. Cancel-safe.
-pub(crate) async fn known_resources(client: &Client) -> Vec<String> {
-    for failures in 1.. {
-        match timeout(DEADLINE, resources(client, GROUP_VERSION)).await {
-            Ok(Ok(known)) => return known,
-            Ok(Err(error)) => {
-                let error = tracing::field::display(Chain(&error));
-                tracing::warn!(error, "the API server does not say which resources it has");
-            }
-            Err(_) => tracing::warn!("the API server does not answer"),
-        }
-        sleep(backoff::delay(failures, backoff::jitter()).min(LONGEST_PAUSE)).await;
+/// Whether the cluster has GPU pools, of the resources of ours that it `knows`; finds out whether it has
+/// dynamic resource allocation. Cancel-safe.
+pub(crate) async fn is_served(client: &Client, knows: &BTreeSet<String>, pools: &Pools) -> bool {
+    let (version, resource) = DRA;
+    if known_resources(client, version).await.contains(resource) {
+        pools.set_dra();
     }
-    Vec::new()
-}
-
-/// The resources of a group and version; none where it is not served.
-async fn resources(client: &Client, version: &str) -> kube_client::Result<Vec<String>> {
-    match client.list_api_group_resources(version).await {
-        Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.name).collect()),
-        Err(kube_client::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    knows.contains(NAME)
 }
 
 /// Watches pools, and nodes and pods as soon as there is one. Runs until its task is aborted.

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use trainyard_api::Queue;
 use trainyard_api::queue::{QueueStatus, QueueUse};
 use trainyard_queue::{
-    Admission, Assignment, Decision, Decisions, Eviction, Growth, Resize, Snapshot, Used, Waiting,
-    Workload, decide, queue_of,
+    Admission, Assignment, Decision, Decisions, Eviction, Grant, Growth, Resize, Snapshot, Used,
+    Waiting, Workload, decide, queue_of,
 };
 
 use crate::key::ResourceKey;
@@ -35,6 +35,8 @@ struct State {
     is_served: bool,
     queues: BTreeMap<String, Queue>,
     jobs: HashMap<ResourceKey, Known>,
+    /// What pods of deleted jobs have still. Another job may be called as they were.
+    left: HashMap<ResourceKey, Vec<Workload>>,
     /// Jobs that were not looked at since this operator leads. What they have is not known yet.
     unvisited: HashSet<ResourceKey>,
     growth: Growth,
@@ -92,6 +94,7 @@ impl Queues {
     pub(crate) fn reset(&self, jobs: impl Iterator<Item = ResourceKey>) {
         let mut state = self.lock();
         state.jobs.clear();
+        state.left.clear();
         state.growth = Growth::default();
         state.unvisited = jobs.collect();
         self.shared.changed.notify_one();
@@ -128,8 +131,13 @@ impl Queues {
         }
     }
 
-    /// A job that is deleted has what it had until its last pod has ended, and it is about to be free.
-    pub(crate) fn leave(&self, key: &ResourceKey) {
+    /// A job that is deleted has what it had until its last pod has ended, and it is about to be free:
+    /// what its pods say that they were given, or else what is known of it.
+    pub(crate) fn leave(&self, key: &ResourceKey, given: Vec<Grant>) {
+        if !given.is_empty() {
+            self.remain(key, given);
+            return self.put(key, None);
+        }
         let had = self.lock().jobs.get(key).map(|known| known.workload.clone());
         let left = had.and_then(|workload| {
             let admission = workload.admission.clone()?;
@@ -137,6 +145,26 @@ impl Queues {
             Some(Workload { admission, ..workload })
         });
         self.put(key, left);
+    }
+
+    /// Nothing of a deleted job is there any more.
+    pub(crate) fn leave_nothing(&self, key: &ResourceKey) {
+        self.remain(key, Vec::new());
+        self.put(key, None);
+    }
+
+    /// What is left of deleted jobs that were called so.
+    pub(crate) fn remain(&self, key: &ResourceKey, given: Vec<Grant>) {
+        let held = |given: &Grant| given.held_by(Workload::default(), None, true, None);
+        let left: Vec<Workload> = given.iter().map(held).collect();
+        let mut state = self.lock();
+        let before = match left.is_empty() {
+            true => state.left.remove(key),
+            false => state.left.insert(key.clone(), left.clone()),
+        };
+        if before.unwrap_or_default() != left {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// A job that cannot be read has what it had.
@@ -233,6 +261,13 @@ impl State {
             snapshot.workloads.insert(key.to_string(), workload);
             keys.insert(key.to_string(), key.clone());
         }
+        for (key, left) in &self.left {
+            for (number, workload) in left.iter().enumerate() {
+                // No job is called so, and nobody is told what is decided about it.
+                let name = format!("{key} (deleted, {number})");
+                snapshot.workloads.insert(name, workload.clone());
+            }
+        }
         Some((snapshot, keys))
     }
 
@@ -287,6 +322,9 @@ impl State {
             }
         }
         let mut counts: HashMap<&str, (u32, u32)> = HashMap::new();
+        for left in self.left.values().flatten() {
+            counts.entry(&left.queue).or_default().1 += 1;
+        }
         for known in self.jobs.values() {
             let (waiting, admitted) = counts.entry(&known.workload.queue).or_default();
             match known.workload.admission.is_some() || known.granted.is_some() {
@@ -418,7 +456,7 @@ mod tests {
         let queues = queues(1);
         queues.put(&key("old"), Some(has(&asks(1, 0), false)));
         queues.put(&key("next"), Some(asks(1, 5)));
-        queues.leave(&key("old"));
+        queues.leave(&key("old"), Vec::new());
         let outcome = queues.cycle(NOW).expect("all are known");
         assert_eq!(outcome.statuses[0].2.admitted, 1);
         assert!(queues.told(&key("next")).granted.is_none());
@@ -429,9 +467,46 @@ mod tests {
         assert!(queues.told(&key("next")).granted.is_some());
         // One that only waited has nothing to keep.
         queues.put(&key("waits"), Some(asks(1, 0)));
-        queues.leave(&key("waits"));
+        queues.leave(&key("waits"), Vec::new());
         let outcome = queues.cycle(NOW).expect("all are known");
         assert_eq!(outcome.statuses[0].2.waiting, 0);
+    }
+
+    fn given(gpus: u32) -> Grant {
+        Grant {
+            queue: "q".to_owned(),
+            assignment: Assignment { flavour: "t4".to_owned(), count: gpus, borrows: false },
+            per_worker: Amounts { gpu: 1, ..Amounts::default() },
+            since: Duration::from_secs(1),
+            resized: None,
+        }
+    }
+
+    #[test]
+    fn a_new_operator_learns_from_pods_what_a_deleted_job_has() {
+        let queues = queues(3);
+        queues.reset([key("old"), key("next")].into_iter());
+        queues.put(&key("next"), Some(asks(2, 5)));
+        assert!(queues.cycle(NOW).is_none(), "what the pods have is not known yet");
+        queues.leave(&key("old"), vec![given(2)]);
+        let status = queues.cycle(NOW).expect("all are known").statuses[0].2.clone();
+        assert_eq!((status.waiting, status.admitted, &*status.usage[0].used), (1, 1, "2"));
+        assert!(queues.told(&key("next")).granted.is_none());
+        // Another job of that name asks, and what was left is not its own.
+        queues.remain(&key("old"), vec![given(2)]);
+        queues.put(&key("old"), Some(asks(1, 0)));
+        queues.cycle(NOW);
+        assert!(queues.told(&key("next")).granted.is_none());
+        queues.remain(&key("old"), Vec::new());
+        queues.cycle(NOW);
+        assert!(queues.told(&key("next")).granted.is_some());
+        // It was known by what it had, and is known by its pods now: once, not twice.
+        queues.put(&key("next"), Some(has(&asks(2, 5), false)));
+        queues.leave(&key("next"), vec![given(2)]);
+        let status = queues.cycle(NOW).expect("all are known").statuses[0].2.clone();
+        assert_eq!((status.admitted, &*status.usage[0].used), (2, "3"));
+        queues.leave_nothing(&key("next"));
+        assert_eq!(queues.cycle(NOW).expect("known").statuses[0].2.usage[0].used, "1");
     }
 
     #[test]

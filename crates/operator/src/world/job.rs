@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::names::QUOTA_ANNOTATION;
+
 /// How far a Job is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct JobFacts {
@@ -16,6 +18,8 @@ pub(crate) struct JobFacts {
     pub(crate) active: u32,
     /// Pods that there are to be: Kueue may have lowered it.
     pub(crate) parallelism: u32,
+    /// What its queue gave the training job, as its pods say it.
+    pub(crate) quota: Option<Box<str>>,
 }
 
 impl JobFacts {
@@ -38,6 +42,10 @@ impl JobFacts {
             failed: holds("Failed").map(|it| (text(&it["reason"]), text(&it["message"]))),
             active: number("/status/active"),
             parallelism: number("/spec/parallelism"),
+            quota: object
+                .pointer("/spec/template/metadata/annotations")
+                .and_then(|annotations| annotations[QUOTA_ANNOTATION].as_str())
+                .map(Into::into),
         }
     }
 

@@ -87,6 +87,14 @@ impl World {
         there.map(|(key, _)| key.clone()).collect()
     }
 
+    /// All jobs that are gone, of which something is there yet.
+    pub(crate) fn left_jobs(&self) -> Vec<ResourceKey> {
+        let known = self.lock();
+        let gone = known.entries.iter().filter(|(_, entry)| entry.resource.is_none());
+        let jobs = gone.map(|(key, _)| key).filter(|key| key.kind == Declared::TrainingJob);
+        jobs.cloned().collect()
+    }
+
     /// How many resources of a kind there are.
     pub(crate) fn count(&self, kind: Declared) -> usize {
         let known = self.lock();

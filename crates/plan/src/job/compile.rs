@@ -397,7 +397,12 @@ impl JobPlan {
         args.extend(extra);
         args.push(Value::literal("--"));
         args.extend(self.command.iter().cloned());
+        (args, self.agent_env(gang))
+    }
+
+    /// The variables of a worker's process: what the manifest says, and the gang.
+    pub fn agent_env(&self, gang: &Gang) -> Vec<EnvVar> {
         let gang = EnvVar { name: GANG.to_owned(), value: Value::literal(gang.to_text()) };
-        (args, self.env.iter().cloned().chain([gang]).collect())
+        self.env.iter().cloned().chain([gang]).collect()
     }
 }

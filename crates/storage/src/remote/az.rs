@@ -43,7 +43,7 @@ pub(super) fn open(
     if let Some(sas) = connection.sas {
         builder = builder.with_config(AzureConfigKey::SasKey, sas);
     }
-    let mut client = client_options();
+    let mut client = client_options()?;
     if let Some(endpoint) = endpoint(credentials) {
         client = client.with_allow_http(endpoint.starts_with("http://"));
         builder = builder.with_endpoint(endpoint);

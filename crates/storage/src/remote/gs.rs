@@ -26,7 +26,7 @@ pub(super) fn open(
         }
     };
     builder = builder.with_bucket_name(bucket).with_retry(no_retries());
-    let mut client = client_options();
+    let mut client = client_options()?;
     if let Some(endpoint) = endpoint(credentials) {
         client = client.with_allow_http(endpoint.starts_with("http://"));
         builder = builder.with_base_url(&endpoint).with_skip_signature(true);

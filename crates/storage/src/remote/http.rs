@@ -1,6 +1,5 @@
 //! A file on a web server.
 
-use std::error::Error;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,10 +9,11 @@ use reqwest::header::{
     RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url};
 
 use super::{Chunks, Listing, RemoteFile, Tag};
-use crate::error::StorageError;
+use crate::authorities;
+use crate::error::{StorageError, in_full};
 use crate::fault::{Fault, within};
 use crate::fetch::FetchOptions;
 use crate::key;
@@ -51,13 +51,17 @@ impl HttpRemote {
                 attempt.error("it redirects from https to plain http")
             }
         });
+        let unusable = |reason| StorageError::Settings { uri: uri.to_owned(), reason };
+        let brought = authorities::brought().map_err(unusable)?.unwrap_or_default();
+        let brought = Certificate::from_pem_bundle(&brought).map_err(|it| unusable(text(it)))?;
         let client = Client::builder()
+            .tls_certs_merge(brought)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirects)
             .referer(false)
             .user_agent(concat!("trainyard/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| StorageError::Settings { uri: uri.to_owned(), reason: text(error) })?;
+            .map_err(|error| unusable(text(error)))?;
         Ok(Self { client, url, uri: uri.to_owned(), name, stall: options.stall })
     }
 
@@ -226,14 +230,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// The error with its causes and without the URL, which may hold a signature.
 fn text(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
+    in_full(&error.without_url())
 }
 
 #[cfg(test)]

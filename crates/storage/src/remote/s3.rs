@@ -34,7 +34,7 @@ pub(super) fn open(
         }
     };
     builder = builder.with_bucket_name(bucket).with_retry(no_retries());
-    let mut client = client_options();
+    let mut client = client_options()?;
     let endpoint = endpoint_of(&profile, credentials);
     if variable("AWS_UNSIGNED_PAYLOAD").is_none() {
         builder = builder.with_unsigned_payload(is_guarded(endpoint.as_deref()));

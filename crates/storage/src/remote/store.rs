@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    RetryConfig,
+    Certificate, ClientOptions, Error, GetOptions, GetRange, ObjectMeta, ObjectStore,
+    ObjectStoreExt, RetryConfig,
 };
 
 use super::{Chunks, Listing, RemoteFile, Tag};
+use crate::authorities;
 use crate::error::StorageError;
 use crate::fault::{Fault, within};
 use crate::key;
@@ -168,8 +169,12 @@ fn tag(meta: &ObjectMeta) -> Option<Tag> {
 
 /// How each store's client is set up. Retries, deadlines and stalls are ours, the same for every
 /// remote.
-pub(super) fn client_options() -> ClientOptions {
-    ClientOptions::new().with_connect_timeout(Duration::from_secs(10)).with_timeout_disabled()
+pub(super) fn client_options() -> Result<ClientOptions, String> {
+    let options =
+        ClientOptions::new().with_connect_timeout(Duration::from_secs(10)).with_timeout_disabled();
+    let Some(brought) = authorities::brought()? else { return Ok(options) };
+    let brought = Certificate::from_pem_bundle(&brought).map_err(|error| text(&error))?;
+    Ok(brought.into_iter().fold(options, ClientOptions::with_root_certificate))
 }
 
 pub(super) fn no_retries() -> RetryConfig {

@@ -7,9 +7,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use miette::{Context, IntoDiagnostic, miette};
+use trainyard_storage::authorities;
 
 /// Copy this program with its loader and libraries into a folder, to be run there by images that
 /// have none of them: FOLDER/ld.so --library-path FOLDER FOLDER/trainyard agent run …
+///
+/// The certificates of authorities that are here come with it, for images that have none.
 #[derive(Args)]
 pub(super) struct Install {
     /// The folder; it is made
@@ -19,6 +22,8 @@ pub(super) struct Install {
 
 /// What the loader is called there, on every kind of processor.
 pub(super) const LOADER: &str = "ld.so";
+/// Where Debian and its like have the certificates of authorities, and Trainyard's image too.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 impl Install {
     pub(super) fn run(self) -> miette::Result<ExitCode> {
@@ -37,6 +42,15 @@ impl Install {
         for path in &libraries {
             let name = path.file_name().unwrap_or_default();
             copy(path, &self.to.join(if is_loader(path) { LOADER.as_ref() } else { name }))?;
+        }
+        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let certificates = named.unwrap_or_else(|| CERTIFICATES.into());
+        match certificates.exists() {
+            true => copy(&certificates, &self.to.join(authorities::FILE))?,
+            false => eprintln!(
+                "trainyard: there is no `{}` to bring, so that images without certificates of their own reach no store",
+                certificates.display()
+            ),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use miette::miette;
 use trainyard_diagnose::{Answer, Focus, Level, Snapshot, Target, diagnose, pages, registry};
 
+use super::which_cluster::WhichCluster;
 use crate::failure::failure;
 use crate::print::{print, print_line};
 use crate::table::table;
@@ -32,12 +33,8 @@ pub(crate) struct Doctor {
     /// All namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
-    /// Cluster of this context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: WhichCluster,
     /// Look at a snapshot that --collect wrote, or at objects as kubectl prints them; `-` reads
     /// standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["context", "kubeconfig", "watch", "collect"])]

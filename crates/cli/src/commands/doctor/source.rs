@@ -5,7 +5,7 @@ use std::path::Path;
 use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 use trainyard_diagnose::{Focus, Snapshot};
-use trainyard_operator::{ClusterChoice, RequestRate, client_of, collect, probe};
+use trainyard_operator::{collect, probe};
 
 use super::Doctor;
 use crate::commands::dump::{dump, text_of, unreadable};
@@ -34,9 +34,7 @@ pub(super) fn read(doctor: &Doctor) -> miette::Result<(Snapshot, Focus)> {
 }
 
 async fn live(doctor: &Doctor) -> miette::Result<(Snapshot, Option<String>)> {
-    let choice =
-        ClusterChoice { kubeconfig: doctor.kubeconfig.clone(), context: doctor.context.clone() };
-    let client = client_of(&choice, RequestRate::default()).await.into_diagnostic()?.client;
+    let client = doctor.cluster.client().await.into_diagnostic()?.client;
     // A node is in no namespace, and what is on it is in several.
     let asks_for_node = doctor.target.as_ref().is_some_and(|it| it.kind.as_deref() == Some("Node"));
     let namespace = match &doctor.namespace {

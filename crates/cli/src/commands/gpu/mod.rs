@@ -6,7 +6,6 @@ mod nodes;
 mod pools;
 mod who;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub(super) use self::defrag::not_known;
@@ -14,11 +13,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use trainyard_operator::console::Console;
 use trainyard_operator::pools::inventory::Inventory;
-use trainyard_operator::{ClusterChoice, RequestRate, client_of};
 
 use super::output::Format;
 use super::place::PlaceError;
 use super::supervisor::block_on;
+use super::which_cluster::WhichCluster;
 use crate::failure::failure;
 use crate::print::print_line;
 use crate::yaml;
@@ -58,12 +57,8 @@ struct Look {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: WhichCluster,
 }
 
 impl Gpu {
@@ -87,9 +82,7 @@ enum Shown {
 
 impl Look {
     async fn show(&self, what: Shown, namespace: Option<String>) -> miette::Result<ExitCode> {
-        let choice =
-            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        let client = client_of(&choice, RequestRate::default()).await.map_err(failure)?.client;
+        let client = self.cluster.client().await.map_err(failure)?.client;
         let home = namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let console = Console::new(client, Some(home));
         let (mut seen, notes) = console.gpus().await.map_err(PlaceError::from)?;

@@ -12,11 +12,11 @@ use serde_json::Value;
 use trainyard_operator::console::{
     Console, ConsoleError, Happened, Kept, Key, Kind, Replica, Selection, Watch, key,
 };
-use trainyard_operator::{ClusterChoice, RequestRate, client_of};
 
 use super::output::ServiceName;
 use super::plugin::is_plugin;
 use super::supervisor::State;
+use super::which_cluster::WhichCluster;
 use crate::failure::failure;
 use choose::{Choice, Known, Unclear, choose};
 pub(crate) use here::Here;
@@ -29,12 +29,8 @@ pub(crate) struct PlaceArgs {
     /// Namespace in a cluster [default: the context's]
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Cluster of this context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// Kubeconfig [default: KUBECONFIG, or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: WhichCluster,
     /// State folder of a supervisor on this machine [env: TRAINYARD_STATE_DIR] [default: .trainyard]
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["namespace", "context", "kubeconfig"])]
     state_dir: Option<PathBuf>,
@@ -83,10 +79,9 @@ impl PlaceArgs {
         let all = intent.all_namespaces.is_some_and(|all| all.all_namespaces);
         let folder = self.state_dir.clone().or_else(|| variable.clone().map(PathBuf::from));
         let state = State::of(folder.unwrap_or_else(|| PathBuf::from(".trainyard")));
-        let cluster =
-            ClusterChoice { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        let cluster = self.cluster.choice();
         let folder = state.open()?;
-        let named = self.namespace.is_some() || self.context.is_some() || self.kubeconfig.is_some();
+        let named = self.namespace.is_some() || self.cluster.is_named();
         let known = Known {
             names_cluster: named || all || is_plugin(),
             names_folder: self.state_dir.is_some(),
@@ -120,7 +115,7 @@ impl PlaceArgs {
                 ));
             }
         };
-        let client = client_of(&cluster, RequestRate::default()).await.map_err(failure)?.client;
+        let client = self.cluster.client().await.map_err(failure)?.client;
         let namespace =
             self.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         if !said && !intent.for_machines {

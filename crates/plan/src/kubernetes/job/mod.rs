@@ -16,7 +16,7 @@ use trainyard_api::training_job::Framework;
 
 pub use data::{DATA_CONTAINER, LOOK_CONTAINER};
 pub use handover::gang_object;
-pub use preflight::{IMAGE_CONTAINER, STORE_CONTAINER, preflight_name, preflight_objects};
+pub use preflight::{IMAGE_CONTAINER, preflight_name, preflight_objects};
 pub use workers::{AGENT_CONTAINER, TOKEN, WORKER_CONTAINER};
 
 use super::labels::{ATTEMPT, JOB, Texts, texts};

@@ -1,8 +1,10 @@
 //! The Job whose one pod looks, before workers are made and hold what others could use, whether what
 //! they need is there: data, the store of checkpoints, claims, Secrets and the image.
 //!
-//! The pod is as a worker's in all that decides about it: account, credentials, network and nodes. It
-//! asks for no device, and fetches nothing.
+//! The pod is as a worker's in all that decides about it: account, credentials, network and nodes; its
+//! last container is as the worker itself, of the same image with the same agent, variables, user and
+//! mounts, since what a store is reached by is there: certificates, proxies, names. It asks for no
+//! device, and fetches nothing.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
@@ -12,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use trainyard_api::model_service::Spread;
 
-use super::workers::{self, AGENT_CONTAINER};
+use super::workers;
 use super::{Context, JobRun, account, data, network};
 use crate::job::JobPlan;
 use crate::kubernetes::container::{pod_security_context, security_context};
@@ -23,9 +25,7 @@ use crate::kubernetes::{Object, ObjectsError, Settings};
 use crate::policy::Placement;
 use crate::workload::Value;
 
-/// The container that asks the store of checkpoints.
-pub const STORE_CONTAINER: &str = "check-store";
-/// The container of the program's image.
+/// The container of the program's image, which asks the store of checkpoints.
 pub const IMAGE_CONTAINER: &str = "image";
 
 /// Enough for the longest list of objects that is taken (100 000); next to nothing is used otherwise.
@@ -46,8 +46,10 @@ pub fn preflight_name(job: &str) -> String {
 
 /// Writes the Job, and what its pod runs as and may reach, which the workers have too.
 pub fn preflight_objects(plan: &JobPlan, settings: &Settings) -> Result<Vec<Object>, ObjectsError> {
-    // Nothing in it depends on the start.
-    let ctx = Context { plan, run: JobRun::Attempt(1), settings };
+    // Nothing in it depends on the start, and it is handed to nobody: what a gang waits for that learns
+    // its size later is not made yet.
+    let plan = JobPlan { handover: None, ..plan.clone() };
+    let ctx = Context { plan: &plan, run: JobRun::Attempt(1), settings };
     Ok(vec![account(&ctx), network::policy(&ctx), job(&ctx)?])
 }
 
@@ -82,7 +84,6 @@ fn pod(ctx: &Context<'_>) -> Result<PodSpec, ObjectsError> {
     let plan = ctx.plan;
     let mut init = vec![workers::agent(ctx, resources())];
     init.extend(data::looks(ctx, &resources()));
-    init.extend(store(ctx)?);
     let mut pod = PodSpec {
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some(ctx.shared_name()),
@@ -121,60 +122,42 @@ fn resources() -> ResourceRequirements {
     }
 }
 
-/// Asks the store as a worker's agent would; none where it is a volume, or there is none.
-fn store(ctx: &Context<'_>) -> Result<Option<Container>, ObjectsError> {
-    let checkpoint = ctx.plan.checkpoint.as_ref();
-    let uri = checkpoint.and_then(|checkpoint| checkpoint.uri.as_deref());
-    let Some(uri) = uri.filter(|uri| !uri.starts_with("file:")) else { return Ok(None) };
-    let args = ["fetch", "--check", "--may-be-empty", "--termination-log", TERMINATION_LOG, "--"];
-    let args = args.into_iter().map(str::to_owned).chain([uri.replace('$', "$$")]);
-    let env: Result<Vec<_>, _> =
-        ctx.plan.env.iter().map(|var| workers::variable(ctx, var)).collect();
-    Ok(Some(Container {
-        name: STORE_CONTAINER.to_owned(),
-        image: Some(ctx.settings.image.clone()),
-        image_pull_policy: Some(ctx.settings.image_pull_policy.as_str().to_owned()),
-        command: Some(vec!["trainyard".to_owned()]),
-        args: Some(args.collect()),
-        env: Some(env?),
-        env_from: workers::credentials(ctx),
-        resources: Some(resources()),
-        security_context: Some(security_context()),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..Container::default()
-    }))
-}
-
-/// Runs nothing of the image, but shows that it can be pulled and run, that the program's Secrets are
-/// there, and that its claims can be mounted.
+/// Asks the store as a worker's agent would, if there is one. Runs nothing of the image, but shows that
+/// it can be pulled and run, that the program's Secrets are there, and that its claims can be mounted.
 fn image(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
     let plan = ctx.plan;
     let missing = || ObjectsError::LocalPlan { service: plan.name.clone(), what: "its program" };
-    let secrets = plan.env.iter().filter(|var| matches!(var.value, Value::Secret { .. }));
-    let env: Result<Vec<_>, _> = secrets.map(|var| workers::variable(ctx, var)).collect();
-    let claims = volumes(ctx);
-    let is_claim =
-        |name: &str| claims.iter().any(|it| it.name == name && it.name != AGENT_CONTAINER);
-    let mounts = workers::folders(ctx).chain(data::mounts(ctx)).filter(|it| is_claim(&it.name));
+    let store = plan.checkpoint.as_ref().and_then(|checkpoint| checkpoint.uri.as_deref());
+    let args: Vec<Value> = match store {
+        None => vec![Value::literal("--version")],
+        Some(uri) => {
+            ["fetch", "--check", "--may-be-empty", "--termination-log", TERMINATION_LOG, "--", uri]
+                .map(Value::literal)
+                .to_vec()
+        }
+    };
     Ok(Container {
         name: IMAGE_CONTAINER.to_owned(),
         image: Some(plan.image.clone().ok_or_else(missing)?),
         image_pull_policy: Some(ctx.settings.image_pull_policy.as_str().to_owned()),
         command: Some(workers::program()),
-        args: Some(vec!["--version".to_owned()]),
-        env: Some(env?),
+        args: Some(workers::arguments(ctx, &args)?),
+        env: Some(workers::environment(ctx, &plan.agent_env(&ctx.gang()))?),
         env_from: workers::credentials(ctx),
         resources: Some(resources()),
         security_context: Some(security_context()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(mounts.chain([workers::agent_mount()]).collect()),
+        volume_mounts: Some(
+            workers::folders(ctx)
+                .chain([workers::agent_mount()])
+                .chain(data::mounts(ctx))
+                .collect(),
+        ),
         ..Container::default()
     })
 }
 
-/// Those of a worker that have to be there before it; and the agent's.
+/// Those of a worker, but for the Secret by which workers know each other: it is made with them.
 fn volumes(ctx: &Context<'_>) -> Vec<PodVolume> {
-    let is_kept =
-        |it: &PodVolume| it.persistent_volume_claim.is_some() || it.name == AGENT_CONTAINER;
-    workers::volumes(ctx).into_iter().filter(is_kept).collect()
+    workers::volumes(ctx).into_iter().filter(|it| it.secret.is_none()).collect()
 }

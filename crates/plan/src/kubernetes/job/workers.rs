@@ -239,7 +239,6 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         flags.extend(["--cloud", cloud].map(Value::literal));
     }
     let (args, env) = plan.agent(&ctx.gang(), None, flags);
-    let args = args.iter().map(|arg| text(ctx, arg)).collect::<Result<_, _>>()?;
     let secret = ctx.secret().map(|_| VolumeMount {
         name: SECRET_VOLUME.to_owned(),
         mount_path: SECRET.to_owned(),
@@ -251,7 +250,7 @@ fn worker(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
         image: Some(image),
         image_pull_policy: Some(ctx.settings.image_pull_policy.as_str().to_owned()),
         command: Some(program()),
-        args: Some(args),
+        args: Some(arguments(ctx, &args)?),
         env: Some(environment(ctx, &env)?),
         env_from: credentials(ctx),
         ports: Some(vec![ContainerPort {
@@ -322,7 +321,10 @@ pub(super) fn cloud(ctx: &Context<'_>) -> Option<&'static str> {
 }
 
 /// The agent's variables, and the program's, which come last and may use them.
-fn environment(ctx: &Context<'_>, env: &[EnvVar]) -> Result<Vec<PodEnvVar>, ObjectsError> {
+pub(super) fn environment(
+    ctx: &Context<'_>,
+    env: &[EnvVar],
+) -> Result<Vec<PodEnvVar>, ObjectsError> {
     let var = |name: &str, value: &str| PodEnvVar {
         name: name.to_owned(),
         value: Some(value.to_owned()),
@@ -357,13 +359,18 @@ fn environment(ctx: &Context<'_>, env: &[EnvVar]) -> Result<Vec<PodEnvVar>, Obje
 }
 
 /// A variable as a container has it.
-pub(super) fn variable(ctx: &Context<'_>, wanted: &EnvVar) -> Result<PodEnvVar, ObjectsError> {
+fn variable(ctx: &Context<'_>, wanted: &EnvVar) -> Result<PodEnvVar, ObjectsError> {
     let mut made = PodEnvVar { name: wanted.name.clone(), ..PodEnvVar::default() };
     match &wanted.value {
         Value::Secret { secret, key } => made.value_from = Some(secret_source(secret, key)),
         value => made.value = Some(text(ctx, value)?),
     }
     Ok(made)
+}
+
+/// Arguments as a container has them.
+pub(super) fn arguments(ctx: &Context<'_>, values: &[Value]) -> Result<Vec<String>, ObjectsError> {
+    values.iter().map(|value| text(ctx, value)).collect()
 }
 
 /// A value as a container has it: Kubernetes itself expands `$(NAME)`.
