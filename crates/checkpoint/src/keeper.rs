@@ -6,7 +6,8 @@
 //!
 //! The background has threads of its own at the lowest priority, so that it takes what the program
 //! leaves. A thread cannot raise its priority again without rights, so [`Keeper::flush`] and
-//! [`Keeper::restore`], for which somebody waits, run on the caller's runtime.
+//! [`Keeper::restore`], for which somebody waits, run on the caller's runtime; and so does an upload that
+//! the background has not brought to its end in good time, where the program leaves it too little.
 
 mod pick;
 mod pin;
@@ -17,9 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use trainyard_storage::Credentials;
 
 use crate::candidate::{self, Candidate};
@@ -189,10 +192,14 @@ struct Shared {
     pins: Pins,
     /// How many callers wait that the background makes room.
     callers: watch::Sender<u32>,
+    /// For how long the lowest priority is enough.
+    patience: Mutex<Patience>,
 }
 
 /// The longest pause after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// The longest that an upload stays at the lowest priority.
+const MAX_PATIENCE: Duration = Duration::from_secs(300);
 /// Between two tries to prune while others use the store.
 const PRUNE_AGAIN: Duration = Duration::from_secs(20);
 /// How long one that is told to stop may take for its last requests.
@@ -228,6 +235,7 @@ impl Keeper {
             told: Mutex::default(),
             watched: AsyncMutex::new(Watched::new(settings.still_for)),
             callers: watch::Sender::new(0),
+            patience: Mutex::new(Patience::new(settings.poll)),
             pins,
             settings,
         };
@@ -267,6 +275,7 @@ impl Keeper {
         }
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         let nice = shared.settings.nice.clamp(0, 19);
+        let callers_runtime = Handle::try_current().ok();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -277,7 +286,7 @@ impl Keeper {
             .map_err(files("start threads for", &self.shared.settings.path))?;
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
             lower_priority(nice);
-            runtime.block_on(shared.run(&stop));
+            runtime.block_on(shared.run(&stop, callers_runtime));
             // A write that hangs in a dead file server must not hold up the end.
             runtime.shutdown_timeout(Duration::from_secs(1));
         });
@@ -377,13 +386,41 @@ impl Drop for Room<'_> {
     }
 }
 
+/// How long the background may take for an upload: as long as passes between two checkpoints, so that what
+/// a lost disk costs stays within about two of these times, however busy the program keeps the machine.
+#[derive(Debug)]
+struct Patience {
+    least: Duration,
+    time: Duration,
+    /// When the newest checkpoint was written, in milliseconds since the Unix epoch.
+    newest_ms: Option<u64>,
+}
+
+impl Patience {
+    fn new(poll: Duration) -> Self {
+        // Of the first one nobody knows when the next will come.
+        let time = poll.saturating_mul(15).min(MAX_PATIENCE);
+        Self { least: poll.min(MAX_PATIENCE), time, newest_ms: None }
+    }
+
+    /// Notes when a checkpoint was written.
+    fn seen(&mut self, written_ms: u64) {
+        let before = self.newest_ms.unwrap_or(written_ms);
+        if written_ms > before {
+            let apart = Duration::from_millis(written_ms.saturating_sub(before));
+            self.time = apart.clamp(self.least, MAX_PATIENCE);
+        }
+        self.newest_ms = Some(before.max(written_ms));
+    }
+}
+
 impl Shared {
     fn told(&self) -> std::sync::MutexGuard<'_, Counters> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The background.
-    async fn run(&self, stop: &CancellationToken) {
+    async fn run(self: &Arc<Self>, stop: &CancellationToken, callers_runtime: Option<Handle>) {
         let mut callers = self.callers.subscribe();
         let mut failures = 0u32;
         let mut prune_at: Option<Instant> = None;
@@ -392,7 +429,7 @@ impl Shared {
                 // The sender lives as long as this.
                 let _ = callers.wait_for(|n| *n == 0).await;
                 tokio::select! {
-                    saved = self.save_ready(&mut prune_at) => Some(saved),
+                    saved = self.save_in_time(&mut prune_at, callers_runtime.as_ref()) => Some(saved),
                     _ = callers.wait_for(|n| *n > 0) => None,
                 }
             };
@@ -451,16 +488,65 @@ impl Shared {
         Ok(())
     }
 
-    /// One look, and what is to be saved by it.
+    /// One look, and what is to be saved by it: by the background, and from a moment on by the caller's
+    /// runtime, whose threads have the program's priority. What was sent by then is not sent again.
+    async fn save_in_time(
+        self: &Arc<Self>,
+        prune_at: &mut Option<Instant>,
+        callers_runtime: Option<&Handle>,
+    ) -> Result<(), CheckpointError> {
+        let Some(runtime) = callers_runtime else { return self.save_ready(prune_at).await };
+        let patience = self.patience().time;
+        {
+            let mut saving = std::pin::pin!(self.save_ready(prune_at));
+            loop {
+                if let Ok(saved) = tokio::time::timeout(patience, &mut saving).await {
+                    return saved;
+                }
+                // What is as good as done is brought to its end.
+                if self.meter.publishing.load(Ordering::Relaxed) == 0 {
+                    break;
+                }
+            }
+        }
+        tracing::info!(
+            seconds = patience.as_secs_f64(),
+            "an upload takes longer than what is between two checkpoints: it goes on with the program's \
+             own priority"
+        );
+        let shared = Arc::clone(self);
+        let saving = runtime.spawn(async move {
+            let mut prune_at = None;
+            let saved = shared.save_ready(&mut prune_at).await;
+            (saved, prune_at)
+        });
+        match AbortOnDropHandle::new(saving).await {
+            Ok((saved, at)) => {
+                *prune_at = at.or(*prune_at);
+                saved
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // That runtime is being torn down: the next turn is the background's.
+                Err(_) => Ok(()),
+            },
+        }
+    }
+
     async fn save_ready(&self, prune_at: &mut Option<Instant>) -> Result<(), CheckpointError> {
         let mut watched = self.watched.lock().await;
         loop {
             let ready = self.ready(&mut watched, Moment::Running).await?;
             let Some(next) = ready.into_iter().next() else { break };
+            self.patience().seen(next.tree.modified_ms());
             self.save(&mut watched, &next).await?;
             *prune_at = Some(Instant::now());
         }
         Ok(())
+    }
+
+    fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn flush(&self, flushed: &mut Flushed, insist: bool) {
@@ -796,4 +882,16 @@ impl Shared {
             skipped: restored.skipped,
         }))
     }
+}
+
+#[test]
+fn uploads_may_take_as_long_as_is_between_checkpoints() {
+    let mut patience = Patience::new(Duration::from_secs(2));
+    assert_eq!(patience.time, Duration::from_secs(30));
+    let mut after = |seconds: u64| {
+        patience.seen(seconds * 1000);
+        patience.time.as_secs()
+    };
+    assert_eq!([after(1000), after(1060), after(1050), after(1061)], [30, 60, 60, 2]);
+    assert_eq!(after(9000), 300);
 }

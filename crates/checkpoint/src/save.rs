@@ -46,6 +46,25 @@ pub(crate) struct Meter {
     pub(crate) uploaded: AtomicU64,
     /// That the store had already.
     pub(crate) reused: AtomicU64,
+    /// Publishes under way. One that is dropped leaves its lock, which keeps others from removing old
+    /// checkpoints for minutes.
+    pub(crate) publishing: AtomicU64,
+}
+
+/// That a publish is under way, for as long as it lives.
+struct Publishing<'a>(&'a AtomicU64);
+
+impl<'a> Publishing<'a> {
+    fn begin(meter: &'a Meter) -> Self {
+        meter.publishing.fetch_add(1, Ordering::Relaxed);
+        Self(&meter.publishing)
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where one chunk of a file is.
@@ -215,6 +234,7 @@ impl Upload<'_> {
 
     /// Writes the manifest, once all chunks are there while nobody removes any.
     async fn publish(&mut self, manifest: &Manifest) -> Result<bool, CheckpointError> {
+        let _publishing = Publishing::begin(self.meter);
         loop {
             let lock = guard::publish(self.store).await?;
             let published = self.publish_under(&lock, manifest).await;

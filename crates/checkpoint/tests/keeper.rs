@@ -308,6 +308,28 @@ async fn a_flush_takes_over_from_the_background_and_keeps_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_leaves_the_background_no_time_has_its_checkpoints_saved() {
+    let program = tempfile::tempdir().unwrap();
+    let memory = Memory::new(7);
+    memory.set_faults(Faults { is_starved: true, ..Faults::default() });
+    let settings = settings(program.path(), program.path());
+    let mut keeper = Keeper::over(settings, Store::over(memory.clone())).unwrap();
+    keeper.watch().unwrap();
+    for step in 1..=3u64 {
+        let name = format!("step-{step}");
+        write_step(program.path(), &name, &[("model", content(200_000, step))]);
+        until(&name, || keeper.counters().newest.as_deref() == Some(&name)).await;
+    }
+    assert_eq!(keeper.counters().failures, 0);
+    // Whoever takes over does so from these threads, too.
+    write_step(program.path(), "step-4", &[("model", content(200_000, 4))]);
+    let flushed = keeper.flush(Duration::from_secs(60)).await;
+    assert!(!flushed.ran_out && flushed.left.is_empty(), "{flushed:?}");
+    assert_eq!(keeper.counters().newest_step, Some(4));
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_torn_store_is_told_and_mended() {
     let (program, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let keeper = Keeper::open(settings(program.path(), folder.path())).unwrap();
