@@ -88,7 +88,7 @@ async fn schedule(seed: u64) {
             write_step(folders[index as usize].path(), &name, &files);
         }
         written.insert(name.clone(), whole);
-        memory.set_faults(Faults { refused: 40, answer_lost: 40, full: 60 });
+        memory.set_faults(Faults { refused: 40, answer_lost: 40, full: 60, ..Faults::default() });
         let mut tasks = Vec::new();
         for keeper in &keepers {
             let (keeper, memory) = (Arc::clone(keeper), Arc::clone(&memory));

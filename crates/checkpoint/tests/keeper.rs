@@ -174,7 +174,7 @@ async fn who_is_told_to_stop_removes_no_more_and_leaves_no_lock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_written_over_in_place_is_never_torn() {
     let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let fast = |settings| Settings { still_for: Duration::from_secs(1), ..settings };
+    let fast = |settings| Settings { still_for: Duration::from_secs(3), ..settings };
     let mut keeper = Keeper::open(fast(settings(program.path(), store.path()))).unwrap();
     keeper.watch().unwrap();
     let path = program.path().join("m.pt");
@@ -190,17 +190,22 @@ async fn a_file_that_is_written_over_in_place_is_never_torn() {
     };
     let (end, stop) = writer(write, Duration::from_millis(100));
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(keeper.counters().saved, 0, "{:?}", keeper.counters());
+    let before = keeper.counters().saved;
     stop.store(true, Ordering::Relaxed);
     let writes = end();
-    until("it is left alone", || keeper.counters().saved == 1).await;
+    until("it is left alone", || keeper.counters().saved > before).await;
     keeper.stop().await;
     let store = open(store.path());
     let catalogue = store.catalogue().await.unwrap();
-    let to = tempfile::tempdir().unwrap();
-    let restored = store.restore(&catalogue.steps[0], to.path(), None).await.unwrap();
-    let content = fs::read(restored.path).unwrap();
-    assert_eq!(content, zip(((writes - 1) % 251) as u8));
+    // On a busy machine the writer may have stood still for long enough between two contents.
+    for (age, step) in catalogue.steps.iter().enumerate() {
+        let to = tempfile::tempdir().unwrap();
+        let restored = store.restore(step, to.path(), None).await.unwrap();
+        let content = fs::read(restored.path).unwrap();
+        let is_whole = |write: u64| content == zip((write % 251) as u8);
+        assert!((0..writes).any(is_whole), "{}", step.id.name);
+        assert!(age > 0 || is_whole(writes - 1));
+    }
     assert_eq!(names(program.path()), ["m.pt"], "no link is left");
 }
 
