@@ -133,11 +133,10 @@ pub(crate) fn start_proxy(layout: &Layout, settings: &Settings) -> anyhow::Resul
     // ends when its node is deleted, and then has to start again.
     let text = proxy_config(layout, settings, &layout.node(1).name());
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-    let keep_running = "while :; do \"$0\" \"$@\"; sleep 1; done";
     let program = settings.kubernetes.join("kube-proxy");
-    let config = format!("--config={}", config.display());
-    let arguments = ["-c".into(), keep_running.into(), program.into_os_string(), config.into()];
-    Daemon::new("kube-proxy", "sh", arguments).start(layout, &Place::control_plane(layout))
+    let arguments = [format!("--config={}", config.display())];
+    let proxy = Daemon::kept_running("kube-proxy", program, arguments);
+    proxy.start(layout, &Place::control_plane(layout))
 }
 
 /// kube-proxy's configuration on a host of this name.

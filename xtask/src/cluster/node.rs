@@ -61,7 +61,9 @@ pub(crate) fn start(node: &NodeLayout, settings: &Settings) -> anyhow::Result<()
         format!("--node-ip={}", node.address()),
     ];
     let program = settings.kubernetes.join("kubelet");
-    Daemon::new(format!("{}-kubelet", node.name()), program, arguments).start(layout, &place)?;
+    // It ends where containerd answers before it is ready for it.
+    let name = format!("{}-kubelet", node.name());
+    Daemon::kept_running(name, program, arguments).start(layout, &place)?;
 
     let arguments = [format!("--config={}", node.folder().join("proxy.json").display())];
     let program = settings.kubernetes.join("kube-proxy");

@@ -58,6 +58,18 @@ impl Daemon {
         }
     }
 
+    /// One that is started again whenever it ends, as a service manager does with the services of a node.
+    pub(crate) fn kept_running<A: Into<OsString>>(
+        name: impl Into<String>,
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        const KEEP_RUNNING: &str = "while :; do \"$0\" \"$@\"; sleep 1; done";
+        let own: [OsString; 3] =
+            ["-c".into(), KEEP_RUNNING.into(), program.into().into_os_string()];
+        Self::new(name, "sh", own.into_iter().chain(arguments.into_iter().map(Into::into)))
+    }
+
     pub(crate) fn log(&self, layout: &Layout) -> PathBuf {
         layout.logs().join(format!("{}.log", self.name))
     }
