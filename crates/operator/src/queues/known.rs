@@ -369,6 +369,7 @@ fn status(generation: Option<i64>, (waiting, admitted): (u32, u32), used: &Used)
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use trainyard_queue::Amounts;
 
     use super::*;
@@ -507,6 +508,42 @@ mod tests {
         assert_eq!((status.admitted, &*status.usage[0].used), (2, "3"));
         queues.leave_nothing(&key("next"));
         assert_eq!(queues.cycle(NOW).expect("known").statuses[0].2.usage[0].used, "1");
+    }
+
+    proptest! {
+        /// Pods of deleted jobs end one after the other, others of the same names ask, and operators come
+        /// and go: nothing is given away that pods have still.
+        #[test]
+        fn what_pods_have_is_given_to_nobody(
+            capacity in 1u32..6,
+            mut pods in prop::collection::vec(0u32..3, 3),
+            asked in prop::collection::vec(1u32..4, 3),
+            events in prop::collection::vec((0u32..6, 0usize..3), 0..60),
+        ) {
+            let queues = queues(capacity);
+            let mut has_it = [false; 3];
+            let names = ["a", "b", "c"];
+            queues.reset(names.into_iter().map(key));
+            for (event, at) in events {
+                let key = key(names[at]);
+                match event {
+                    0 => pods[at] = 0,
+                    1 => queues.reset(names.into_iter().map(self::key)),
+                    2 => drop(queues.cycle(NOW)),
+                    _ => {
+                        let left = (pods[at] > 0).then(|| given(pods[at]));
+                        queues.remain(&key, left.into_iter().collect());
+                        has_it[at] |= queues.told(&key).granted.is_some();
+                        let workload = asks(asked[at], 0);
+                        let workload = if has_it[at] { has(&workload, false) } else { workload };
+                        queues.put(&key, Some(workload));
+                    }
+                }
+                let used = asked.iter().zip(has_it).filter(|(_, it)| *it).map(|(asked, _)| *asked);
+                let used: u32 = used.sum();
+                prop_assert!(used == 0 || used + pods.iter().sum::<u32>() <= capacity);
+            }
+        }
     }
 
     #[test]
