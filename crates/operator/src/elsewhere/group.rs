@@ -110,14 +110,27 @@ fn checks(object: &Value) -> String {
 }
 
 fn volcano(object: &Value) -> Group {
-    let phase = object.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
-    if matches!(phase, "Running" | "Completed") {
+    // Its scheduler writes one as soon as it has looked.
+    let Some(phase) = object.pointer("/status/phase").and_then(Value::as_str) else {
         return Group::default();
-    }
+    };
     let held = |it: &&Value| it["type"] == "Unschedulable" && it["status"] == "True";
-    let waiting = list(object, "/status/conditions").filter(held).last().map(of_condition);
-    let waiting = waiting.unwrap_or_else(|| said(phase, "its PodGroup waits"));
-    Group { waiting: Some(waiting), ..Group::default() }
+    let condition = list(object, "/status/conditions").filter(held).last().map(of_condition);
+    let waiting = match (phase, condition) {
+        ("Running" | "Completed", _) => None,
+        // What keeps a gang out of its queue stands in events alone: the condition counts pods.
+        ("Pending", Some(condition)) => Some(said(&condition.reason, &out_of_queue(object))),
+        (_, Some(condition)) => Some(condition),
+        (_, None) => Some(said(phase, "its PodGroup waits")),
+    };
+    Group { waiting, ..Group::default() }
+}
+
+fn out_of_queue(object: &Value) -> String {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    format!(
+        "there is no room in the queue for all of its workers together, by the queue's `capability` or by what the cluster has; events of its PodGroup `{name}` say of what"
+    )
 }
 
 fn kai(object: &Value) -> Group {
@@ -175,17 +188,26 @@ mod tests {
 
     #[test]
     fn what_pod_groups_say() {
-        let condition = json!({"type": "Unschedulable", "status": "True", "reason": "NotEnoughResources", "message": "2/2 tasks in gang unschedulable"});
-        let status = json!({"status": {"phase": "Inqueue", "conditions": [condition]}});
-        let waits = read(QueueSystem::Volcano, &status);
+        let volcano = |phase: &str, conditions: Value| {
+            let metadata = json!({"name": "line-1"});
+            let status = json!({"phase": phase, "conditions": conditions});
+            read(QueueSystem::Volcano, &json!({"metadata": metadata, "status": status}))
+        };
+        let condition = json!([{"type": "Unschedulable", "status": "True", "reason": "NotEnoughResources", "message": "1/2 tasks in gang unschedulable"}]);
+        let waits = volcano("Inqueue", condition.clone());
         assert_eq!(
             words(waits.waiting.as_ref()),
-            Some(("NotEnoughResources", "2/2 tasks in gang unschedulable"))
+            Some(("NotEnoughResources", "1/2 tasks in gang unschedulable"))
         );
-        let runs = read(QueueSystem::Volcano, &json!({"status": {"phase": "Running"}}));
-        assert_eq!(runs, Group::default());
-        let new = read(QueueSystem::Volcano, &json!({}));
-        assert_eq!(words(new.waiting.as_ref()), Some(("Pending", "its PodGroup waits")));
+        let out = volcano("Pending", condition.clone());
+        let (reason, message) = words(out.waiting.as_ref()).expect("it waits");
+        assert_eq!(reason, "NotEnoughResources");
+        assert!(message.contains("`capability`") && message.contains("`line-1`"), "{message}");
+        // The condition stays.
+        assert_eq!(volcano("Running", condition), Group::default());
+        let new = volcano("Inqueue", json!([]));
+        assert_eq!(words(new.waiting.as_ref()), Some(("Inqueue", "its PodGroup waits")));
+        assert_eq!(read(QueueSystem::Volcano, &json!({})), Group::default(), "nobody has looked");
         let condition = json!({"type": "UnschedulableOnNodePool", "status": "True", "reason": "OverLimit", "message": "over the limit of `a`"});
         let held = json!({"status": {"schedulingConditions": [condition]}});
         let waits = read(QueueSystem::Kai, &held);

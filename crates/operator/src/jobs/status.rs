@@ -156,8 +156,9 @@ fn waits_elsewhere(handed: &Handed, now: Timestamp) -> (&str, String) {
             "{who} decides when it starts, and has not looked at it yet: see whether Kueue runs, and whether its configuration has the integration `batch/job`"
         ),
         (true, other) => format!(
-            "{who} decides when it starts, and has not looked at it yet: see whether {} runs",
-            other.name()
+            "{who} decides when it starts, and has not looked at it yet: see whether {} runs and has that {}",
+            other.name(),
+            other.kind()
         ),
     };
     ("HandedOver", message)
