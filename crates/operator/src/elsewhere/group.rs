@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use trainyard_plan::QueueSystem;
+use trainyard_plan::kubernetes::KAI_GANG;
 
 /// A reason in one word, and what stands beside it for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct Group {
     pub(crate) evicted: Option<Said>,
     /// Somebody took it out of the queue: it starts when they put it back.
     pub(crate) is_deactivated: bool,
+    /// Its pods are placed one by one, though they are to be together.
+    pub(crate) is_no_gang: bool,
     /// Whose quota it has, if it has some.
     pub(crate) quota: Option<Box<str>>,
 }
@@ -88,6 +91,7 @@ fn workload(object: &Value) -> Group {
         waiting,
         evicted,
         is_deactivated: object.pointer("/spec/active") == Some(&Value::Bool(false)),
+        is_no_gang: false,
         quota: quota.map(Box::from),
     }
 }
@@ -136,7 +140,27 @@ fn out_of_queue(object: &Value) -> String {
 fn kai(object: &Value) -> Group {
     let held = list(object, "/status/schedulingConditions")
         .filter(|it| it["type"] == "UnschedulableOnNodePool" && it["status"] == "True");
-    Group { waiting: held.last().map(of_condition), ..Group::default() }
+    // Its pod grouper repeats the Job's annotations whether it knows them or not.
+    let number = |at: &str| object.pointer(at).and_then(Value::as_u64);
+    let asked = object.pointer(&format!("/metadata/annotations/{}", KAI_GANG.replace('/', "~1")));
+    let asked = asked.and_then(Value::as_str).and_then(|it| it.parse::<u64>().ok());
+    Group {
+        waiting: held.last().map(of_kai_condition),
+        is_no_gang: asked.is_some_and(|it| it > number("/spec/minMember").unwrap_or(1)),
+        ..Group::default()
+    }
+}
+
+/// `reasons` say more than the words beside them, which older versions have alone.
+fn of_kai_condition(condition: &Value) -> Said {
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let reasons = condition["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(first) = reasons.first() else { return of_condition(condition) };
+    let messages = reasons.iter().map(|it| text(it, "message")).filter(|it| !it.is_empty());
+    match messages.collect::<Vec<_>>().join("; ") {
+        message if message.is_empty() => of_condition(condition),
+        message => said(&text(first, "reason"), &message),
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +236,29 @@ mod tests {
         let held = json!({"status": {"schedulingConditions": [condition]}});
         let waits = read(QueueSystem::Kai, &held);
         assert_eq!(words(waits.waiting.as_ref()), Some(("OverLimit", "over the limit of `a`")));
+        // As 0.14.7 writes it.
+        let reasons = json!([{"reason": "OverLimit", "message": "Limit is 0.4 cores"}, {"reason": "Other", "message": "and more"}]);
+        let condition = json!({"type": "UnschedulableOnNodePool", "status": "True", "reason": "Unschedulable", "message": "OverLimit: Limit is 0.4 cores.", "reasons": reasons});
+        let held = json!({"status": {"schedulingConditions": [condition]}});
+        let waits = read(QueueSystem::Kai, &held);
+        assert_eq!(
+            words(waits.waiting.as_ref()),
+            Some(("OverLimit", "Limit is 0.4 cores; and more"))
+        );
+    }
+
+    #[test]
+    fn whether_kai_knows_gangs_of_jobs() {
+        let is_no_gang = |asked: Value, min: Value| {
+            let metadata = json!({"annotations": {KAI_GANG: asked}});
+            read(QueueSystem::Kai, &json!({"metadata": metadata, "spec": {"minMember": min}}))
+                .is_no_gang
+        };
+        assert!(!is_no_gang(json!("2"), json!(2)));
+        assert!(is_no_gang(json!("2"), json!(1)));
+        assert!(is_no_gang(json!("2"), json!(null)));
+        assert!(!is_no_gang(json!("1"), json!(null)), "one alone");
+        assert!(!is_no_gang(json!(null), json!(1)), "nobody asked");
     }
 
     #[test]

@@ -135,7 +135,9 @@ async fn bring_about(
     let teller =
         Teller { ctx, key, job, memory: &mut memory, retries: spec.retries, queue, nowhere };
     let mut problem = plan.as_ref().err().filter(|_| !teller.memory.state.is_over()).cloned();
-    let notes = plan.as_ref().map(|plan| plan.notes.as_slice()).unwrap_or_default();
+    let mut notes = plan.as_ref().map(|plan| plan.notes.clone()).unwrap_or_default();
+    notes.extend(last.and_then(Start::note));
+    let notes = notes.as_slice();
     // Before it is done: a later operator goes on from there.
     let known = teller.job.status.as_ref().and_then(|status| status.memory.clone());
     let mut told = job.status.clone();

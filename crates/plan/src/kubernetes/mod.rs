@@ -27,9 +27,9 @@ mod service;
 mod settings;
 
 pub use job::{
-    AGENT_CONTAINER, DATA_CONTAINER, IMAGE_CONTAINER, JobRun, LOOK_CONTAINER, STORE_CONTAINER,
-    TOKEN, WORKER_CONTAINER, gang_object, job_name, job_notes_without_operator, job_objects,
-    preflight_name, preflight_objects,
+    AGENT_CONTAINER, DATA_CONTAINER, IMAGE_CONTAINER, JobRun, KAI_GANG, LOOK_CONTAINER,
+    STORE_CONTAINER, TOKEN, WORKER_CONTAINER, gang_object, job_name, job_notes_without_operator,
+    job_objects, preflight_name, preflight_objects,
 };
 pub use labels::{ATTEMPT, JOB, PREFLIGHT, REVISION, SERVICE, TRACK, WORKSPACE};
 pub use object::Object;
