@@ -23,11 +23,12 @@ SLEEP = (
 
 @contextlib.contextmanager
 def cluster_with(variable, suffix, namespace):
-    """A cluster of its own with what the folder has, whose Deployments are in that namespace."""
+    """A cluster of its own, with a GPU on each node and what the folder has, whose Deployments are in that
+    namespace."""
     folder = pathlib.Path(os.environ[variable])
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     cluster = Cluster(os.environ.get("TRAINYARD_TEST_CLUSTER", "tests") + worker + suffix)
-    cluster.xtask("up", "--replace", timeout=2700)
+    cluster.xtask("up", "--replace", "--gpus", "all=1,claims=none", timeout=2700)
     try:
         for archive in sorted(folder.glob("*.tar")):
             cluster.xtask("load", str(archive))

@@ -92,7 +92,7 @@ def test_a_gang_waits_for_its_queue_and_says_why(cluster, team):
     found = until(cluster, "second", "Succeeded")
     assert (found["attempts"], found["failures"], condition(found)["reason"]) == (1, 0, "Over"), found
     told = events(cluster, "second")
-    assert "HandedOver" in told and "Admitted" in told, told
+    assert "HandedOver" in told and "Admitted" in told and "CrashLoop" not in told, told
     # Neither the one that was deleted nor the one that is over stands in Volcano's line.
     no_group_of(cluster, "first")
     no_group_of(cluster, "second")
@@ -152,6 +152,19 @@ def test_who_is_suspended_gives_its_room_back(cluster, team):
     for name in ("paused", "queued"):
         delete(cluster, name)
     no_group_of(cluster, "paused")
+
+
+def test_gpus_are_given_to_all_or_none(cluster, team):
+    gpus = {"queue": "wide", "resources": {"cpu": "100m", "memory": "64Mi", "gpu": {"count": 1}}}
+    cluster.apply(manifest("cards", 300, **gpus))
+    until(cluster, "cards", "Running Admitted")
+    assert sorted(placed(cluster, "cards")) == ["node-1", "node-2"]
+    cluster.apply(manifest("more", 2, **gpus))
+    until(cluster, "more", "Waiting NotEnoughResources", says="by what the cluster has")
+    assert not placed(cluster, "more")
+    delete(cluster, "cards")
+    until(cluster, "more", "Succeeded")
+    delete(cluster, "more")
 
 
 def test_each_start_is_a_gang_of_its_own(cluster, team):
