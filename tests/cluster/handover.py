@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import time
 
 import iris
 import python_image
@@ -133,3 +134,22 @@ def filler(node, cpu):
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": TEAM},
         "spec": {"nodeName": node, "containers": [container]},
     }
+
+
+def plain_objects_are_a_gang_too(cluster, system):
+    """What `render` writes for a job that names its queue: nobody but the scheduler acts on it."""
+    most = most_of_a_node(cluster)
+    cluster.apply(filler("node-1", most))
+    cluster.until("the filler", lambda: cluster.get("-n", TEAM, "pod", "filler")["status"]["phase"] == "Running", 60)
+    job = json.dumps(manifest("plain", 2, cpu=most, queue="wide", queuedBy=system))
+    image = ("--image", IMAGE_NAME, "--image-pull-policy", "IfNotPresent")
+    text = trainyard(cluster, "render", "-f", "-", *image, stdin=job).stdout
+    cluster.kubectl("apply", "-f", "-", stdin=text)
+    cluster.until("its pods", lambda: len(pods(cluster, "plain")) == 2, 30)
+    for _ in range(8):
+        assert not placed(cluster, "plain")
+        time.sleep(1)
+    cluster.kubectl("-n", TEAM, "delete", "pod", "filler", "--grace-period=1")
+    cluster.until("its end", lambda: cluster.get("-n", TEAM, "job", "plain")["status"].get("succeeded") == 2, 60)
+    assert sorted(placed(cluster, "plain")) == ["node-1", "node-2"]
+    cluster.kubectl("delete", "-f", "-", "--wait=false", stdin=text)

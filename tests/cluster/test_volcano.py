@@ -190,6 +190,10 @@ def test_fewer_workers_will_not_do_and_it_says_so(cluster, team):
     no_group_of(cluster, "elastic")
 
 
+def test_plain_objects_are_a_gang_too(cluster, team):
+    handover.plain_objects_are_a_gang_too(cluster, "volcano")
+
+
 def test_a_queue_may_come_later(cluster, team):
     # Where nobody says so it is no queue at all.
     cluster.apply(manifest("lost", 1, queue="other"), manifest("asks", 1, queue="other", queuedBy="volcano"))
