@@ -42,7 +42,7 @@ pub(crate) struct Up {
     /// Add so many simulated nodes
     #[arg(long, value_name = "N", default_value_t = 0)]
     kwok: u32,
-    /// Give nodes fake GPUs: NODE=COUNT[,product=NAME][,memory=SIZE][,shared=REPLICAS][,mig=PROFILE:COUNT]
+    /// Give nodes fake GPUs: NODE=COUNT[,product=NAME][,memory=SIZE][,shared=REPLICAS][,mig=PROFILE:COUNT][,claims=none]
     #[arg(long, value_name = "SPEC")]
     gpus: Vec<GpuSpec>,
     /// Enforce NetworkPolicies

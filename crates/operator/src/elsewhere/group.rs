@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use trainyard_plan::QueueSystem;
+use trainyard_plan::kubernetes::KAI_GANG;
 
 /// A reason in one word, and what stands beside it for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct Group {
     pub(crate) evicted: Option<Said>,
     /// Somebody took it out of the queue: it starts when they put it back.
     pub(crate) is_deactivated: bool,
+    /// Its pods are placed one by one, though they are to be together.
+    pub(crate) is_no_gang: bool,
     /// Whose quota it has, if it has some.
     pub(crate) quota: Option<Box<str>>,
 }
@@ -88,6 +91,7 @@ fn workload(object: &Value) -> Group {
         waiting,
         evicted,
         is_deactivated: object.pointer("/spec/active") == Some(&Value::Bool(false)),
+        is_no_gang: false,
         quota: quota.map(Box::from),
     }
 }
@@ -110,20 +114,53 @@ fn checks(object: &Value) -> String {
 }
 
 fn volcano(object: &Value) -> Group {
-    let phase = object.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
-    if matches!(phase, "Running" | "Completed") {
+    // Its scheduler writes one as soon as it has looked.
+    let Some(phase) = object.pointer("/status/phase").and_then(Value::as_str) else {
         return Group::default();
-    }
+    };
     let held = |it: &&Value| it["type"] == "Unschedulable" && it["status"] == "True";
-    let waiting = list(object, "/status/conditions").filter(held).last().map(of_condition);
-    let waiting = waiting.unwrap_or_else(|| said(phase, "its PodGroup waits"));
-    Group { waiting: Some(waiting), ..Group::default() }
+    let condition = list(object, "/status/conditions").filter(held).last().map(of_condition);
+    let waiting = match (phase, condition) {
+        ("Running" | "Completed", _) => None,
+        // What keeps a gang out of its queue stands in events alone: the condition counts pods.
+        ("Pending", Some(condition)) => Some(said(&condition.reason, &out_of_queue(object))),
+        (_, Some(condition)) => Some(condition),
+        (_, None) => Some(said(phase, "its PodGroup waits")),
+    };
+    Group { waiting, ..Group::default() }
+}
+
+fn out_of_queue(object: &Value) -> String {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    format!(
+        "there is no room in the queue for all of its workers together, by the queue's `capability` or by what the cluster has; events of its PodGroup `{name}` say of what"
+    )
 }
 
 fn kai(object: &Value) -> Group {
     let held = list(object, "/status/schedulingConditions")
         .filter(|it| it["type"] == "UnschedulableOnNodePool" && it["status"] == "True");
-    Group { waiting: held.last().map(of_condition), ..Group::default() }
+    // Its pod grouper repeats the Job's annotations whether it knows them or not.
+    let number = |at: &str| object.pointer(at).and_then(Value::as_u64);
+    let asked = object.pointer(&format!("/metadata/annotations/{}", KAI_GANG.replace('/', "~1")));
+    let asked = asked.and_then(Value::as_str).and_then(|it| it.parse::<u64>().ok());
+    Group {
+        waiting: held.last().map(of_kai_condition),
+        is_no_gang: asked.is_some_and(|it| it > number("/spec/minMember").unwrap_or(1)),
+        ..Group::default()
+    }
+}
+
+/// `reasons` say more than the words beside them, which older versions have alone.
+fn of_kai_condition(condition: &Value) -> Said {
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let reasons = condition["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(first) = reasons.first() else { return of_condition(condition) };
+    let messages = reasons.iter().map(|it| text(it, "message")).filter(|it| !it.is_empty());
+    match messages.collect::<Vec<_>>().join("; ") {
+        message if message.is_empty() => of_condition(condition),
+        message => said(&text(first, "reason"), &message),
+    }
 }
 
 #[cfg(test)]
@@ -175,21 +212,53 @@ mod tests {
 
     #[test]
     fn what_pod_groups_say() {
-        let condition = json!({"type": "Unschedulable", "status": "True", "reason": "NotEnoughResources", "message": "2/2 tasks in gang unschedulable"});
-        let status = json!({"status": {"phase": "Inqueue", "conditions": [condition]}});
-        let waits = read(QueueSystem::Volcano, &status);
+        let volcano = |phase: &str, conditions: Value| {
+            let metadata = json!({"name": "line-1"});
+            let status = json!({"phase": phase, "conditions": conditions});
+            read(QueueSystem::Volcano, &json!({"metadata": metadata, "status": status}))
+        };
+        let condition = json!([{"type": "Unschedulable", "status": "True", "reason": "NotEnoughResources", "message": "1/2 tasks in gang unschedulable"}]);
+        let waits = volcano("Inqueue", condition.clone());
         assert_eq!(
             words(waits.waiting.as_ref()),
-            Some(("NotEnoughResources", "2/2 tasks in gang unschedulable"))
+            Some(("NotEnoughResources", "1/2 tasks in gang unschedulable"))
         );
-        let runs = read(QueueSystem::Volcano, &json!({"status": {"phase": "Running"}}));
-        assert_eq!(runs, Group::default());
-        let new = read(QueueSystem::Volcano, &json!({}));
-        assert_eq!(words(new.waiting.as_ref()), Some(("Pending", "its PodGroup waits")));
+        let out = volcano("Pending", condition.clone());
+        let (reason, message) = words(out.waiting.as_ref()).expect("it waits");
+        assert_eq!(reason, "NotEnoughResources");
+        assert!(message.contains("`capability`") && message.contains("`line-1`"), "{message}");
+        // The condition stays.
+        assert_eq!(volcano("Running", condition), Group::default());
+        let new = volcano("Inqueue", json!([]));
+        assert_eq!(words(new.waiting.as_ref()), Some(("Inqueue", "its PodGroup waits")));
+        assert_eq!(read(QueueSystem::Volcano, &json!({})), Group::default(), "nobody has looked");
         let condition = json!({"type": "UnschedulableOnNodePool", "status": "True", "reason": "OverLimit", "message": "over the limit of `a`"});
         let held = json!({"status": {"schedulingConditions": [condition]}});
         let waits = read(QueueSystem::Kai, &held);
         assert_eq!(words(waits.waiting.as_ref()), Some(("OverLimit", "over the limit of `a`")));
+        // As 0.14.7 writes it.
+        let reasons = json!([{"reason": "OverLimit", "message": "Limit is 0.4 cores"}, {"reason": "Other", "message": "and more"}]);
+        let condition = json!({"type": "UnschedulableOnNodePool", "status": "True", "reason": "Unschedulable", "message": "OverLimit: Limit is 0.4 cores.", "reasons": reasons});
+        let held = json!({"status": {"schedulingConditions": [condition]}});
+        let waits = read(QueueSystem::Kai, &held);
+        assert_eq!(
+            words(waits.waiting.as_ref()),
+            Some(("OverLimit", "Limit is 0.4 cores; and more"))
+        );
+    }
+
+    #[test]
+    fn whether_kai_knows_gangs_of_jobs() {
+        let is_no_gang = |asked: Value, min: Value| {
+            let metadata = json!({"annotations": {KAI_GANG: asked}});
+            read(QueueSystem::Kai, &json!({"metadata": metadata, "spec": {"minMember": min}}))
+                .is_no_gang
+        };
+        assert!(!is_no_gang(json!("2"), json!(2)));
+        assert!(is_no_gang(json!("2"), json!(1)));
+        assert!(is_no_gang(json!("2"), json!(null)));
+        assert!(!is_no_gang(json!("1"), json!(null)), "one alone");
+        assert!(!is_no_gang(json!(null), json!(1)), "nobody asked");
     }
 
     #[test]

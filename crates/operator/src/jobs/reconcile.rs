@@ -14,6 +14,7 @@ use trainyard_plan::{JobPlan, QueueSystem, Target, compile_job};
 use trainyard_queue::{Assignment, Resize, Why};
 
 use super::hints;
+use super::leftovers::is_left;
 use super::memory::{Handed, Memory, Preflight, asked, revision};
 use super::observe::{Attempt, HALF_GANG, Seen, Silent, observe};
 use super::preflight::{self, Scene};
@@ -136,7 +137,9 @@ async fn bring_about(
     let teller =
         Teller { ctx, key, job, memory: &mut memory, retries: spec.retries, queue, nowhere };
     let mut problem = plan.as_ref().err().filter(|_| !teller.memory.state.is_over()).cloned();
-    let notes = plan.as_ref().map(|plan| plan.notes.as_slice()).unwrap_or_default();
+    let mut notes = plan.as_ref().map(|plan| plan.notes.clone()).unwrap_or_default();
+    notes.extend(last.and_then(Start::note));
+    let notes = notes.as_slice();
     // Before it is done: a later operator goes on from there.
     let known = teller.job.status.as_ref().and_then(|status| status.memory.clone());
     let mut told = job.status.clone();
@@ -696,25 +699,9 @@ async fn act(
             _ => {}
         }
     }
-    // The one before stays, with the logs of its workers, as long as this one's.
-    let waits = memory.handed.as_ref().filter(|it| !it.is_let_in);
-    let kept = |child: &Child| {
-        let named = |attempt: u32| *child.name == *job_name(&key.name, JobRun::Attempt(attempt));
-        let is_over = child.job.as_deref().is_some_and(JobFacts::is_over);
-        let is_next = waits.is_some() && named(state.attempts.saturating_add(1));
-        let is_asked =
-            child.kind != kind || waits.is_some_and(|it| it.made.as_deref() == Some(&*child.uid));
-        named(state.attempts)
-            || is_next && is_asked
-            || is_over && state.attempts > 1 && named(state.attempts - 1)
-    };
     for child in &entry.children {
-        if !is_of_a_start(child, kind, key)
-            || child.is_ending
-            || child.owner.as_deref() != Some(uid)
-            || kept(child)
-            || preflight::is_of_look(child, memory, key)
-        {
+        let is_ours = child.owner.as_deref() == Some(uid);
+        if child.is_ending || !is_ours || !is_left(child, memory, kind, key) {
             continue;
         }
         ctx.calls.delete(key, child.kind, &child.name, &child.uid).await?;
@@ -736,14 +723,6 @@ async fn prefer_nodes(ctx: &Ctx, job: Value) -> Value {
     // A thousand nodes with all their pods take some tens of milliseconds.
     let chosen = tokio::task::spawn_blocking(move || hints::prefer(job, &nodes, &pods, policy));
     chosen.await.unwrap_or(before)
-}
-
-/// A Job of a start, or what belongs to that start alone and is called as its Job.
-fn is_of_a_start(child: &Child, kind: KindIndex, key: &ResourceKey) -> bool {
-    let attempt = child.name.strip_prefix(&*key.name).and_then(|it| it.strip_prefix('-'));
-    let is_named = attempt.is_some_and(|it| it.parse::<u32>().is_ok());
-    child.kind == kind
-        || is_named && ["ConfigMap", "PodGroup"].contains(&kinds::owned(child.kind).kind)
 }
 
 /// The start whose objects are to be there: the one that runs, or the next one, which was handed over

@@ -156,8 +156,9 @@ fn waits_elsewhere(handed: &Handed, now: Timestamp) -> (&str, String) {
             "{who} decides when it starts, and has not looked at it yet: see whether Kueue runs, and whether its configuration has the integration `batch/job`"
         ),
         (true, other) => format!(
-            "{who} decides when it starts, and has not looked at it yet: see whether {} runs",
-            other.name()
+            "{who} decides when it starts, and has not looked at it yet: see whether {} runs and has that {}",
+            other.name(),
+            other.kind()
         ),
     };
     ("HandedOver", message)
@@ -262,12 +263,16 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
             Verdict::yes(problem, why()),
         ];
     }
+    let notes = match told.notes {
+        [] => String::new(),
+        notes => format!("; {}", notes.join("; ")),
+    };
     if let Some(trouble) = running_trouble(told) {
         let so_far = match looks(told) {
             Some(_) => "no worker is made before".to_owned(),
             None => counted,
         };
-        let message = format!("{}; {so_far}", trouble.message(Declared::TrainingJob));
+        let message = format!("{}; {so_far}{notes}", trouble.message(Declared::TrainingJob));
         let trouble_reason = trouble.reason.as_str();
         let needs_a_person = trouble.reason.needs_a_person();
         return [
@@ -280,10 +285,6 @@ fn verdicts(told: &Told<'_>) -> [Verdict; 4] {
             if needs_a_person { Verdict::yes(trouble_reason, message) } else { fine() },
         ];
     }
-    let notes = match told.notes {
-        [] => String::new(),
-        notes => format!("; {}", notes.join("; ")),
-    };
     if let Some((reason, message)) = looks(told) {
         let progressing = Verdict::yes(reason, message.clone());
         return [Verdict::no(reason, message), progressing, degraded, fine()];
@@ -631,6 +632,29 @@ mod tests {
         assert_eq!(is_told(DataUnavailable, &again), None);
         assert_eq!(is_told(LookLost, &first), None);
         assert_eq!(is_told(NotChecked, &again), Some(true));
+    }
+
+    #[test]
+    fn what_is_to_be_known_stands_beside_a_trouble() {
+        let policy = Policy { retries: 1, deadline: None };
+        let runs = memory(step_of(&State::new(at(0)), &policy, &[], false, at(0)).0, None);
+        let trouble = of_create_failure("pods \"x\" is forbidden: exceeded quota: compute");
+        let status = decide(&Told {
+            generation: Some(1),
+            memory: &runs,
+            retries: 1,
+            queue: None,
+            nowhere: "",
+            running: 1,
+            problem: None,
+            trouble: Some(&trouble),
+            notes: &["they are placed one by one".to_owned()],
+            before: None,
+            now: Timestamp::UNIX_EPOCH,
+        });
+        let ready = status.conditions.first().expect("one");
+        assert!(ready.message.contains("exceeded quota"), "{}", ready.message);
+        assert!(ready.message.ends_with("; they are placed one by one"), "{}", ready.message);
     }
 
     /// A status that is told twice must not differ: each difference is a write.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use trainyard_plan::kubernetes::KAI_GANG;
 use trainyard_plan::{Handover, JobPlan, QueueSystem};
 
 use super::memory::{Given, Handed, Held, Memory};
@@ -67,6 +68,15 @@ impl Start<'_> {
         Some(match evicted {
             Some(said) => format!("has to stop, as {name} says: {}", said.message),
             None => format!("has to stop: {name} took its room back"),
+        })
+    }
+
+    /// What a person should know of how it is placed.
+    pub(super) fn note(&self) -> Option<String> {
+        self.group.as_ref().filter(|group| group.is_no_gang).map(|_| {
+            format!(
+                "KAI places its workers one by one, and some may wait for others while they hold GPUs: this version does not know `{KAI_GANG}` of a Job; 0.14.1 and newer do"
+            )
         })
     }
 

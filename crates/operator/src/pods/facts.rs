@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::look::LookFacts;
 use super::trouble::{self, Trouble};
-use super::worker::WorkerFacts;
+use super::worker::{self, WorkerFacts};
 use crate::names::{CANDIDATE, REVISION_LABEL, TRACK_LABEL};
 
 /// One pod.
@@ -47,7 +47,8 @@ impl PodFacts {
         let look = LookFacts::of(pod).map(Box::new);
         let worker = WorkerFacts::of(pod).filter(|_| look.is_none()).map(Box::new);
         // How they ended is their job's affair.
-        let is_quiet = ending || ended && (worker.is_some() || look.is_some());
+        let is_of_a_job = worker.is_some() || look.is_some();
+        let is_quiet = ending || is_of_a_job && (ended || status.is_some_and(worker::has_ended));
         Self {
             name: metadata.name.as_deref().unwrap_or_default().into(),
             resource_version: crate::world::resource_version(metadata),

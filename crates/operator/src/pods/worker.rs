@@ -62,6 +62,16 @@ impl WorkerFacts {
     }
 }
 
+/// All its containers have ended, or one of those before them has failed, though the pod may not say so
+/// yet: the kubelet writes that in two steps. Nothing starts them again.
+pub(super) fn has_ended(status: &PodStatus) -> bool {
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let all_ended =
+        !containers.is_empty() && containers.iter().all(|it| container_end(it).is_some());
+    let before = status.init_container_statuses.iter().flatten();
+    all_ended || before.filter_map(container_end).any(|end| end.exit_code != 0)
+}
+
 fn container(status: &PodStatus) -> Option<&k8s_openapi::api::core::v1::ContainerState> {
     let all = status.container_statuses.iter().flatten();
     all.filter(|it| it.name == WORKER_CONTAINER).find_map(|it| it.state.as_ref())
@@ -226,6 +236,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::pods::PodFacts;
 
     fn worker(status: Value) -> WorkerFacts {
         let pod = json!({
@@ -243,6 +254,29 @@ mod tests {
             "state": {"terminated": {"exitCode": code, "reason": reason, "message": message,
                 "finishedAt": "1970-01-01T00:00:09Z"}},
         }]})
+    }
+
+    #[test]
+    fn an_end_that_its_pod_does_not_tell_yet_is_no_trouble() {
+        let facts = |status: Value| {
+            let labels = json!({JOB_LABEL: "line", ATTEMPT_LABEL: "2", INDEX: "1"});
+            let metadata = json!({"name": "line-2-1-x", "labels": labels});
+            let pod = json!({"metadata": metadata, "spec": {"containers": []}, "status": status});
+            PodFacts::of(&serde_json::from_value(pod).expect("a pod"))
+        };
+        let container = |state: Value| json!([{"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+        let of = |state: Value| {
+            facts(json!({"phase": "Running", "containerStatuses": container(state)}))
+        };
+        for code in [0, 1] {
+            let ended = of(json!({"terminated": {"exitCode": code, "reason": "Completed"}}));
+            assert_eq!(ended.trouble, None, "code {code}");
+            assert!(!ended.ended && ended.worker.is_some_and(|it| it.end.is_none()));
+        }
+        let failed = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+        let before = json!({"phase": "Pending", "initContainerStatuses": container(failed)});
+        assert_eq!(facts(before).trouble, None);
+        assert!(of(json!({"waiting": {"reason": "ErrImagePull"}})).trouble.is_some());
     }
 
     #[test]

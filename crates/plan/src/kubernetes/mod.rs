@@ -27,7 +27,7 @@ mod service;
 mod settings;
 
 pub use job::{
-    AGENT_CONTAINER, DATA_CONTAINER, IMAGE_CONTAINER, JobRun, LOOK_CONTAINER, TOKEN,
+    AGENT_CONTAINER, DATA_CONTAINER, IMAGE_CONTAINER, JobRun, KAI_GANG, LOOK_CONTAINER, TOKEN,
     WORKER_CONTAINER, gang_object, job_name, job_notes_without_operator, job_objects,
     preflight_name, preflight_objects,
 };

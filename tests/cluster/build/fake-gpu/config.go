@@ -24,6 +24,8 @@ type Group struct {
 	Product   string  `json:"product"`
 	MemoryMiB int     `json:"memoryMiB"`
 	Sharing   Sharing `json:"sharing"`
+	// The device plugin alone gives them away.
+	Unclaimed bool `json:"unclaimed"`
 }
 
 // Sharing is how a GPU becomes devices: exactly one of whole, shared and MIG.

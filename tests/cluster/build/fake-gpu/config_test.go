@@ -144,3 +144,15 @@ func TestOfferedDevices(t *testing.T) {
 		t.Errorf("%s with %s", product, memory.String())
 	}
 }
+
+func TestUnclaimed(t *testing.T) {
+	alone := config(t, `{"count": 1, "product": "Tesla-T4", "memoryMiB": 15360, "sharing": "whole", "unclaimed": true},
+		{"count": 1, "product": "Tesla-T4", "memoryMiB": 15360, "sharing": "whole"}`)
+	devices := alone.OfferedDevices(func(int) bool { return true })
+	if len(devices) != 1 || devices[0].Name != "gpu-1" {
+		t.Errorf("%+v", devices)
+	}
+	if resources := alone.Resources(); len(resources[0].Devices) != 2 {
+		t.Errorf("%+v", resources)
+	}
+}

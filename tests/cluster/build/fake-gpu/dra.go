@@ -199,7 +199,7 @@ func (config Config) OfferedDevices(isHealthy func(gpu int) bool) []resourceapi.
 	gpu := 0
 	for _, group := range config.Groups {
 		for range group.Count {
-			if isHealthy(gpu) {
+			if isHealthy(gpu) && !group.Unclaimed {
 				devices = append(devices, group.offered(config.Node, gpu)...)
 			}
 			gpu++

@@ -28,6 +28,9 @@ pub(crate) struct GpuSpec {
     product: String,
     memory_mib: u64,
     sharing: Sharing,
+    /// Only the device plugin gives them away: claims of dynamic resource allocation find none.
+    #[serde(default)]
+    unclaimed: bool,
 }
 
 /// How one GPU becomes devices.
@@ -73,6 +76,7 @@ impl FromStr for GpuSpec {
             product: "Tesla-T4".to_owned(),
             memory_mib: 15_360,
             sharing: Sharing::Whole,
+            unclaimed: false,
         };
         for part in parts {
             let (name, value) = part
@@ -96,7 +100,11 @@ impl FromStr for GpuSpec {
                     let count = number("instances a GPU", count, 1..=7)?;
                     spec.sharing = Sharing::Mig { profile: profile.to_owned(), count };
                 }
-                _ => bail!("`{name}` is none of product, memory, shared, mig (in `{text}`)"),
+                "claims" if value == "none" => spec.unclaimed = true,
+                "claims" => bail!("`claims` can be `none` only, not `{value}`"),
+                _ => {
+                    bail!("`{name}` is none of product, memory, shared, mig, claims (in `{text}`)")
+                }
             }
         }
         Ok(spec)
@@ -135,6 +143,7 @@ pub(crate) fn start(node: &NodeLayout, settings: &Settings) -> anyhow::Result<()
                 "product": spec.product,
                 "memoryMiB": spec.memory_mib,
                 "sharing": spec.sharing,
+                "unclaimed": spec.unclaimed,
             })
         })
         .collect();
@@ -179,7 +188,8 @@ mod tests {
         match (seen, expected) {
             (Ok(spec), Ok((node, count, product, memory_mib, sharing))) => {
                 let (node, product) = (node.map(str::to_owned), product.to_owned());
-                assert_eq!(spec, GpuSpec { node, count, product, memory_mib, sharing });
+                let unclaimed = text.contains("claims=none");
+                assert_eq!(spec, GpuSpec { node, count, product, memory_mib, sharing, unclaimed });
             }
             (Err(error), Err(part)) => {
                 assert!(error.to_string().contains(part), "{text}: {error}");
@@ -204,6 +214,8 @@ mod tests {
         );
         let shared = Sharing::Shared { replicas: 4 };
         check("node-2=1,shared=4", Ok((Some("node-2"), 1, "Tesla-T4", 15_360, shared)));
+        check("node-1=2,claims=none", Ok((Some("node-1"), 2, "Tesla-T4", 15_360, whole())));
+        check("node-1=2,claims=all", Err("`none` only"));
         check("node-1", Err("NODE=COUNT"));
         check("node-1=0", Err("from 1 to 16"));
         check("node-1=1,shared=1", Err("from 2 to 48"));

@@ -141,3 +141,14 @@ fn room_is_taken_back() {
     assert_eq!(start(1, "u", &over).is_taken_back(QueueSystem::Kueue), None);
     assert_eq!(State::new(NOW).preempted().phase, Phase::Waiting { until: NOW });
 }
+
+#[test]
+fn who_is_placed_one_by_one_is_told_so() {
+    let job = JobFacts::default();
+    let mut last = start(1, "u", &job);
+    assert_eq!(last.note(), None);
+    last.group = Some(Group { is_no_gang: true, ..Group::default() });
+    assert!(last.note().is_some_and(|it| it.contains("`kai.scheduler/batch-min-member`")));
+    last.group = Some(Group::default());
+    assert_eq!(last.note(), None);
+}

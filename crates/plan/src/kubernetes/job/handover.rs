@@ -1,8 +1,7 @@
 //! What Kueue, KAI and Volcano read of a job that is handed to them.
 //!
 //! Names are those of Kueue 0.17 (`pkg/controller/constants`, `pkg/controller/jobs/job`), of KAI's
-//! pod grouper (`pkg/podgrouper`; gangs of plain Jobs since `kai.scheduler/batch-min-member`, March
-//! 2026), and of Volcano's `scheduling.volcano.sh/v1beta1`.
+//! pod grouper (`pkg/podgrouper`), and of Volcano's `scheduling.volcano.sh/v1beta1`.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +26,9 @@ const KUEUE_MIN: &str = "kueue.x-k8s.io/job-min-parallelism";
 const KUEUE_COMPLETIONS: &str = "kueue.x-k8s.io/job-completions-equal-parallelism";
 const KAI_SCHEDULER: &str = "kai-scheduler";
 const KAI_QUEUE: &str = "kai.scheduler/queue";
-/// How many pods of a Job are a gang. The pod grouper makes its PodGroup; one of ours it would put
-/// aside.
-const KAI_GANG: &str = "kai.scheduler/batch-min-member";
+/// How many pods of a Job are a gang. The pod grouper makes its PodGroup, with all annotations of the
+/// Job; one of ours it would put aside. Known since KAI 0.14.1: older ones place pods one by one.
+pub const KAI_GANG: &str = "kai.scheduler/batch-min-member";
 const VOLCANO_SCHEDULER: &str = "volcano";
 /// Which PodGroup a pod is of.
 const VOLCANO_GROUP: &str = "scheduling.k8s.io/group-name";

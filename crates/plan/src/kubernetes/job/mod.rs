@@ -15,7 +15,7 @@ use serde_json::json;
 use trainyard_api::training_job::Framework;
 
 pub use data::{DATA_CONTAINER, LOOK_CONTAINER};
-pub use handover::gang_object;
+pub use handover::{KAI_GANG, gang_object};
 pub use preflight::{IMAGE_CONTAINER, preflight_name, preflight_objects};
 pub use workers::{AGENT_CONTAINER, TOKEN, WORKER_CONTAINER};
 
