@@ -285,7 +285,9 @@ def judge(chaos, name, durable, happened):
         if store == stage.folder(name, is_bucket=True):
             store = f"s3://{BUCKET}/{name}"
         for command in (["verify", store], ["pull", store, "--to", folder]):
-            done = stage.checkpoints(*command)
+            # While nothing happens to the store.
+            with chaos.lock:
+                done = stage.checkpoints(*command)
             assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(next(pathlib.Path(folder).rglob("state.json")).read_text())
         assert found["value"] == WORK.value(found["step"]), f"the store's newest has {found}"
