@@ -170,7 +170,7 @@ def test_a_worker_that_is_deleted_costs_no_step_that_was_saved(cluster, team):
     pruned = trainyard(cluster, "checkpoints", "prune", "tj/broken", "-n", team, "--keep", "1").stdout
     assert f"removed {found[-1]['name']}" in pruned, pruned
     refused = trainyard(cluster, "checkpoints", "pull", "broken", "-n", team, check=False).stderr
-    assert "which only pods reach" in refused, refused
+    assert "`ls`, `verify` and `prune` work from here" in refused, refused
     pods = cluster.get("-n", team, "pods", "-l", "app.kubernetes.io/component=checkpoints")["items"]
     assert not pods, pods
 
