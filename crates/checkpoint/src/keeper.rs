@@ -13,7 +13,7 @@ mod pick;
 mod pin;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -192,10 +192,14 @@ struct Shared {
     pins: Pins,
     /// How many callers wait that the background makes room.
     callers: watch::Sender<u32>,
+    /// The next look is not to wait for long.
+    look_soon: AtomicBool,
     /// For how long the lowest priority is enough.
     patience: Mutex<Patience>,
 }
 
+/// Between the first and the second look at a checkpoint that says of itself that it is complete.
+const LOOK_SOON: Duration = Duration::from_millis(250);
 /// The longest pause after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest that an upload stays at the lowest priority.
@@ -235,6 +239,7 @@ impl Keeper {
             told: Mutex::default(),
             watched: AsyncMutex::new(Watched::new(settings.still_for)),
             callers: watch::Sender::new(0),
+            look_soon: AtomicBool::new(false),
             patience: Mutex::new(Patience::new(settings.poll)),
             pins,
             settings,
@@ -450,7 +455,11 @@ impl Shared {
                 }
             }
             let doubled = self.settings.poll.saturating_mul(1 << failures.min(8));
-            let pause = if failures == 0 { self.settings.poll } else { doubled.min(MAX_BACKOFF) };
+            let pause = match failures {
+                0 if self.look_soon.load(Ordering::Relaxed) => self.settings.poll.min(LOOK_SOON),
+                0 => self.settings.poll,
+                _ => doubled.min(MAX_BACKOFF),
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
                 _ = callers.wait_for(|n| *n > 0) => {}
@@ -613,9 +622,10 @@ impl Shared {
         let found = chunk::blocking(move || Ok((candidate::look(&path)?, pins.look()?))).await;
         let found = found.map_err(files("look into", &self.settings.path))?;
         let is_gang = self.settings.part.is_some_and(|part| part.of > 1);
-        let Picked { ready, waiting, unpin, pin } =
+        let Picked { ready, waiting, look_soon, unpin, pin } =
             watched.pick(found, moment, is_gang, self.settings.keep);
         self.told().waiting = waiting;
+        self.look_soon.store(look_soon, Ordering::Relaxed);
         if !unpin.is_empty() || !pin.is_empty() {
             let pins = self.pins.clone();
             let pinned = chunk::blocking(move || {

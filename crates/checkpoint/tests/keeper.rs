@@ -313,6 +313,18 @@ async fn a_flush_takes_over_from_the_background_and_keeps_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_second_look_does_not_wait_for_the_next_turn() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_step(program.path(), "step-1", &[("model", content(200_000, 1))]);
+    let rarely = Duration::from_secs(3600);
+    let settings = Settings { poll: rarely, ..settings(program.path(), store.path()) };
+    let mut keeper = Keeper::open(settings).unwrap();
+    keeper.watch().unwrap();
+    until("it is saved", || keeper.counters().newest_step == Some(1)).await;
+    keeper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_leaves_the_background_no_time_has_its_checkpoints_saved() {
     let program = tempfile::tempdir().unwrap();
     let memory = Memory::new(7);

@@ -47,6 +47,8 @@ pub(super) struct Picked {
     /// The newest first.
     pub(super) ready: Vec<Candidate>,
     pub(super) waiting: Vec<(String, String)>,
+    /// One that says of itself that it is complete waits for a second look only.
+    pub(super) look_soon: bool,
     /// Names whose links are of no use any more; they go before others are made.
     pub(super) unpin: Vec<String>,
     /// Names whose files may be replaced before they have been left alone for long enough.
@@ -121,7 +123,9 @@ impl Watched {
                 picked.ready.push(candidate);
                 continue;
             };
+            let has_commit = candidate.layout().has_commit();
             let is_whole = !matches!(candidate.verdict, Verdict::Incomplete(_));
+            picked.look_soon |= is_whole && is_first_look && has_commit;
             if candidate.is_lone_file() && !is_gang {
                 let may_go = is_whole && is_first_look && (is_known || moment == Moment::Ending);
                 waits.insert(candidate.name.clone(), may_go);
