@@ -47,7 +47,7 @@ class Told:
     took: float
     # Steps that were done again at each new start, by what came before it.
     lost: list
-    # Steps that the store's newest checkpoint lacks of the last one, which the program wrote at its end.
+    # Steps that the store's newest checkpoint lacks of the last one that the program wrote.
     behind: int
     attempts: int
 
@@ -291,7 +291,9 @@ def judge(chaos, name, durable, happened):
             assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(next(pathlib.Path(folder).rglob("state.json")).read_text())
         assert found["value"] == WORK.value(found["step"]), f"the store's newest has {found}"
-    return lost, WORK.steps - found["step"]
+    # What did not come onto a full disk, the program could not save itself.
+    written = max((note["step"] for note in stage.notes(name, "saved")), default=0)
+    return lost, written - found["step"]
 
 
 def cause(chaos, happened, last, started):
