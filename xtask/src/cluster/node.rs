@@ -80,11 +80,8 @@ pub(crate) fn kill(node: &NodeLayout) -> anyhow::Result<()> {
     cgroup::kill(&node.pods_cgroup())
 }
 
-/// Gives a killed node what a reboot gives: no mounts, no control groups, and nothing in `/run`.
-///
-/// Kubelet looks for 3 s at each group that is left of a container that is gone.
+/// Gives a killed node what a reboot gives: no mounts, and nothing in `/run`.
 pub(crate) fn forget_boot(node: &NodeLayout) -> anyhow::Result<()> {
-    cgroup::remove(&node.pods_cgroup())?;
     release_mount_namespace(&node.mount_namespace())?;
     let run = node.folder().join("run-containerd");
     fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))
