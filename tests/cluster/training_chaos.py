@@ -134,7 +134,7 @@ class Chaos:
         node = chance.choice(NODES)
         self.cluster.xtask("chaos", "kill-node", node, *(["--silent"] if chance.random() < 0.5 else []))
         time.sleep(chance.uniform(1, 15))
-        self.cluster.xtask("chaos", "restart-node", node, "--clean")
+        self.cluster.xtask("chaos", "restart-node", node)
         self.cluster.until("the node", lambda: self.cluster.is_node_ready(node), 180)
 
     def cut_off(self, chance):

@@ -6,7 +6,7 @@ use super::addons::gpus;
 use super::kubectl::Kubectl;
 use super::layout::Layout;
 use super::settings::Settings;
-use super::{cgroup, network, node, up};
+use super::{network, node, up};
 
 #[derive(Subcommand)]
 pub(crate) enum Chaos {
@@ -18,13 +18,7 @@ pub(crate) enum Chaos {
         silent: bool,
     },
     /// Bring a killed node back, as after a reboot
-    RestartNode {
-        node: String,
-        /// Leave no control groups of its pods either: kubelet looks for 3 s at each one that is left of
-        /// a container that is gone, and the node is ready later
-        #[arg(long)]
-        clean: bool,
-    },
+    RestartNode { node: String },
     /// Pull a node's cable; everything on it runs on
     Partition { node: String },
     /// Plug a node's cable in again
@@ -69,13 +63,10 @@ impl Chaos {
                 }
                 node::kill(&node)
             }
-            Self::RestartNode { node, clean } => {
+            Self::RestartNode { node } => {
                 let _lock = up::lock(layout)?;
                 let node = find(&node)?;
                 node::kill(&node)?;
-                if clean {
-                    cgroup::remove(&node.pods_cgroup())?;
-                }
                 node::forget_boot(&node)?;
                 network::connect(&node, true)?;
                 node::start(&node, &settings)

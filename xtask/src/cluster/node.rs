@@ -5,6 +5,7 @@
 //! drivers and `hostPath` volumes find what they find on a real node.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -80,11 +81,23 @@ pub(crate) fn kill(node: &NodeLayout) -> anyhow::Result<()> {
     cgroup::kill(&node.pods_cgroup())
 }
 
-/// Gives a killed node what a reboot gives: no mounts, and nothing in `/run`.
+/// Gives a killed node what a reboot gives: no mounts, no control groups, and nothing in `/run`.
 pub(crate) fn forget_boot(node: &NodeLayout) -> anyhow::Result<()> {
+    // Kubelet looks for 3 s at each one that is left of a container that is gone.
+    cgroup::remove(&node.pods_cgroup())?;
     release_mount_namespace(&node.mount_namespace())?;
-    let run = node.folder().join("run-containerd");
-    fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))
+    // Kubelet removes these sockets when it starts. A device plugin, which is no pod here and starts at the
+    // same time, would find the one of the kubelet before and make its own too early.
+    let sockets = node.folder().join("kubelet/device-plugins");
+    for folder in [node.folder().join("run-containerd"), sockets] {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A client of a node's containerd, in the namespace of Kubernetes' containers.
