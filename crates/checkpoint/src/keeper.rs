@@ -206,8 +206,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const MAX_PATIENCE: Duration = Duration::from_secs(300);
 /// Between two tries to prune while others use the store.
 const PRUNE_AGAIN: Duration = Duration::from_secs(20);
-/// How long one that is told to stop may take for its last requests.
-const PRUNE_ENDS: Duration = Duration::from_secs(10);
 /// Between two looks of a flush.
 const FLUSH_LOOK: Duration = Duration::from_millis(250);
 /// The longest pause between looks of a flush that insists.
@@ -478,21 +476,13 @@ impl Shared {
         if prune_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
-        let ending = stop.child_token();
-        let mut pruning = std::pin::pin!(self.prune(&ending));
-        let pruned = tokio::select! {
-            pruned = &mut pruning => pruned,
-            () = async {
-                tokio::select! {
-                    _ = callers.wait_for(|n| *n > 0) => {}
-                    () = stop.cancelled() => {}
-                }
-            } => {
-                ending.cancel();
-                let ended = tokio::time::timeout(PRUNE_ENDS, pruning).await;
-                ended.unwrap_or(Ok(false))
+        let enough = async {
+            tokio::select! {
+                _ = callers.wait_for(|n| *n > 0) => {}
+                () = stop.cancelled() => {}
             }
         };
+        let pruned = self.prune(enough).await;
         *prune_at = (!pruned?).then(|| Instant::now() + PRUNE_AGAIN);
         Ok(())
     }
@@ -683,20 +673,18 @@ impl Shared {
     }
 
     /// Whether nothing is left to remove. One worker does it for all.
-    async fn prune(&self, stop: &CancellationToken) -> Result<bool, CheckpointError> {
+    async fn prune(&self, enough: impl Future<Output = ()>) -> Result<bool, CheckpointError> {
         if self.settings.part.is_none_or(|part| part.index > 0) {
             return Ok(true);
         }
-        let Some(watched) = stop.run_until_cancelled(self.watched.lock()).await else {
-            return Ok(false);
+        let mut enough = std::pin::pin!(enough);
+        let damaged = tokio::select! {
+            () = &mut enough => return Ok(false),
+            // Whoever calls may look at the folder meanwhile.
+            watched = self.watched.lock() => watched.damaged.clone(),
         };
-        let options = PruneOptions {
-            damaged: watched.damaged.clone(),
-            ..PruneOptions::keep(self.settings.keep)
-        };
-        // Whoever calls may look at the folder meanwhile.
-        drop(watched);
-        let pruned = self.store.prune_until(&options, stop).await?;
+        let options = PruneOptions { damaged, ..PruneOptions::keep(self.settings.keep) };
+        let pruned = self.store.prune_until(&options, enough).await?;
         let mut told = self.told();
         told.removed = told.removed.saturating_add(pruned.removed.len() as u64);
         if !pruned.broken.is_empty() {

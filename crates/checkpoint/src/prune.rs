@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{self, CheckpointError};
-use crate::guard::{self, Lock};
+use crate::guard::{self, Keys, Lock};
 use crate::lazily::lazily;
 use crate::store::{Step, StepId, Store};
 use crate::{chunk, keys};
@@ -17,6 +17,8 @@ use crate::{chunk, keys};
 const ORPHAN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Chunks deleted between two looks at the lock's age.
 const BATCH: usize = 64;
+/// What one that is told to stop may take for its last requests.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
 
 /// What to keep.
 #[derive(Debug, Clone)]
@@ -41,44 +43,122 @@ impl PruneOptions {
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Checkpoints; none while `is_busy`.
     pub removed: Vec<StepId>,
     pub removed_chunks: usize,
     pub freed_bytes: u64,
-    /// Another process publishes or removes at the moment, or it was told to stop: not all was done.
+    /// Another process publishes or removes at the moment, it was told to stop, or it was too much for one
+    /// time: not all was done.
     pub is_busy: bool,
     /// Manifests that cannot be read; no chunk was removed because of them.
     pub broken: Vec<String>,
 }
 
+/// What is to be removed, by one look.
+struct Plan {
+    pruned: Pruned,
+    manifests: BTreeSet<String>,
+    /// Their bytes, by their keys.
+    chunks: BTreeMap<String, u64>,
+}
+
+impl Plan {
+    /// No more than one sweep may announce; manifests are as few as checkpoints.
+    fn limit(&mut self) {
+        let most = guard::MAX_KEYS.saturating_sub(self.manifests.len());
+        if let Some(key) = self.chunks.keys().nth(most).cloned() {
+            self.pruned.is_busy = true;
+            self.chunks.split_off(&key);
+        }
+    }
+
+    fn keys(&self) -> Keys {
+        Keys::of(self.manifests.iter().chain(self.chunks.keys()))
+    }
+
+    /// What both looks say.
+    fn both(mut self, other: &Self) -> Self {
+        self.manifests.retain(|key| other.manifests.contains(key));
+        self.chunks.retain(|key, _| other.chunks.contains_key(key));
+        self.pruned.removed.retain(|id| other.pruned.removed.contains(id));
+        self.pruned.is_busy |= other.pruned.is_busy;
+        self.count()
+    }
+
+    fn count(mut self) -> Self {
+        self.pruned.removed_chunks = self.chunks.len();
+        self.pruned.freed_bytes = self.chunks.values().fold(0, |sum, it| sum.saturating_add(*it));
+        self
+    }
+}
+
 impl Store {
     /// Keeps the newest whole checkpoints, and removes all others that are older, with their chunks.
     /// The newest whole one is never removed. May run beside uploads of other processes.
+    ///
+    /// Where the future is dropped, nobody removes anything for some minutes, and who publishes what it
+    /// was about to remove waits for as long.
     pub async fn prune(&self, options: &PruneOptions) -> Result<Pruned, CheckpointError> {
-        self.prune_until(options, &CancellationToken::new()).await
+        self.prune_until(options, std::future::pending()).await
     }
 
-    /// The same, until it is told to stop: it ends within a few requests then, and others have the store.
-    /// Where the future is dropped instead, its lock keeps everybody from publishing for some minutes,
-    /// since nobody knows what it was about to remove.
+    /// The same until another future ends, and a few requests longer.
     pub async fn prune_until(
+        &self,
+        options: &PruneOptions,
+        enough: impl Future<Output = ()>,
+    ) -> Result<Pruned, CheckpointError> {
+        let stop = CancellationToken::new();
+        let mut pruning = std::pin::pin!(self.prune_unless(options, &stop));
+        tokio::select! {
+            biased;
+            () = enough => {}
+            pruned = &mut pruning => return pruned,
+        }
+        stop.cancel();
+        let ended = tokio::time::timeout(LAST_REQUESTS, pruning).await;
+        ended.unwrap_or_else(|_| Ok(Pruned { is_busy: true, ..Pruned::default() }))
+    }
+
+    async fn prune_unless(
         &self,
         options: &PruneOptions,
         stop: &CancellationToken,
     ) -> Result<Pruned, CheckpointError> {
         let busy = || Pruned { is_busy: true, ..Pruned::default() };
-        let Some(mut lock) = guard::sweep(self, stop).await? else { return Ok(busy()) };
-        let pruned = self.prune_under(&mut lock, options, stop).await;
-        lock.release().await;
-        Ok(pruned?.unwrap_or_else(busy))
+        let Some(plan) = stop.run_until_cancelled(self.plan(options)).await else {
+            return Ok(busy());
+        };
+        let mut plan = plan?;
+        if options.dry_run {
+            return Ok(plan.pruned);
+        }
+        let pruned = if plan.manifests.is_empty() && plan.chunks.is_empty() {
+            plan.pruned
+        } else {
+            plan.limit();
+            let lock = guard::sweep(self, &plan.keys(), stop).await?;
+            let Some(mut lock) = lock else { return Ok(busy()) };
+            let plan = match self.plan(options).await {
+                Ok(now) => now.both(&plan),
+                Err(error) => {
+                    lock.release().await;
+                    return Err(error);
+                }
+            };
+            // Where a request fails, the store may still do what it asked for: the lock stays until that
+            // cannot be any more.
+            let is_done = self.remove(&mut lock, &plan, stop).await?;
+            lock.release().await;
+            if !is_done {
+                return Ok(busy());
+            }
+            plan.pruned
+        };
+        self.tidy().await?;
+        Ok(pruned)
     }
 
-    async fn prune_under(
-        &self,
-        lock: &mut Lock<'_>,
-        options: &PruneOptions,
-        stop: &CancellationToken,
-    ) -> Result<Option<Pruned>, CheckpointError> {
+    async fn plan(&self, options: &PruneOptions) -> Result<Plan, CheckpointError> {
         let listed = self.objects.list(keys::CHUNKS).await;
         let listed = listed.map_err(error::store("list the store's chunks"))?;
         let catalogue = self.catalogue().await?;
@@ -116,7 +196,7 @@ impl Store {
             slices.map(|slice| slice.sha256).collect::<BTreeSet<&str>>()
         };
         let (needed, dropped) = (hashes.clone()(false), hashes(true));
-        let mut manifests: Vec<String> = removed.iter().flat_map(|step| step.keys()).collect();
+        let mut manifests: BTreeSet<String> = removed.iter().flat_map(|step| step.keys()).collect();
         if options.remove_broken {
             manifests.extend(catalogue.broken.iter().map(|it| it.key.clone()));
             pruned.broken.clear();
@@ -126,59 +206,52 @@ impl Store {
             let age = now.and_then(|now| now.duration_since(modified).ok()).unwrap_or_default();
             !needed.contains(name) && (dropped.contains(name) || age > ORPHAN_LIFE)
         };
-        let garbage: Vec<(&str, u64)> = match pruned.broken.is_empty() {
+        let garbage = match pruned.broken.is_empty() {
             true => chunks
                 .iter()
                 .filter(|(name, held)| is_garbage(name, held.1))
-                .map(|(name, held)| (*name, held.0))
+                .map(|(name, held)| (keys::chunk(name), held.0))
                 .collect(),
-            false => Vec::new(),
+            false => BTreeMap::new(),
         };
-        pruned.removed_chunks = garbage.len();
-        pruned.freed_bytes = garbage.iter().fold(0, |sum, it| sum.saturating_add(it.1));
-        if options.dry_run {
-            return Ok(Some(pruned));
-        }
-        // Manifests go first: one without its chunks would be a checkpoint that cannot be restored.
-        let garbage = garbage.iter().map(|(name, _)| keys::chunk(name)).collect();
-        for keys in [manifests, garbage] {
-            if !self.remove(lock, keys, stop).await? {
-                return Ok(None);
-            }
-        }
-        self.tidy().await?;
-        Ok(Some(pruned))
+        Ok(Plan { pruned, manifests, chunks: garbage }.count())
     }
 
     /// Whether all were removed before it was told to stop.
     async fn remove(
         &self,
         lock: &mut Lock<'_>,
-        keys: Vec<String>,
+        plan: &Plan,
         stop: &CancellationToken,
     ) -> Result<bool, CheckpointError> {
-        for batch in keys.chunks(BATCH) {
-            if stop.is_cancelled() {
-                return Ok(false);
-            }
-            if !lock.is_fresh() {
-                // Void perhaps, so somebody may have begun to publish.
-                return Err(CheckpointError::Busy { uri: self.uri().to_owned(), seconds: 0 });
-            }
-            let deletions = batch.iter().map(|key| {
-                async move {
-                    let deleted = self.objects.delete(key).await;
-                    deleted.map_err(error::store(format!("delete `{key}`")))
+        // Manifests go first: one without its chunks would be a checkpoint that cannot be restored.
+        let (manifests, chunks) = (plan.manifests.iter().collect(), plan.chunks.keys().collect());
+        for keys in [manifests, chunks] {
+            let keys: Vec<&String> = keys;
+            for batch in keys.chunks(BATCH) {
+                // Who stood still for minutes may have lost the lock, and somebody may publish.
+                if stop.is_cancelled() || !lock.is_fresh() {
+                    return Ok(false);
                 }
-                .boxed()
-            });
-            lazily(deletions)
-                .buffer_unordered(self.tuning.parallel)
-                .try_for_each(|()| std::future::ready(Ok(())))
-                .await?;
-            lock.renew().await?;
+                if lock.is_due() {
+                    lock.renew().await?;
+                }
+                self.delete(batch).await?;
+            }
         }
         Ok(true)
+    }
+
+    async fn delete(&self, keys: &[&String]) -> Result<(), CheckpointError> {
+        let deletions = keys.iter().map(|key| {
+            async move {
+                let deleted = self.objects.delete(key).await;
+                deleted.map_err(error::store(format!("delete `{key}`")))
+            }
+            .boxed()
+        });
+        let deletions = lazily(deletions).buffer_unordered(self.tuning.parallel);
+        deletions.try_for_each(|()| std::future::ready(Ok(()))).await
     }
 
     /// Removes what killed processes left: locks, and files on their way.

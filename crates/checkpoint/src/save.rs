@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::candidate::Candidate;
 use crate::error::{self, CheckpointError, files};
-use crate::guard;
+use crate::guard::{self, Keys};
 use crate::lazily::lazily;
 use crate::manifest::{Manifest, Part, SavedFile};
 use crate::store::{StepId, Store};
@@ -232,11 +232,14 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Writes the manifest, once all chunks are there while nobody removes any.
+    /// Writes the manifest, once all its chunks are there while nobody removes any of them.
     async fn publish(&mut self, manifest: &Manifest) -> Result<bool, CheckpointError> {
         let _publishing = Publishing::begin(self.meter);
+        let chunks = manifest.slices().map(|slice| keys::chunk(slice.sha256));
+        let own = keys::manifest(&manifest.name, &manifest.label, manifest.part);
+        let needed = Keys::of(chunks.chain([own]));
         loop {
-            let lock = guard::publish(self.store).await?;
+            let lock = guard::publish(self.store, &needed).await?;
             let published = self.publish_under(&lock, manifest).await;
             lock.release().await;
             if let Some(published) = published? {

@@ -2,7 +2,8 @@
 //!
 //! One schedule is a store in memory, some workers and a sweeper, all driven by one seed: they write
 //! checkpoints, upload them, prune and restore, while requests fail, answers get lost, the disk is
-//! full, and any of them is killed in the middle of what it does (its future is dropped).
+//! full, and any of them is killed in the middle of what it does (its future is dropped). What a sweeper
+//! asked the store to remove may be removed long after it was killed.
 
 mod support;
 
@@ -30,13 +31,15 @@ fn settings(folder: &std::path::Path, attempt: &str, part: Part) -> Settings {
     }
 }
 
-/// The files of one worker at one step: most of them differ from step to step, one never does.
+/// The files of one worker at one step: most of them differ from step to step, one never does, and one is
+/// again what it was in checkpoints that are old by now.
 fn files(step: u64, part: u32, seed: u64) -> Vec<(&'static str, Vec<u8>)> {
     let size = 300 + (step * 37 + seed % 500) as usize;
     let own: &'static str = ["a/rank-0", "a/rank-1", "a/rank-2"][part as usize];
     vec![
         (own, content(size, seed ^ step ^ u64::from(part) << 32)),
         ("frozen", content(900, 7)),
+        ("turns", content(700, step / 10 % 3)),
         ("empty", Vec::new()),
     ]
 }
@@ -73,7 +76,7 @@ async fn schedule(seed: u64) {
                     assert_eq!(Some(bytes), written[&start.name].get(path), "{seed}: {path}");
                 }
                 if of > 1 {
-                    assert_eq!(held.len(), 3 + of as usize, "{seed}: every part is there");
+                    assert_eq!(held.len(), 4 + of as usize, "{seed}: every part is there");
                 }
             }
         }
@@ -88,7 +91,13 @@ async fn schedule(seed: u64) {
             write_step(folders[index as usize].path(), &name, &files);
         }
         written.insert(name.clone(), whole);
-        memory.set_faults(Faults { refused: 40, answer_lost: 40, full: 60, ..Faults::default() });
+        memory.set_faults(Faults {
+            refused: 40,
+            answer_lost: 40,
+            full: 60,
+            late: 10,
+            ..Faults::default()
+        });
         let mut tasks = Vec::new();
         for keeper in &keepers {
             let (keeper, memory) = (Arc::clone(keeper), Arc::clone(&memory));
@@ -121,7 +130,12 @@ async fn schedule(seed: u64) {
             }));
         }
         let (sweeper, random) = (store.clone(), Arc::clone(&memory));
+        // Beside them, or after most of them.
+        let begins_after = random.random() % 2 * 300;
         let sweep = tokio::spawn(async move {
+            for _ in 0..begins_after {
+                tokio::task::yield_now().await;
+            }
             let kill_after = random.random() % 200;
             let killed = async {
                 for _ in 0..kill_after {
@@ -141,8 +155,11 @@ async fn schedule(seed: u64) {
         }
         sweep.await.unwrap();
         memory.set_faults(Faults::default());
-        // Locks of the killed are void after a while.
-        memory.age(Duration::from_secs(700));
+        if memory.random().is_multiple_of(2) {
+            // Locks of the killed are void after a while, and by then the store has done what it was asked.
+            memory.arrive();
+            memory.age(Duration::from_secs(700));
+        }
         if all {
             durable = Some((step, name.clone()));
         }
@@ -215,4 +232,105 @@ async fn a_damaged_checkpoint_is_passed_over() {
         let restored = store.restore_newest(to.path(), None).await.unwrap().unwrap();
         assert_eq!((restored.step, restored.skipped.len()), (Some(40), 0));
     }
+}
+
+/// A sweeper that is gone, and whose last requests the store may still do, is waited for by who needs what it
+/// was about to remove, and by nobody else.
+#[tokio::test(start_paused = true)]
+async fn a_killed_sweeper_holds_up_who_needs_what_it_removes() {
+    let memory = Memory::new(1);
+    let store = Store::over(memory.clone()).with_tuning(TUNING);
+    let folder = quick_folder();
+    let keeper = Keeper::over(settings(folder.path(), "", Part::WHOLE), store.clone()).unwrap();
+    let save = async |step: u64, seed: u64| {
+        let name = format!("step-{step}");
+        write_step(folder.path(), &name, &[("model", content(1000, seed))]);
+        keeper.flush(Duration::from_secs(30)).await.saved == [name]
+    };
+    for step in 1..=3 {
+        assert!(save(step, step).await);
+    }
+    memory.set_faults(Faults { late: 1, ..Faults::default() });
+    store.prune(&PruneOptions::keep(1)).await.unwrap_err();
+    memory.set_faults(Faults::default());
+
+    assert!(save(4, 4).await);
+    assert!(!save(5, 1).await);
+    memory.arrive();
+    memory.age(Duration::from_secs(700));
+    assert_eq!(keeper.flush(Duration::from_secs(30)).await.saved, ["step-5"]);
+    let catalogue = store.catalogue().await.unwrap();
+    for name in ["step-3", "step-4", "step-5"] {
+        assert_eq!(store.verify(catalogue.find(name).unwrap()).await.unwrap(), [], "{name}");
+    }
+}
+
+/// Checkpoints of a few chunks that come and go, so that who publishes often needs what a sweeper, alive or
+/// killed, is about to remove.
+#[tokio::test(start_paused = true)]
+async fn content_that_comes_back_stays() {
+    let mut saved_at_once = 0;
+    for seed in 0..1000u64 {
+        let memory = Memory::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let store = Store::over(memory.clone()).with_tuning(TUNING);
+        let folder = quick_folder();
+        let settings = Settings { keep: 1, ..settings(folder.path(), "", Part::WHOLE) };
+        let keeper = Arc::new(Keeper::over(settings, store.clone()).unwrap());
+        let mut durable = None;
+        for step in 1..=8 {
+            let name = format!("step-{step}");
+            let chunk = |path| (path, content(256, memory.random() % 4));
+            write_step(folder.path(), &name, &[chunk("a"), chunk("b")]);
+            memory.set_faults(Faults { late: 3, slow: 5, ..Faults::default() });
+            let after = |turns: u64| async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let sweepers: Vec<_> = (0..memory.random() % 3)
+                .map(|_| {
+                    let (begin, kill) = (memory.random() % 120, memory.random() % 120);
+                    let sweeper = store.clone();
+                    tokio::spawn(async move {
+                        after(begin).await;
+                        let options = PruneOptions::keep(1);
+                        let _ = sweeper.prune_until(&options, after(2000)).await;
+                        tokio::select! {
+                            _ = sweeper.prune(&options) => {}
+                            () = after(kill) => {}
+                        }
+                    })
+                })
+                .collect();
+            let flusher = Arc::clone(&keeper);
+            let begin = memory.random() % 120;
+            let flush = tokio::spawn(async move {
+                after(begin).await;
+                flusher.flush(Duration::from_secs(5)).await
+            });
+            after(memory.random() % 200).await;
+            memory.arrive();
+            for sweeper in sweepers {
+                sweeper.await.unwrap();
+            }
+            let flushed = flush.await.unwrap();
+            if flushed.left.is_empty() && flushed.saved.contains(&name) {
+                durable = Some(step);
+                saved_at_once += 1;
+            }
+            memory.set_faults(Faults::default());
+            if memory.random().is_multiple_of(2) {
+                memory.arrive();
+                memory.age(Duration::from_secs(700));
+            }
+            // That one or a newer one is whole, and all that are newer than it are.
+            let catalogue = store.catalogue().await.unwrap();
+            let newer: Vec<_> = catalogue.steps.iter().filter(|it| it.step() >= durable).collect();
+            assert!(durable.is_none() || !newer.is_empty(), "{seed}: step {durable:?} is gone");
+            for it in newer {
+                assert_eq!(store.verify(it).await.unwrap(), [], "{seed}: {:?}", it.id);
+            }
+        }
+    }
+    assert!(saved_at_once > 2500, "{saved_at_once}");
 }

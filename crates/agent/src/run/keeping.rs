@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use trainyard_checkpoint::{Brought, Keeper, PruneOptions, Settings, Source, Start};
 
 use super::peers::{Door, Gang};
@@ -16,8 +15,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Removing old checkpoints is no reason to wait for longer.
 const PRUNE: Duration = Duration::from_secs(60);
-/// What it may take for its last requests then.
-const PRUNE_ENDS: Duration = Duration::from_secs(5);
 /// The variables by which a program learns what it goes on from.
 const PATH: &str = "TRAINYARD_RESTORE_PATH";
 const STEP: &str = "TRAINYARD_RESTORE_STEP";
@@ -101,21 +98,10 @@ impl Keeping {
     /// Leaves so many checkpoints in the store, once nothing more will come.
     pub(super) async fn prune(&self) {
         let options = PruneOptions::keep(self.keep);
-        let stop = CancellationToken::new();
-        let mut pruned = std::pin::pin!(self.keeper.store().prune_until(&options, &stop));
-        let mut ended = tokio::time::timeout(PRUNE, &mut pruned).await;
-        if ended.is_err() {
-            // Its lock would keep the next start from saving.
-            stop.cancel();
-            ended = tokio::time::timeout(PRUNE_ENDS, pruned).await;
-        }
-        // Others may use the store, and the next start does it too.
-        match ended {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                eprintln!("trainyard: old checkpoints stay for now: {}", error.in_full());
-            }
-            Err(_) => eprintln!("trainyard: old checkpoints stay for now: it takes too long"),
+        let enough = tokio::time::sleep(PRUNE);
+        // Others may use the store, or it takes too long: the next start does it too.
+        if let Err(error) = self.keeper.store().prune_until(&options, enough).await {
+            eprintln!("trainyard: old checkpoints stay for now: {}", error.in_full());
         }
     }
 

@@ -23,6 +23,10 @@ pub(crate) struct Faults {
     pub(crate) answer_lost: u64,
     /// A write fails for want of space.
     pub(crate) full: u64,
+    /// A removal, of which nobody hears any more, is done at the next [`Memory::arrive`].
+    pub(crate) late: u64,
+    /// A request stands still for long before it is done.
+    pub(crate) slow: u64,
     /// No chunk is written by a keeper's background, as where a program leaves it no time.
     pub(crate) is_starved: bool,
 }
@@ -33,6 +37,8 @@ pub(crate) struct Memory {
     held: Mutex<BTreeMap<String, (Bytes, SystemTime)>>,
     faults: Mutex<Faults>,
     random: Mutex<u64>,
+    /// Keys that are removed late.
+    under_way: Mutex<Vec<String>>,
     pub(crate) writes: AtomicU64,
     /// Bytes of chunks that were read.
     pub(crate) sent: AtomicU64,
@@ -44,6 +50,7 @@ impl Memory {
             held: Mutex::default(),
             faults: Mutex::default(),
             random: Mutex::new(seed),
+            under_way: Mutex::default(),
             writes: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         })
@@ -70,6 +77,13 @@ impl Memory {
 
     pub(crate) fn forget(&self, key: &str) {
         self.held.lock().unwrap().remove(key);
+    }
+
+    /// Removes what was to be removed late.
+    pub(crate) fn arrive(&self) {
+        for key in self.under_way.lock().unwrap().drain(..) {
+            self.held.lock().unwrap().remove(&key);
+        }
     }
 
     /// Makes everything look older than it is.
@@ -103,10 +117,11 @@ impl Memory {
         is_write: bool,
         work: impl FnOnce(&mut BTreeMap<String, (Bytes, SystemTime)>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        for _ in 0..self.random() % 4 {
+        let faults = *self.faults.lock().unwrap();
+        let turns = if self.strikes(faults.slow) { 200 } else { 4 };
+        for _ in 0..self.random() % turns {
             tokio::task::yield_now().await;
         }
-        let faults = *self.faults.lock().unwrap();
         if self.strikes(faults.refused) {
             return Err(Self::failed());
         }
@@ -194,10 +209,22 @@ impl Objects for Memory {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> Answer<'a, ()> {
-        self.call(true, move |held| {
-            held.remove(key);
-            Ok(())
-        })
+        async move {
+            let late = self.faults.lock().unwrap().late;
+            if self.strikes(late) {
+                self.under_way.lock().unwrap().push(key.to_owned());
+                // Until its caller is killed, or no longer.
+                for _ in 0..self.random() % 100 {
+                    tokio::task::yield_now().await;
+                }
+                return Err(Self::failed());
+            }
+            let remove = |held: &mut BTreeMap<String, (Bytes, SystemTime)>| {
+                held.remove(key);
+                Ok(())
+            };
+            self.call(true, remove).await
+        }
         .boxed()
     }
 
