@@ -68,6 +68,8 @@ pub(super) enum Happened {
     },
     /// The agent is told to end without a checkpoint.
     AskedToEndNow,
+    /// The program was asked for a checkpoint, since its machine may go, and may leave when it has saved.
+    AskedToSave,
     Hung,
     ProcessEnded {
         exit: Exit,
@@ -116,11 +118,20 @@ pub(super) struct Course {
     cause: Option<Cause>,
     /// Whether the program has lost processes of another worker, by no fault of its own.
     is_incomplete: bool,
+    /// Whether it may leave though it has not finished.
+    may_leave: bool,
 }
 
 impl Course {
     pub(super) fn new(grace: Option<Duration>) -> Self {
-        Self { grace, stage: Stage::Running, first: None, cause: None, is_incomplete: false }
+        Self {
+            grace,
+            stage: Stage::Running,
+            first: None,
+            cause: None,
+            is_incomplete: false,
+            may_leave: false,
+        }
     }
 
     /// When something is to be decided though nothing happens.
@@ -141,7 +152,9 @@ impl Course {
     /// Why it ended, once no process is left, and which one was the first to fail.
     pub(super) fn cause(&self) -> (Cause, Option<u32>) {
         let rank = self.first.map(|exit| exit.rank);
-        (self.cause.unwrap_or(Cause::Finished), rank)
+        // One that leaves because it was asked to save says the same as one that has finished.
+        let end = if self.may_leave { Cause::Interrupted } else { Cause::Finished };
+        (self.cause.unwrap_or(end), rank)
     }
 
     pub(super) fn decide(&mut self, happened: Happened, now: Duration) -> Order {
@@ -157,6 +170,10 @@ impl Course {
                 self.stage = Stage::Saving { until };
                 Order::Save
             }
+            (Happened::AskedToSave, Stage::Running) => {
+                self.may_leave = true;
+                Order::Save
+            }
             (Happened::AskedToEndNow, Stage::Running | Stage::Saving { .. }) => {
                 self.cause.get_or_insert(Cause::Interrupted);
                 self.terminate(now, SHORT)
@@ -170,8 +187,8 @@ impl Course {
                 let has_failed = exit.cause != Cause::Finished;
                 if has_failed && stage == Stage::Running {
                     self.first = Some(exit);
-                    self.cause =
-                        Some(if self.is_incomplete { Cause::Interrupted } else { exit.cause });
+                    let is_excused = self.is_incomplete || self.may_leave;
+                    self.cause = Some(if is_excused { Cause::Interrupted } else { exit.cause });
                     // The others wait for it in vain.
                     return if left > 0 { self.terminate(now, SHORT) } else { Order::Nothing };
                 }
@@ -286,6 +303,19 @@ mod tests {
             &[(0, END, Save), (9, ended(0, Cause::Finished, 0), Nothing)],
             (Cause::Interrupted, None),
         );
+    }
+
+    #[test]
+    fn who_leaves_after_a_notice_has_not_finished() {
+        use Happened::AskedToSave;
+        let interrupted = |rank| (Cause::Interrupted, rank);
+        let finished = ended(0, Cause::Finished, 0);
+        check(GRACE, &[(0, AskedToSave, Save), (9, finished, Nothing)], interrupted(None));
+        let failed = ended(1, Cause::Exited(3), 1);
+        check(GRACE, &[(0, AskedToSave, Save), (9, failed, Terminate)], interrupted(Some(1)));
+        // And is asked again when it is told to end.
+        check(GRACE, &[(0, AskedToSave, Save), (60, END, Save)], interrupted(None));
+        check(GRACE, &[(0, AskedToSave, Save), (60, Hung, Abort)], (Cause::Hung, None));
     }
 
     #[test]

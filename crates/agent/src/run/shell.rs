@@ -258,7 +258,9 @@ impl Agent<'_> {
         }
         match sent {
             Sent::Terminate => {
-                self.asked.get_or_insert_with(|| Asked::WithCheckpoint(Instant::now()));
+                if let None | Some(Asked::ByNotice) = self.asked {
+                    self.asked = Some(Asked::WithCheckpoint(Instant::now()));
+                }
                 let catches = self
                     .settings
                     .checkpoint
@@ -278,15 +280,27 @@ impl Agent<'_> {
         let Some(notice) = notice else { return };
         eprintln!("trainyard: {notice}");
         self.report.notice = Some(notice);
-        // The machine may be gone before it says more; the program goes on until it is told to end.
-        if let Some(checkpoint) = self.settings.checkpoint.filter(|_| self.course.is_running()) {
-            self.processes.tell(checkpoint.signal);
-        }
+        self.ask_for_notice();
         write(self.settings, &self.report);
+    }
+
+    /// Asks the program to save, once it can be asked: the machine may be gone before anybody says more. It
+    /// goes on, or leaves when it has saved.
+    fn ask_for_notice(&mut self) {
+        if self.report.notice.is_none() || self.asked.is_some() || !self.course.is_running() {
+            return;
+        }
+        let checkpoint = self.settings.checkpoint;
+        if checkpoint.is_some_and(|checkpoint| self.processes.handle(checkpoint.signal)) {
+            self.leaving.send_replace(true);
+            self.asked = Some(Asked::ByNotice);
+            self.decide(Happened::AskedToSave);
+        }
     }
 
     fn on_tick(&mut self) {
         self.look_at_heartbeat();
+        self.ask_for_notice();
         let (seen, kept, silent_for) = {
             let progress = lock(&self.progress);
             (progress.seen(now()), progress.kept(), progress.silent_for(now()))
@@ -354,7 +368,8 @@ impl Agent<'_> {
                 grace.saturating_sub(at.elapsed()).max(LEAST_FLUSH)
             }
             (Some(Asked::AtOnce), _) => LEAST_FLUSH,
-            (None, Cause::Finished) => LAST_FLUSH,
+            // As long as there is a machine.
+            (Some(Asked::ByNotice), _) | (None, Cause::Finished) => LAST_FLUSH,
             (None, _) => grace.min(FLUSH_AFTER_FAILURE),
         };
         // After a failure the next start is not to wait for a store that is away.
@@ -403,10 +418,13 @@ impl Agent<'_> {
                 let timeout = self.settings.progress_timeout.unwrap_or_default();
                 format!("there was no progress for {} s", timeout.as_secs())
             }
-            Cause::Interrupted if self.asked.is_none() => {
-                "another worker was told to end, whose processes it needs".to_owned()
-            }
-            Cause::Interrupted => "it was told to end".to_owned(),
+            Cause::Interrupted => match (self.asked, &self.report.notice) {
+                (None, _) => "another worker was told to end, whose processes it needs".to_owned(),
+                (Some(Asked::ByNotice), Some(notice)) => {
+                    format!("it was asked for a checkpoint, and left: {notice}")
+                }
+                _ => "it was told to end".to_owned(),
+            },
             Cause::NotStarted(_) => format!("{which} could not be started"),
         }
     }
@@ -422,6 +440,8 @@ fn read_start(path: &Path) -> io::Result<String> {
 /// How an agent was told to end.
 #[derive(Debug, Clone, Copy)]
 enum Asked {
+    /// Its machine may be taken; the program was asked to save, and may leave.
+    ByNotice,
     WithCheckpoint(Instant),
     AtOnce,
 }
