@@ -49,6 +49,31 @@ while True:
 """
 
 
+# What a node on AWS asks; a line of the standard input says whether the machine is about to be taken.
+METADATA = """
+import http.server, sys, threading
+says = "leave"
+class Metadata(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self):
+        self.answer(200, "token")
+    def do_GET(self):
+        if says == "take" and self.path == "/latest/meta-data/spot/instance-action":
+            return self.answer(200, '{"action": "terminate", "time": "2026-11-28T08:22:00Z"}')
+        self.answer(404, "")
+    def answer(self, status, text):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def log_message(self, *_):
+        pass
+server = http.server.ThreadingHTTPServer(("169.254.169.254", 80), Metadata)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+for line in sys.stdin:
+    says = line.strip()
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Work:
     """What a training has to do: `steps` of `pause` seconds each, with a checkpoint every `every`."""
@@ -101,6 +126,23 @@ class Minio:
         self.process.wait()
 
 
+class Metadata:
+    """A cloud's metadata service, as the pods of one node reach it."""
+
+    def __init__(self, cluster, node):
+        inside = ["ip", "netns", "exec", f"ty.{cluster.name}.{node}"]
+        subprocess.run([*inside, "ip", "address", "add", "169.254.169.254/32", "dev", "lo"], check=True)
+        self.process = subprocess.Popen([*inside, sys.executable, "-c", METADATA], stdin=subprocess.PIPE, text=True)
+
+    def say(self, what):
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class Stage:
     """A namespace with a store, Trainyard, the program's image, and somebody who hears the notes."""
 
@@ -110,9 +152,10 @@ class Stage:
         self.store = pathlib.Path(f"/tmp/{namespace}-{self.cluster.name}")
         self.heard = collections.defaultdict(list)
         self.minio = None
+        self.metadata = {}
 
     @contextlib.contextmanager
-    def prepared(self, store_bytes=1 << 30, minio=None):
+    def prepared(self, store_bytes=1 << 30, minio=None, on_aws=False):
         cluster = self.cluster
         with contextlib.ExitStack() as stack:
             # Nodes see what is mounted when they start.
@@ -126,7 +169,10 @@ class Stage:
                 certificates = [(CERTIFICATES, str(CERTIFICATES).lstrip("/"))] if CERTIFICATES.exists() else []
                 python_image.write(image, TRAIN_IMAGE, {PROGRAM: program}, trees=certificates)
                 cluster.xtask("load", str(image))
-            iris.install(cluster, IMAGE_NAME)
+            iris.install(cluster, IMAGE_NAME, *(["--operator-arg=--profile=eks"] if on_aws else []))
+            for node in NODES if on_aws else []:
+                self.metadata[node] = Metadata(cluster, node)
+                stack.callback(self.metadata[node].end)
             cluster.kubectl("create", "namespace", self.namespace)
             volume, claim = iris.volume(self.namespace, "store")
             volume["spec"]["hostPath"]["path"] = str(self.store)

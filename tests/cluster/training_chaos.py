@@ -38,7 +38,7 @@ WORK = Work(steps=400, pause=0.05, every=40, bytes=1 << 20)
 DISK = 512 << 20
 PATIENCE = 600
 OF_ONE_JOB = ["program", "agent", "deleted", "evicted", "torn upload", "disk full"]
-OF_ALL = ["operator", "rebooted", "cut off", "tainted", "store hangs", "store full", "store away"]
+OF_ALL = ["operator", "rebooted", "notice", "cut off", "tainted", "store hangs", "store full", "store away"]
 
 
 @dataclasses.dataclass
@@ -137,6 +137,19 @@ class Chaos:
         self.cluster.xtask("chaos", "restart-node", node)
         self.cluster.until("the node", lambda: self.cluster.is_node_ready(node), 180)
 
+    def notice(self, chance):
+        """Of the cloud, on which a machine is not given new pods, and taken soon."""
+        node = chance.choice(NODES)
+        self.stage.metadata[node].say("take")
+        self.cluster.kubectl("cordon", node)
+        time.sleep(chance.uniform(6, 15))
+        self.cluster.xtask("chaos", "kill-node", node, "--silent")
+        time.sleep(chance.uniform(1, 15))
+        self.stage.metadata[node].say("leave")
+        self.cluster.xtask("chaos", "restart-node", node)
+        self.cluster.until("the node", lambda: self.cluster.is_node_ready(node), 180)
+        self.cluster.kubectl("uncordon", node)
+
     def cut_off(self, chance):
         node = chance.choice(NODES)
         self.cluster.xtask("chaos", "partition", node)
@@ -201,7 +214,10 @@ def one(chaos, seed):
     happened = []
     try:
         begun = time.monotonic()
-        stage.cluster.apply(stage.job(name, WORK, is_bucket))
+        job = stage.job(name, WORK, is_bucket)
+        # Whose agents ask the cloud.
+        job["spec"]["placement"]["spot"] = "prefer"
+        stage.cluster.apply(job)
         deadline = begun + PATIENCE
 
         def phase():
@@ -318,7 +334,7 @@ def main():
     def run(seed):
         return one(chaos, seed) if time.monotonic() < ends else None
 
-    with stage.prepared(DISK, options.minio), concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
+    with stage.prepared(DISK, options.minio, on_aws=True), concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
         threading.Thread(target=chaos.look, daemon=True).start()
         seeds = range(options.seed, options.seed + options.runs)
         for done in concurrent.futures.as_completed([pool.submit(run, seed) for seed in seeds]):
