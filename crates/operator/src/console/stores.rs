@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube_client::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube_client::{Api, ResourceExt};
 use serde_json::{Value, json};
-use trainyard_plan::kubernetes::AGENT_CONTAINER;
+use trainyard_plan::kubernetes::{AGENT_CONTAINER, pod_security_context, security_context};
 
 use super::failure::ask;
 use super::{Console, ConsoleError, Kind};
@@ -141,20 +141,14 @@ fn pod(job: &str, owner: &Value, claim: &str, image: &str, words: &[String]) -> 
         "spec": {
             "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false,
             "activeDeadlineSeconds": LONGEST_SECONDS, "terminationGracePeriodSeconds": 5,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-                "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security_context(),
             "containers": [{
                 "name": PROGRAM, "image": image, "imagePullPolicy": "IfNotPresent",
                 "command": [PROGRAM], "args": words,
                 "resources": {
                     "requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"},
                 },
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": security_context(),
                 "volumeMounts": [{"name": VOLUME, "mountPath": MOUNT}],
             }],
             "volumes": [{"name": VOLUME, "persistentVolumeClaim": {"claimName": claim}}],

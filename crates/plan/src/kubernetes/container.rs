@@ -76,7 +76,7 @@ pub(super) fn server(ctx: &Context<'_>) -> Result<Container, ObjectsError> {
 }
 
 /// The restricted Pod Security Standard, and a root file system that nobody writes to.
-pub(super) fn security_context() -> SecurityContext {
+pub fn security_context() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
@@ -94,7 +94,7 @@ pub(super) fn security_context() -> SecurityContext {
 }
 
 /// Of the pod: files of volumes belong to the containers' user.
-pub(super) fn pod_security_context() -> PodSecurityContext {
+pub fn pod_security_context() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),

@@ -26,6 +26,7 @@ mod route;
 mod service;
 mod settings;
 
+pub use container::{pod_security_context, security_context};
 pub use job::{
     AGENT_CONTAINER, DATA_CONTAINER, IMAGE_CONTAINER, JobRun, KAI_GANG, LOOK_CONTAINER, TOKEN,
     WORKER_CONTAINER, gang_object, job_name, job_notes_without_operator, job_objects,
