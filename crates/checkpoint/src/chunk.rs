@@ -6,10 +6,6 @@
 //! processor time from the training for every byte. Whole files would be simpler, but a file of
 //! 50 GB that a kill interrupts would begin anew, and one changed tensor would upload all of it.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-
 use sha2::{Digest, Sha256};
 
 /// One PUT, large enough that a request's latency does not count, small enough that some fit into
@@ -26,23 +22,6 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 pub(crate) fn is_sha256(text: &str) -> bool {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 64 && text.bytes().all(is_digit)
-}
-
-/// Reads a part of a file; less where the file ends before.
-pub(crate) fn read(file: &File, at: u64, bytes: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(bytes).map_err(io::Error::other)?;
-    let mut buffer = vec![0; length];
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, at.saturating_add(filled as u64)) {
-            Ok(0) => break,
-            Ok(n) => filled = filled.saturating_add(n),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer)
 }
 
 /// Runs file work and hashing away from the runtime's threads.

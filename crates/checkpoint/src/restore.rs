@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use rustix::fs::FlockOperation;
+use trainyard_storage::read_part;
 
 use crate::candidate::STATE;
 use crate::error::{CheckpointError, files};
@@ -414,7 +415,7 @@ fn holds(held: &File, file: &SavedFile, chunk_bytes: u64) -> bool {
     }
     let places = (0u64..).map(|n| n.saturating_mul(chunk_bytes));
     file.chunks.iter().zip(places).all(|(sha256, at)| {
-        chunk::read(held, at, chunk_bytes).is_ok_and(|bytes| chunk::sha256(&bytes) == *sha256)
+        read_part(held, at, chunk_bytes).is_ok_and(|bytes| chunk::sha256(&bytes) == *sha256)
     })
 }
 

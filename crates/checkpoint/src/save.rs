@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use trainyard_storage::read_part;
 
 use crate::candidate::Candidate;
 use crate::error::{self, CheckpointError, files};
@@ -203,8 +204,8 @@ impl Upload<'_> {
             None => Arc::new(self.source.open_now(piece.path, self.name)?),
         };
         let read = chunk::blocking(move || {
-            let bytes = chunk::read(&file, piece.at, piece.bytes)?;
-            Ok((chunk::sha256(&bytes), Bytes::from(bytes)))
+            let bytes = read_part(&file, piece.at, piece.bytes)?;
+            Ok((chunk::sha256(&bytes), bytes))
         });
         let (hash, bytes): (String, Bytes) = read.await.map_err(files("read", &path))?;
         if bytes.len() as u64 != piece.bytes {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use futures_util::FutureExt;
 use super::{Answer, Object, Objects};
 use crate::digest::blocking;
 use crate::error::{StorageError, files};
+use crate::part::{BLOCK, read_part};
 use crate::{key, space};
 
 /// Where files lie until they have their names. Part of the layout: a key below it is a leftover.
@@ -29,6 +31,8 @@ const NFS_CACHE: Duration = Duration::from_secs(60);
 const MOST_TRIES: usize = 100;
 /// Written at once, before the disk is asked to begin.
 const WRITE_BYTES: usize = 4 << 20;
+/// Fewer are written by the page cache.
+const DIRECT_BYTES: usize = 1 << 20;
 /// Read at once where bytes are only compared.
 const READ_BYTES: usize = 1 << 20;
 /// Deeper than any key.
@@ -132,11 +136,14 @@ impl Root {
         let mut options = OpenOptions::new();
         let open = options.read(true).write(true).create_new(true).open(staged);
         let mut file = open.map_err(failed("create"))?;
-        for piece in bytes.chunks(WRITE_BYTES) {
-            file.write_all(piece).map_err(failed("write"))?;
-            // Lets the disk begin, while the next piece is copied.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        let is_written = write_past_the_cache(staged, &file, bytes).map_err(failed("write"))?;
+        if !is_written {
+            for piece in bytes.chunks(WRITE_BYTES) {
+                file.write_all(piece).map_err(failed("write"))?;
+                // Lets the disk begin, while the next piece is copied.
+                #[cfg(target_os = "linux")]
+                let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            }
         }
         file.sync_data().map_err(failed("write"))?;
         // Without its pages the file is read from the disk, or from the file server.
@@ -184,7 +191,7 @@ impl Root {
 
     fn read(&self, key: &str, most: u64) -> Result<Bytes, StorageError> {
         let path = self.path.join(key);
-        let mut file = match File::open(&path) {
+        let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StorageError::NotFound { uri: format!("{}/{key}", self.uri) });
             }
@@ -199,18 +206,7 @@ impl Root {
             });
         }
         read_ahead(&file);
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read(rest) {
-                Ok(0) => break,
-                Ok(n) => filled = filled.saturating_add(n),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(files("read", &path)(error)),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes.into())
+        read_part(&file, 0, size).map_err(files("read", &path))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Object>, StorageError> {
@@ -285,23 +281,51 @@ fn read_ahead(file: &File) {
     let _ = file;
 }
 
+/// Writes a file past the page cache, if its bytes lie so that they may be, and are enough that it pays: no
+/// processor copies them, none has to look for pages and free them again, and they come to lie in one piece on
+/// the disk. `false` where the file system takes none that way. `file` is the open file, for the end of the
+/// bytes, which is no whole block.
+fn write_past_the_cache(path: &Path, file: &File, bytes: &[u8]) -> io::Result<bool> {
+    let is_worth_it = bytes.len() >= DIRECT_BYTES && bytes.as_ptr().align_offset(BLOCK) == 0;
+    #[cfg(target_os = "linux")]
+    if is_worth_it && let Ok(flag) = i32::try_from(rustix::fs::OFlags::DIRECT.bits()) {
+        let blocks = bytes.len().saturating_sub(bytes.len() % BLOCK);
+        let (whole, end) = bytes.split_at_checked(blocks).unwrap_or((bytes, &[]));
+        let Ok(direct) = OpenOptions::new().write(true).custom_flags(flag).open(path) else {
+            return Ok(false);
+        };
+        match direct.write_all_at(whole, 0) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
+            written => written?,
+        }
+        file.write_all_at(end, blocks as u64)?;
+        return Ok(true);
+    }
+    let _ = (path, file, is_worth_it);
+    Ok(false)
+}
+
 /// Whether a file holds exactly these bytes.
 fn holds(file: &mut File, bytes: &[u8]) -> io::Result<bool> {
+    if file.metadata()?.len() != bytes.len() as u64 {
+        return Ok(false);
+    }
     io::Seek::seek(file, io::SeekFrom::Start(0))?;
     read_ahead(file);
-    let mut buffer = vec![0; READ_BYTES.min(bytes.len().saturating_add(1))];
+    let mut buffer = vec![0; READ_BYTES.min(bytes.len())];
     let mut rest = bytes;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(rest.is_empty());
-        }
+    while !rest.is_empty() {
+        let n = match file.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         let read = buffer.get(..n).unwrap_or_default();
         match rest.split_at_checked(n) {
-            Some((head, tail)) if head == read => rest = tail,
+            Some((head, tail)) if n > 0 && head == read => rest = tail,
             _ => return Ok(false),
         }
     }
+    Ok(true)
 }
 
 impl Objects for Directory {
@@ -352,4 +376,31 @@ impl Objects for Directory {
     fn uri(&self) -> &str {
         &self.uri
     }
+}
+
+#[test]
+fn bytes_of_all_lengths_come_back_wherever_they_lie() {
+    // The disk that cargo builds on, since memory's file system may take nothing past the cache.
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let source = tempfile::tempfile().unwrap();
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    source.write_all_at(&content, 0).unwrap();
+    let root = Directory::new(folder.path().to_owned(), "folder".to_owned()).root;
+    let block = BLOCK as u64;
+    for bytes in [0, 1, block, 1 << 20, (1 << 20) + 1, (1 << 20) + block, 3_000_000] {
+        let aligned = read_part(&source, 0, bytes).unwrap();
+        for (name, put) in
+            [("aligned", aligned.clone()), ("odd", aligned.slice(aligned.len().min(1)..))]
+        {
+            assert!(root.write(name, &put, Mode::Replace).unwrap(), "{name} {bytes}");
+            assert_eq!(root.read(name, u64::MAX).unwrap(), put, "{name} {bytes}");
+        }
+    }
+    let direct = fs::File::create(folder.path().join("direct")).unwrap();
+    let aligned = read_part(&source, 0, 3_000_000).unwrap();
+    let is_direct = write_past_the_cache(&folder.path().join("direct"), &direct, &aligned).unwrap();
+    println!("past the page cache: {is_direct}");
+    assert!(
+        !write_past_the_cache(&folder.path().join("direct"), &direct, &aligned.slice(1..)).unwrap()
+    );
 }
