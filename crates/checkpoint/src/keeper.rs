@@ -200,6 +200,9 @@ struct Shared {
 
 /// Between the first and the second look at a checkpoint that says of itself that it is complete.
 const LOOK_SOON: Duration = Duration::from_millis(250);
+/// The pause after one failure, which doubles with each further one in a row: a store that is away for a
+/// moment costs no more than that.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// The longest pause after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// The longest that an upload stays at the lowest priority.
@@ -452,11 +455,12 @@ impl Shared {
                     self.failed(&error);
                 }
             }
-            let doubled = self.settings.poll.saturating_mul(1 << failures.min(8));
             let pause = match failures {
                 0 if self.look_soon.load(Ordering::Relaxed) => self.settings.poll.min(LOOK_SOON),
                 0 => self.settings.poll,
-                _ => doubled.min(MAX_BACKOFF),
+                _ => FIRST_BACKOFF
+                    .saturating_mul(1 << failures.saturating_sub(1).min(8))
+                    .min(MAX_BACKOFF),
             };
             tokio::select! {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
