@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -287,7 +288,8 @@ def disk(folder, size):
             yield
         finally:
             subprocess.run(["umount", "-l", folder], check=True)
-            folder.rmdir()
+            # With what somebody wrote to it while there was no disk.
+            shutil.rmtree(folder)
 
 
 def is_program(line):
