@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,7 +136,7 @@ impl Root {
         let mut options = OpenOptions::new();
         let open = options.read(true).write(true).create_new(true).open(staged);
         let mut file = open.map_err(failed("create"))?;
-        let is_written = write_past_the_cache(staged, &file, bytes).map_err(failed("write"))?;
+        let is_written = write_past_the_cache(&file, bytes).map_err(failed("write"))?;
         if !is_written {
             for piece in bytes.chunks(WRITE_BYTES) {
                 file.write_all(piece).map_err(failed("write"))?;
@@ -205,8 +205,7 @@ impl Root {
                 reason: format!("it has {size} bytes, at most {most} were expected"),
             });
         }
-        let direct = read_past_the_cache(&path, size).map_err(files("read", &path))?;
-        if let Some(bytes) = direct {
+        if let Some(bytes) = read_past_the_cache(&file, size).map_err(files("read", &path))? {
             return Ok(bytes);
         }
         read_ahead(&file);
@@ -285,47 +284,52 @@ fn read_ahead(file: &File) {
     let _ = file;
 }
 
-/// Writes a file past the page cache, if its bytes lie so that they may be, and are enough that it pays: no
-/// processor copies them, none has to look for pages and free them again, and they come to lie in one piece on
-/// the disk. `false` where the file system takes none that way. `file` is the open file, for the end of the
-/// bytes, which is no whole block.
-fn write_past_the_cache(path: &Path, file: &File, bytes: &[u8]) -> io::Result<bool> {
-    let is_worth_it = bytes.len() >= DIRECT_BYTES && bytes.as_ptr().align_offset(BLOCK) == 0;
+/// Whether what is read and written goes past the page cache from now on, or no more; some file systems let
+/// nothing.
+fn set_direct(file: &File, is_direct: bool) -> bool {
     #[cfg(target_os = "linux")]
-    if is_worth_it && let Ok(flag) = i32::try_from(rustix::fs::OFlags::DIRECT.bits()) {
-        let blocks = bytes.len().saturating_sub(bytes.len() % BLOCK);
-        let (whole, end) = bytes.split_at_checked(blocks).unwrap_or((bytes, &[]));
-        let Ok(direct) = OpenOptions::new().write(true).custom_flags(flag).open(path) else {
-            return Ok(false);
-        };
-        match direct.write_all_at(whole, 0) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
-            written => written?,
-        }
-        file.write_all_at(end, blocks as u64)?;
-        return Ok(true);
+    if let Ok(mut flags) = rustix::fs::fcntl_getfl(file) {
+        flags.set(rustix::fs::OFlags::DIRECT, is_direct);
+        return rustix::fs::fcntl_setfl(file, flags).is_ok();
     }
-    let _ = (path, file, is_worth_it);
-    Ok(false)
+    let _ = (file, is_direct);
+    false
 }
 
-/// Reads a file past the page cache, where that pays and the file system lets it.
-fn read_past_the_cache(path: &Path, bytes: u64) -> io::Result<Option<Bytes>> {
-    #[cfg(target_os = "linux")]
-    if bytes >= DIRECT_BYTES as u64
-        && let Ok(flag) = i32::try_from(rustix::fs::OFlags::DIRECT.bits())
-        && let Ok(file) = OpenOptions::new().read(true).custom_flags(flag).open(path)
-    {
-        // The last block is asked for as a whole.
-        let whole = bytes.next_multiple_of(BLOCK as u64);
-        return match read_part(&file, 0, whole) {
-            Ok(read) => Ok(Some(read.slice(..read.len().min(bytes as usize)))),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
-            Err(error) => Err(error),
-        };
+/// Writes a file past the page cache, if its bytes lie so that they may be, and are enough that it pays: no
+/// processor copies them, none has to look for pages and free them again, and they come to lie in one piece on
+/// the disk. `false` where the file system takes none that way.
+fn write_past_the_cache(file: &File, bytes: &[u8]) -> io::Result<bool> {
+    let is_worth_it = bytes.len() >= DIRECT_BYTES && bytes.as_ptr().align_offset(BLOCK) == 0;
+    if !is_worth_it || !set_direct(file, true) {
+        return Ok(false);
     }
-    let _ = (path, bytes);
-    Ok(None)
+    let blocks = bytes.len().saturating_sub(bytes.len() % BLOCK);
+    let (whole, end) = bytes.split_at_checked(blocks).unwrap_or((bytes, &[]));
+    let written = file.write_all_at(whole, 0);
+    set_direct(file, false);
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
+        written => written?,
+    }
+    // What is no whole block.
+    file.write_all_at(end, blocks as u64)?;
+    Ok(true)
+}
+
+/// Reads a file of so many bytes past the page cache, where that pays and the file system lets it.
+fn read_past_the_cache(file: &File, bytes: u64) -> io::Result<Option<Bytes>> {
+    if bytes < DIRECT_BYTES as u64 || !set_direct(file, true) {
+        return Ok(None);
+    }
+    // The last block is asked for as a whole.
+    let read = read_part(file, 0, bytes.next_multiple_of(BLOCK as u64));
+    set_direct(file, false);
+    match read {
+        Ok(read) => Ok(Some(read.slice(..read.len().min(bytes as usize)))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a file holds exactly these bytes.
@@ -421,9 +425,6 @@ fn bytes_of_all_lengths_come_back_wherever_they_lie() {
     }
     let direct = fs::File::create(folder.path().join("direct")).unwrap();
     let aligned = read_part(&source, 0, 3_000_000).unwrap();
-    let is_direct = write_past_the_cache(&folder.path().join("direct"), &direct, &aligned).unwrap();
-    println!("past the page cache: {is_direct}");
-    assert!(
-        !write_past_the_cache(&folder.path().join("direct"), &direct, &aligned.slice(1..)).unwrap()
-    );
+    println!("past the page cache: {}", write_past_the_cache(&direct, &aligned).unwrap());
+    assert!(!write_past_the_cache(&direct, &aligned.slice(1..)).unwrap());
 }
