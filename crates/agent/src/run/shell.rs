@@ -261,11 +261,7 @@ impl Agent<'_> {
                 if let None | Some(Asked::ByNotice) = self.asked {
                     self.asked = Some(Asked::WithCheckpoint(Instant::now()));
                 }
-                let catches = self
-                    .settings
-                    .checkpoint
-                    .is_some_and(|checkpoint| self.processes.handle(checkpoint.signal));
-                self.decide(Happened::AskedToEnd { catches });
+                self.decide(Happened::AskedToEnd { catches: self.catches() });
             }
             Sent::Interrupt => {
                 self.asked = Some(Asked::AtOnce);
@@ -274,6 +270,12 @@ impl Agent<'_> {
             // Whoever has no handler would be ended by it, which nobody asked for.
             Sent::PassOn(signal) => self.processes.tell(signal),
         }
+    }
+
+    /// Whether the program can be asked for a checkpoint.
+    fn catches(&self) -> bool {
+        let checkpoint = self.settings.checkpoint;
+        checkpoint.is_some_and(|checkpoint| self.processes.handle(checkpoint.signal))
     }
 
     fn on_notice(&mut self, notice: Option<notice::Notice>) {
@@ -290,8 +292,7 @@ impl Agent<'_> {
         if self.report.notice.is_none() || self.asked.is_some() || !self.course.is_running() {
             return;
         }
-        let checkpoint = self.settings.checkpoint;
-        if checkpoint.is_some_and(|checkpoint| self.processes.handle(checkpoint.signal)) {
+        if self.catches() {
             self.leaving.send_replace(true);
             self.asked = Some(Asked::ByNotice);
             self.decide(Happened::AskedToSave);
