@@ -29,6 +29,8 @@ WORKERS = 2
 # Of the control plane, which pods reach.
 HOME = "10.200.0.1"
 NOTES = (HOME, 9100)
+# Of every cloud's metadata service.
+METADATA = "169.254.169.254"
 BUCKET = "checkpoints"
 KEYS = {
     "AWS_ENDPOINT_URL": f"http://{HOME}:9000", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
@@ -47,31 +49,6 @@ while True:
     if sys.stdin in readable:
         break
     print(notes.recv(65536).decode(), flush=True)
-"""
-
-
-# What a node on AWS asks; a line of the standard input says whether the machine is about to be taken.
-METADATA = """
-import http.server, sys, threading
-says = "leave"
-class Metadata(http.server.BaseHTTPRequestHandler):
-    def do_PUT(self):
-        self.answer(200, "token")
-    def do_GET(self):
-        if says == "take" and self.path == "/latest/meta-data/spot/instance-action":
-            return self.answer(200, '{"action": "terminate", "time": "2026-11-28T08:22:00Z"}')
-        self.answer(404, "")
-    def answer(self, status, text):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-    def log_message(self, *_):
-        pass
-server = http.server.ThreadingHTTPServer(("169.254.169.254", 80), Metadata)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-for line in sys.stdin:
-    says = line.strip()
 """
 
 
@@ -132,8 +109,9 @@ class Metadata:
 
     def __init__(self, cluster, node):
         inside = ["ip", "netns", "exec", f"ty.{cluster.name}.{node}"]
-        subprocess.run([*inside, "ip", "address", "add", "169.254.169.254/32", "dev", "lo"], check=True)
-        self.process = subprocess.Popen([*inside, sys.executable, "-c", METADATA], stdin=subprocess.PIPE, text=True)
+        subprocess.run([*inside, "ip", "address", "add", f"{METADATA}/32", "dev", "lo"], check=True)
+        command = [*inside, sys.executable, ROOT / "tests/shared/metadata.py", METADATA, "80"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
 
     def say(self, what):
         self.process.stdin.write(what + "\n")

@@ -134,6 +134,9 @@ class Chaos:
         node = chance.choice(NODES)
         self.cluster.xtask("chaos", "kill-node", node, *(["--silent"] if chance.random() < 0.5 else []))
         time.sleep(chance.uniform(1, 15))
+        self.come_back(node)
+
+    def come_back(self, node):
         self.cluster.xtask("chaos", "restart-node", node)
         self.cluster.until("the node", lambda: self.cluster.is_node_ready(node), 180)
 
@@ -146,8 +149,7 @@ class Chaos:
         self.cluster.xtask("chaos", "kill-node", node, "--silent")
         time.sleep(chance.uniform(1, 15))
         self.stage.metadata[node].say("leave")
-        self.cluster.xtask("chaos", "restart-node", node)
-        self.cluster.until("the node", lambda: self.cluster.is_node_ready(node), 180)
+        self.come_back(node)
         self.cluster.kubectl("uncordon", node)
 
     def cut_off(self, chance):
