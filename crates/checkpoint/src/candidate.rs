@@ -41,6 +41,13 @@ impl Candidate {
         !self.is_folder && self.tree.files.len() == 1
     }
 
+    /// Whether another look finds the very same.
+    pub(crate) fn is_still_there(&self) -> bool {
+        let folder = if self.is_folder { self.tree.root.parent() } else { Some(&*self.tree.root) };
+        let found = folder.and_then(|folder| look(folder).ok()).unwrap_or_default();
+        found.contains(self)
+    }
+
     pub(crate) fn layout(&self) -> Layout {
         match self.verdict {
             Verdict::Complete(layout) => layout,

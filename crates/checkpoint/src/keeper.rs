@@ -376,6 +376,13 @@ fn lower_priority(nice: i32) {
     let _ = nice;
 }
 
+/// A checkpoint to upload now.
+struct Ready {
+    candidate: Candidate,
+    /// It was seen once only, and must be the same at this moment.
+    look_again: Option<Instant>,
+}
+
 /// Makes the background stop what it does for as long as it lives.
 struct Room<'a>(&'a watch::Sender<u32>);
 
@@ -407,6 +414,11 @@ impl Patience {
         // Of the first one nobody knows when the next will come.
         let time = poll.saturating_mul(15).min(MAX_PATIENCE);
         Self { least: poll.min(MAX_PATIENCE), time, newest_ms: None }
+    }
+
+    /// The more often a program writes checkpoints, the sooner one is to be seen.
+    fn between_looks(&self) -> Duration {
+        self.time / 16
     }
 
     /// Notes when a checkpoint was written.
@@ -457,7 +469,7 @@ impl Shared {
             }
             let pause = match failures {
                 0 if self.look_soon.load(Ordering::Relaxed) => self.settings.poll.min(LOOK_SOON),
-                0 => self.settings.poll,
+                0 => self.settings.poll.min(self.patience().between_looks()),
                 _ => FIRST_BACKOFF
                     .saturating_mul(1 << failures.saturating_sub(1).min(8))
                     .min(MAX_BACKOFF),
@@ -540,12 +552,11 @@ impl Shared {
         let mut watched = self.watched.lock().await;
         loop {
             let ready = self.ready(&mut watched, Moment::Running).await?;
-            let Some(next) = ready.into_iter().next() else { break };
-            self.patience().seen(next.tree.modified_ms());
+            let Some(next) = ready.into_iter().next() else { return Ok(()) };
+            self.patience().seen(next.candidate.tree.modified_ms());
             self.save(&mut watched, &next).await?;
             *prune_at = Some(Instant::now());
         }
-        Ok(())
     }
 
     fn patience(&self) -> std::sync::MutexGuard<'_, Patience> {
@@ -557,6 +568,8 @@ impl Shared {
         let mut pause = FLUSH_LOOK;
         // Two looks, so that one that is being written is seen to be.
         let mut is_second = false;
+        // What no further look would name again.
+        let mut refused: Vec<(String, String)> = Vec::new();
         loop {
             let mut may_pass = false;
             let ready = match self.ready(&mut watched, Moment::Ending).await {
@@ -573,21 +586,25 @@ impl Shared {
             };
             if !may_pass {
                 // Until it is done; a deadline leaves it so.
-                let late = |it: &Candidate| (it.name.clone(), "the time ran out".to_owned());
-                flushed.left = ready.iter().map(late).collect();
+                let late = |it: &Ready| (it.candidate.name.clone(), "the time ran out".to_owned());
+                flushed.left = refused.iter().cloned().chain(ready.iter().map(late)).collect();
             }
-            for candidate in ready {
-                match self.save(&mut watched, &candidate).await {
+            for ready in ready {
+                let name = &ready.candidate.name;
+                match self.save(&mut watched, &ready).await {
                     Ok(is_new) => {
-                        flushed.left.retain(|(name, _)| *name != candidate.name);
+                        flushed.left.retain(|it| it.0 != *name);
                         if is_new {
-                            flushed.saved.push(candidate.name);
+                            flushed.saved.push(name.clone());
                         }
                     }
                     Err(error) => {
                         self.failed(&error);
                         may_pass |= error.is_transient();
-                        let left = flushed.left.iter_mut().find(|it| it.0 == candidate.name);
+                        if let CheckpointError::Unnumbered { .. } = error {
+                            refused.push((name.clone(), error.in_full()));
+                        }
+                        let left = flushed.left.iter_mut().find(|it| it.0 == *name);
                         if let Some((_, reason)) = left {
                             *reason = error.in_full();
                         }
@@ -606,17 +623,18 @@ impl Shared {
         }
     }
 
-    /// Checkpoints that are complete and not saved, the newest first.
+    /// Checkpoints that are complete and not saved, the newest first, and then those that wait for
+    /// nothing but a second look.
     async fn ready(
         &self,
         watched: &mut Watched,
         moment: Moment,
-    ) -> Result<Vec<Candidate>, CheckpointError> {
+    ) -> Result<Vec<Ready>, CheckpointError> {
         let (path, pins) = (self.settings.path.clone(), self.pins.clone());
         let found = chunk::blocking(move || Ok((candidate::look(&path)?, pins.look()?))).await;
         let found = found.map_err(files("look into", &self.settings.path))?;
         let is_gang = self.settings.part.is_some_and(|part| part.of > 1);
-        let Picked { ready, waiting, look_soon, unpin, pin } =
+        let Picked { ready, ahead, waiting, look_soon, unpin, pin } =
             watched.pick(found, moment, is_gang, self.settings.keep);
         self.told().waiting = waiting;
         self.look_soon.store(look_soon, Ordering::Relaxed);
@@ -631,25 +649,32 @@ impl Shared {
             // One that cannot be looked at now is seen at the next look.
             watched.note_pinned(pinned.unwrap_or_default(), moment);
         }
-        Ok(ready)
+        let again = Instant::now() + self.settings.poll.min(LOOK_SOON);
+        let ready = ready.into_iter().map(|it| Ready { candidate: it, look_again: None });
+        let ahead = ahead.into_iter().map(|it| Ready { candidate: it, look_again: Some(again) });
+        Ok(ready.chain(ahead).collect())
     }
 
     /// Makes a checkpoint durable; tells whether it was not before.
     async fn save(
         &self,
         watched: &mut Watched,
-        candidate: &Candidate,
+        Ready { candidate: source, look_again }: &Ready,
     ) -> Result<bool, CheckpointError> {
         let Some(part) = self.settings.part else { return Ok(false) };
-        let source = candidate;
         let candidate = &self.pins.unpinned(source);
         let stamp = Stamp {
             part,
             attempt: self.settings.attempt.clone(),
             is_new: !watched.was_there(candidate) && watched.is_latest(candidate),
+            look_again: *look_again,
         };
         let saved = match self.store.save(source, &stamp, &self.meter).await {
             Ok(saved) => saved,
+            Err(CheckpointError::Changed { name }) if look_again.is_some() => {
+                self.told().waiting.push((name, "it was just written".to_owned()));
+                return Ok(false);
+            }
             Err(error) => {
                 if let CheckpointError::Unnumbered { .. } = error {
                     // It will not get better; once is enough to tell.
@@ -896,4 +921,7 @@ fn uploads_may_take_as_long_as_is_between_checkpoints() {
     };
     assert_eq!([after(1000), after(1060), after(1050), after(1061)], [30, 60, 60, 2]);
     assert_eq!(after(9000), 300);
+    assert!(patience.between_looks() > Duration::from_secs(2));
+    patience.seen(9_003_000);
+    assert_eq!(patience.between_looks(), Duration::from_secs(3) / 16);
 }

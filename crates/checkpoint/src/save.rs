@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use tokio::time::Instant;
 use trainyard_storage::read_part;
 
 use crate::candidate::Candidate;
@@ -31,6 +32,8 @@ pub(crate) struct Stamp {
     pub(crate) attempt: String,
     /// It was written just now and after all others, so it is newer than everything in the store.
     pub(crate) is_new: bool,
+    /// It was seen once; from this moment on a second look says whether it was complete.
+    pub(crate) look_again: Option<Instant>,
 }
 
 /// A checkpoint that is durable.
@@ -106,9 +109,18 @@ impl Store {
         let known = self.chunk_sizes().await?;
         let (name, begun) = (candidate.name.as_str(), Mutex::default());
         let mut upload = Upload { store: self, name, source, known, begun, meter };
-        let files = upload.files(&candidate.tree).await?;
+        let changed = || CheckpointError::Changed { name: candidate.name.clone() };
+        // Not when all is uploaded: by then it may have made room for the next one.
+        let second_look = async {
+            let Some(at) = stamp.look_again else { return Ok(()) };
+            tokio::time::sleep_until(at).await;
+            let seen = candidate.clone();
+            let is_same = chunk::blocking(move || seen.is_still_there()).await;
+            if is_same { Ok(()) } else { Err(changed()) }
+        };
+        let (files, ()) = tokio::try_join!(upload.files(&candidate.tree), second_look)?;
         if !upload.source.is_unchanged(candidate) {
-            return Err(CheckpointError::Changed { name: candidate.name.clone() });
+            return Err(changed());
         }
 
         let catalogue = self.catalogue().await?;

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -320,6 +321,44 @@ async fn the_second_look_does_not_wait_for_the_next_turn() {
     keeper.watch().unwrap();
     until("it is saved", || keeper.counters().newest_step == Some(1)).await;
     keeper.stop().await;
+}
+
+/// An upload begins at the first look at a checkpoint that says that it is complete. What changes before
+/// the second look is not published, and what makes room for the next one after it is.
+#[tokio::test(start_paused = true)]
+async fn what_is_uploaded_before_the_second_look_counts_by_it() {
+    for is_changed in [true, false] {
+        let (program, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let memory = Memory::new(7);
+        memory.set_faults(Faults { holds_chunks: true, ..Faults::default() });
+        let settings = settings(program.path(), program.path());
+        let poll = settings.poll;
+        let keeper = Arc::new(Keeper::over(settings, Store::over(memory.clone())).unwrap());
+        write_step(program.path(), "step-1", &[("a", content(3_000, 1)), ("b", content(3_000, 1))]);
+        let flusher = Arc::clone(&keeper);
+        let flush = tokio::spawn(async move { flusher.flush(Duration::from_secs(60)).await });
+        // This clock stands still while the folder is being looked at.
+        let step = program.path().join("step-1");
+        if is_changed {
+            tokio::time::sleep(poll / 2).await;
+            fs::write(program.path().join("new"), content(3_000, 2)).unwrap();
+            fs::rename(program.path().join("new"), step.join("a")).unwrap();
+            let flushed = flush.await.unwrap();
+            assert!(flushed.left[0].1.contains("just written"), "{flushed:?}");
+            assert_eq!(memory.keys("steps"), Vec::<String>::new());
+            memory.set_faults(Faults::default());
+            assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-1"]);
+        } else {
+            tokio::time::sleep(poll * 2).await;
+            fs::remove_dir_all(&step).unwrap();
+            memory.set_faults(Faults::default());
+            assert_eq!(flush.await.unwrap().saved, ["step-1"]);
+        }
+        keeper.store().restore_newest(back.path(), None).await.unwrap().unwrap();
+        let first = fs::read(back.path().join("step-1/a")).unwrap();
+        assert_eq!(first, content(3_000, if is_changed { 2 } else { 1 }));
+        assert_eq!(keeper.counters().failures, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

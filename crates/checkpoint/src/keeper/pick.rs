@@ -32,8 +32,8 @@ pub(super) struct Watched {
     saved: BTreeMap<String, Tree>,
     /// As they were before the program started.
     first: BTreeMap<String, Tree>,
-    /// As they were at the last look, and since when.
-    seen: BTreeMap<String, (Tree, Instant)>,
+    /// As they were at the last look.
+    seen: BTreeMap<String, Seen>,
     /// The same of links to files that were replaced since, and when they were first seen.
     pinned: BTreeMap<String, (Tree, Instant, Moment)>,
     /// Layout and files of the last saved folder, with `#` for each number.
@@ -42,10 +42,23 @@ pub(super) struct Watched {
     pub(super) damaged: BTreeSet<StepId>,
 }
 
+#[derive(Debug)]
+struct Seen {
+    tree: Tree,
+    /// Since when it is so.
+    since: Instant,
+    /// Whether it said of itself that it was complete.
+    is_committed: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Picked {
     /// The newest first.
     pub(super) ready: Vec<Candidate>,
+    /// Those that say of themselves that they are complete, and are new: they may be uploaded while they
+    /// wait for the second look. What was complete before and changes is left alone, since it is
+    /// perhaps being written over, and would be uploaded at each look. The newest first.
+    pub(super) ahead: Vec<Candidate>,
     pub(super) waiting: Vec<(String, String)>,
     /// One that says of itself that it is complete waits for a second look only.
     pub(super) look_soon: bool,
@@ -115,30 +128,44 @@ impl Watched {
             }
             let before = self.seen.get(&candidate.name);
             let is_known = before.is_some();
-            let same = before.filter(|it| it.0 == candidate.tree);
-            let (is_first_look, since) = same.map_or((true, now), |it| (false, it.1));
-            self.seen.insert(candidate.name.clone(), (candidate.tree.clone(), since));
+            let was_committed = before.is_some_and(|it| it.is_committed);
+            let same = before.filter(|it| it.tree == candidate.tree);
+            let (is_first_look, since) = same.map_or((true, now), |it| (false, it.since));
+            let is_committed = candidate.layout().has_commit();
+            let seen = Seen { tree: candidate.tree.clone(), since, is_committed };
+            self.seen.insert(candidate.name.clone(), seen);
             let still = now.saturating_duration_since(since);
             let Some(reason) = self.obstacle(&candidate, moment, is_first_look, still) else {
                 picked.ready.push(candidate);
                 continue;
             };
-            let has_commit = candidate.layout().has_commit();
-            let is_whole = !matches!(candidate.verdict, Verdict::Incomplete(_));
-            picked.look_soon |= is_whole && is_first_look && has_commit;
+            picked.look_soon |= is_first_look && is_committed;
             if candidate.is_lone_file() && !is_gang {
+                let is_whole = !matches!(candidate.verdict, Verdict::Incomplete(_));
                 let may_go = is_whole && is_first_look && (is_known || moment == Moment::Ending);
                 waits.insert(candidate.name.clone(), may_go);
+            }
+            let is_new = !was_committed && !self.saved.contains_key(&candidate.name);
+            if is_first_look && is_committed && is_new {
+                picked.ahead.push(candidate);
+                continue;
             }
             picked.waiting.push((candidate.name, reason));
         }
         self.pick_pinned(pinned, waits, (moment, now), &mut picked);
-        picked.ready.sort_by(|a, b| {
-            let key = |it: &Candidate| (it.tree.modified_ms(), it.step());
-            key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
-        });
-        // Older ones would be removed again at once.
-        picked.ready.truncate(keep);
+        for group in [&mut picked.ready, &mut picked.ahead] {
+            group.sort_by(|a, b| {
+                let key = |it: &Candidate| (it.tree.modified_ms(), it.step());
+                key(b).cmp(&key(a)).then_with(|| a.name.cmp(&b.name))
+            });
+            // Older ones would be removed again at once.
+            let mut place = 0usize..;
+            group.retain(|it| {
+                let at = it.tree.modified_ms();
+                let newer = self.saved.values().filter(|saved| saved.modified_ms() > at).count();
+                newer.saturating_add(place.next().unwrap_or(keep)) < keep
+            });
+        }
         picked
     }
 

@@ -50,6 +50,36 @@ async fn it_waits_until_nothing_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_one_that_says_it_is_complete_goes_ahead() {
+    let mut watched = Watched::new(Duration::from_secs(30));
+    let marked = |name, at| candidate(name, &["_SUCCESS"], at, Verdict::Complete(Layout::Marker));
+    let ahead = |watched: &mut Watched, found: &[Candidate], expected: &[&str]| {
+        let picked = watched.pick((found.to_vec(), Vec::new()), Moment::Running, false, 2);
+        let names: Vec<&str> = picked.ahead.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, expected, "ready: {:?}, waiting: {:?}", picked.ready, picked.waiting);
+    };
+    let unknown = candidate("s-1", &["x"], 1, Verdict::Unknown);
+    ahead(&mut watched, &[unknown], &[]);
+    ahead(&mut watched, &[marked("s-1", 2), torch("t-1", 1)], &["s-1"]);
+    // Once: then it is ready, or is being written over.
+    ahead(&mut watched, &[marked("s-1", 2)], &[]);
+    ahead(&mut watched, &[marked("s-1", 3)], &[]);
+    let all = [1, 2, 3].map(|n| marked(["a-1", "a-2", "a-3"][n - 1], n as u64));
+    ahead(&mut watched, &all, &["a-3", "a-2"]);
+    watched.done(&all[0]);
+    ahead(&mut watched, &[marked("a-1", 9)], &[]);
+    // What would be removed again, since as many newer ones are saved, is left alone.
+    watched.done(&all[1]);
+    watched.done(&all[2]);
+    let found = [&all[1..], &[marked("a-0", 0), torch("t-0", 0)]].concat();
+    for _ in 0..2 {
+        ahead(&mut watched, &found, &[]);
+        check(&mut watched, &found, Moment::Running, &[]);
+        wait(60).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_end_there_is_less_to_wait_for() {
     let mut watched = Watched::new(Duration::from_secs(30));
     let found = [torch("t-1", 1), candidate("u-1", &["x"], 1, Verdict::Unknown)];
