@@ -102,6 +102,40 @@ fn what_cannot_be_read_is_told_and_ends_with_2() {
 }
 
 #[test]
+fn our_own_kinds_are_read_as_they_will_be() {
+    let job = |more: &str| {
+        format!(
+            "apiVersion: trainyard.dev/v1alpha1\nkind: TrainingJob\nmetadata: {{name: digits}}\n\
+             spec:\n  framework: pytorch\n  image: app:1\n  command: [python, train.py]\n{more}"
+        )
+    };
+    let second = job("  workers: {count: 2, min: 3}\n  restarts: 1\n");
+    let reserved = job("  env: [{name: WORLD_SIZE, value: '4'}]\n");
+    let all = format!("{POD}---\n{second}---\n{reserved}");
+    let folder = folder(&[
+        ("good.yaml", &job("")),
+        ("chart.yaml", "apiVersion: other/v1\nkind: TrainingJob\nspec: {restarts: 1}\n"),
+        ("jobs.yaml", &all),
+    ]);
+    let output = lint(folder.path(), &["--rules", "GPU01", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let errors: Vec<String> = value["errors"]
+        .as_array()
+        .expect("errors")
+        .iter()
+        .map(|it| format!("{}:{}: {}", it["file"], it["line"], it["message"]))
+        .collect();
+    let line = |text: &str| all.lines().position(|it| it.contains(text)).map_or(0, |at| at + 1);
+    for (text, said) in [("min: 3", "more than `count`"), ("restarts: 1", "unknown field")] {
+        let place = format!("\"jobs.yaml\":{}: ", line(text));
+        assert!(errors.iter().any(|it| it.starts_with(&place) && it.contains(said)), "{errors:?}");
+    }
+    assert!(errors.last().is_some_and(|it| it.contains("sets `WORLD_SIZE`")), "{errors:?}");
+    assert_eq!(errors.len(), 3, "{errors:?}");
+}
+
+#[test]
 fn fixes_keep_comments_and_layout() {
     let folder = folder(&[("pod.yaml", POD)]);
     let output = lint(folder.path(), &["--diff", "--rules", "GPU01"]);

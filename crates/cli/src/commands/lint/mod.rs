@@ -10,6 +10,7 @@ mod human;
 mod json;
 mod lsp;
 mod markdown;
+mod own;
 mod sarif;
 mod sources;
 mod watch;
@@ -205,6 +206,9 @@ impl Lint {
         };
         let documents = Documents::read(sources);
         errors.extend(documents.errors.iter().cloned());
+        if !self.cluster {
+            errors.extend(own::problems(&documents));
+        }
         let mut findings = trainyard_rules::lint(&documents, settings);
         if let Some(namespace) = &self.namespace {
             findings = cluster::within(namespace, findings);

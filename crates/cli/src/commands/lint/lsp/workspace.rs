@@ -11,7 +11,7 @@ use lsp_types::{
 use trainyard_rules::{Documents, Finding, ReadError, Settings, Source};
 
 use super::super::configuration::Configuration;
-use super::super::{Lint, baseline, sources};
+use super::super::{Lint, baseline, own, sources};
 use super::{answers, lines, uri};
 
 /// Of a workspace with more manifests than this, or larger ones, only folders of open texts are
@@ -139,7 +139,8 @@ impl Workspace {
         if let Some(path) = &self.lint.baseline {
             findings = baseline::leave_out(path, findings)?;
         }
-        let errors = documents.errors.clone();
+        let mut errors = documents.errors.clone();
+        errors.extend(own::problems(&documents));
         self.checked = Checked { documents, findings, errors };
         Ok(())
     }
