@@ -108,10 +108,13 @@ class Metadata:
     """A cloud's metadata service, as the pods of one node reach it."""
 
     def __init__(self, cluster, node):
-        inside = ["ip", "netns", "exec", f"ty.{cluster.name}.{node}"]
-        subprocess.run([*inside, "ip", "address", "add", f"{METADATA}/32", "dev", "lo"], check=True)
-        command = [*inside, sys.executable, ROOT / "tests/shared/metadata.py", METADATA, "80"]
+        self.inside = ["ip", "netns", "exec", f"ty.{cluster.name}.{node}"]
+        self.address("add")
+        command = [*self.inside, sys.executable, ROOT / "tests/shared/metadata.py", METADATA, "80"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+
+    def address(self, what, check=True):
+        subprocess.run([*self.inside, "ip", "address", what, f"{METADATA}/32", "dev", "lo"], check=check)
 
     def say(self, what):
         self.process.stdin.write(what + "\n")
@@ -120,6 +123,8 @@ class Metadata:
     def end(self):
         self.process.stdin.close()
         self.process.wait()
+        # A node that was off may not have it any more.
+        self.address("delete", check=False)
 
 
 class Stage:

@@ -15,6 +15,7 @@ import iris
 import pytest
 import python_image
 from conftest import ROOT
+from interruptions import Metadata
 from iris import HOME, install, trainyard
 
 IMAGE = "localhost/train-line:test"
@@ -472,3 +473,30 @@ def test_it_is_deleted_with_all_that_it_has(cluster, team):
     trainyard(cluster, "delete", "tj/line", "-n", team, "--timeout", "30s")
     left = lambda: cluster.get("-n", team, "pods,jobs,services", "-l", "trainyard.dev/job=line")["items"]  # noqa: E731
     cluster.until("the end of its objects", lambda: not left(), 60)
+
+
+def test_the_start_after_a_notice_keeps_from_that_node(cluster, team, image):
+    """Though nobody has cordoned it."""
+    install(cluster, image, f"--operator-arg=--store-port={STORE_PORT}", "--operator-arg=--profile=eks")
+    cluster.apply(manifest(team, "noticed", steps=100_000, pause=0.05, workers={"count": 1}, placement={"spot": "prefer"}))
+    cluster.until("a checkpoint in the store", lambda: durable("noticed"), 90)
+    [before] = workers(cluster, team, "noticed")
+    node = before["spec"]["nodeName"]
+    metadata = Metadata(cluster, node)
+    try:
+        metadata.say("take")
+
+        def second():
+            pods = [it for it in workers(cluster, team, "noticed") if it["metadata"]["labels"]["trainyard.dev/attempt"] == "2"]
+            return next((it for it in pods if "nodeName" in it["spec"]), None)
+
+        after = cluster.until("the second start", second, 90)
+    finally:
+        metadata.end()
+    status = job(cluster, team, "noticed")["status"]
+    assert (status["failures"], status["interruptions"]) == (0, 1), status
+    terms = after["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    kept_from = {"key": "metadata.name", "operator": "NotIn", "values": [node]}
+    assert {"weight": 100, "preference": {"matchFields": [kept_from]}} in terms, terms
+    assert after["spec"]["nodeName"] != node
+    trainyard(cluster, "delete", "tj/noticed", "-n", team, "--timeout", "60s")

@@ -100,6 +100,9 @@ pub struct Ended {
     pub message: String,
     /// What that process had printed last, oldest first.
     pub last_lines: Vec<String>,
+    /// The cloud had said by then that it takes the machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub machine_leaves: bool,
 }
 
 impl Report {
@@ -140,6 +143,7 @@ fn a_report_is_read_back() {
             rank: Some(1),
             message: "signal 11".to_owned(),
             last_lines: vec!["boom".to_owned()],
+            machine_leaves: true,
         }),
     };
     report.write(&path).unwrap();

@@ -93,6 +93,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
                     rank: None,
                     message: TOO_EARLY.to_owned(),
                     last_lines: Vec::new(),
+                    machine_leaves: false,
                 };
                 report.ended = Some(ended.clone());
                 write(&settings, &report);
@@ -126,7 +127,8 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
             if let Some(keeping) = keeping {
                 keeping.end().await;
             }
-            let ended = Ended { cause, rank: None, message, last_lines: Vec::new() };
+            let ended =
+                Ended { cause, rank: None, message, last_lines: Vec::new(), machine_leaves: false };
             report.ended = Some(ended.clone());
             write(&settings, &report);
             return Ok(ended);
@@ -139,8 +141,13 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     let processes = match Processes::start(&settings, &command, &variables, &progress) {
         Ok(processes) => processes,
         Err((exit, message)) => {
-            let ended =
-                Ended { cause: exit.cause, rank: Some(exit.rank), message, last_lines: Vec::new() };
+            let ended = Ended {
+                cause: exit.cause,
+                rank: Some(exit.rank),
+                message,
+                last_lines: Vec::new(),
+                machine_leaves: false,
+            };
             if let Some(leashes) = leashes {
                 leashes.end(ended.clone()).await;
             }
@@ -402,7 +409,8 @@ impl Agent<'_> {
         let exit = Exit { rank: rank.unwrap_or_default(), cause };
         let own = || (self.message(&exit), self.processes.last_lines(rank));
         let (message, last_lines) = self.why.clone().unwrap_or_else(own);
-        Ended { cause, rank, message, last_lines }
+        let machine_leaves = self.report.notice.is_some();
+        Ended { cause, rank, message, last_lines, machine_leaves }
     }
 
     fn message(&self, exit: &Exit) -> String {

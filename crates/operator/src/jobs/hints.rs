@@ -52,6 +52,27 @@ pub(super) fn prefer(mut job: Value, nodes: &[GpuNode], pods: &[GpuPod], policy:
     job
 }
 
+/// The Job with a wish not to run on nodes that their cloud is about to take: it would soon start again.
+/// No requirement, since the template of a Job stays as it is, and a machine may stay after all.
+pub(super) fn avoid(mut job: Value, leaving: &[String]) -> Value {
+    /// With others of a job, such as for spot nodes, this is to win: weights add up.
+    const TIMES: usize = 2;
+    let leaving = leaving.get(..MOST_NODES).unwrap_or(leaving);
+    let spec = job.pointer_mut("/spec/template/spec").filter(|_| !leaving.is_empty());
+    let Some(spec) = spec else { return job };
+    // Of a field, one requirement may name one node.
+    let other =
+        |name: &String| json!({"key": "metadata.name", "operator": "NotIn", "values": [name]});
+    let fields: Vec<Value> = leaving.iter().map(other).collect();
+    let preferred =
+        &mut spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+    let mut terms = preferred.as_array().cloned().unwrap_or_default();
+    let term = json!({"weight": 100, "preference": {"matchFields": fields}});
+    terms.extend(std::iter::repeat_n(term, TIMES));
+    *preferred = json!(terms);
+    job
+}
+
 /// The names of the nodes, the best first.
 fn choose(job: &Value, nodes: &[GpuNode], pods: &[GpuPod], policy: Policy) -> Option<Vec<String>> {
     let spec = job.pointer("/spec/template/spec")?;
@@ -374,6 +395,20 @@ mod tests {
     fn nothing_known_changes_nothing() {
         let plain = job(2, 1, json!({}));
         assert_eq!(prefer(plain.clone(), &[], &[], Policy::Fgd), plain);
+        assert_eq!(avoid(plain.clone(), &[]), plain);
         assert_eq!(prefer(json!({"kind": "Job"}), &[], &[], Policy::Fgd), json!({"kind": "Job"}));
+    }
+
+    #[test]
+    fn nodes_that_go_are_avoided() {
+        let spot = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
+            [{"weight": 100, "preference": {"matchExpressions": [{"key": "spot", "operator": "Exists"}]}}]}}});
+        let avoiding = avoid(job(1, 1, spot), &["a".to_owned(), "b".to_owned()]);
+        let at = "/spec/template/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
+        let not =
+            |name: &str| json!({"key": "metadata.name", "operator": "NotIn", "values": [name]});
+        let term = json!({"weight": 100, "preference": {"matchFields": [not("a"), not("b")]}});
+        let terms = avoiding.pointer(at).and_then(Value::as_array).expect("terms");
+        assert_eq!(terms.get(1..), Some([term.clone(), term].as_slice()));
     }
 }

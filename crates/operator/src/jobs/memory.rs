@@ -53,7 +53,22 @@ pub(super) struct Memory {
     /// Whether what it needs was looked for; none where nobody needs to know, and before it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) preflight: Option<Preflight>,
+    /// Nodes that their cloud is taking, which the next start is to keep from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) leaving: Vec<Leaving>,
 }
+
+/// A node that a worker left since its cloud had said that it takes the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Leaving {
+    pub(super) node: String,
+    /// When the worker left it.
+    pub(super) at: Duration,
+}
+
+/// How long a node counts as one that is about to go. The clouds take theirs within two minutes of the
+/// notice; one that is there after this was not taken, or is another machine of the same name.
+const GOES_WITHIN: Duration = Duration::from_secs(600);
 
 /// The look for what workers need, before they are made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +156,20 @@ impl Memory {
             handed: None,
             held: None,
             preflight: None,
+            leaving: Vec::new(),
         }
+    }
+
+    /// Notes nodes that workers of the last start had to leave, by when they did, and forgets old ones.
+    pub(super) fn note_leaving(&mut self, seen: &[(String, i64)], now: Duration) {
+        for (node, at) in seen {
+            let at = Duration::from_secs(u64::try_from(*at).unwrap_or(0));
+            match self.leaving.iter_mut().find(|it| it.node == *node) {
+                Some(known) => known.at = known.at.max(at),
+                None => self.leaving.push(Leaving { node: node.clone(), at }),
+            }
+        }
+        self.leaving.retain(|it| it.at.saturating_add(GOES_WITHIN) > now);
     }
 
     /// The look that is under way; while there is one, nothing is asked for.
@@ -218,6 +246,24 @@ pub(super) fn asked(spec: &TrainingJobSpec, priority_class: Option<&str>) -> Str
 fn short_digest(of: &impl Serialize) -> String {
     let digest = Sha256::digest(serde_json::to_vec(of).unwrap_or_default());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn nodes_that_go_are_kept_from_for_a_while() {
+    let at = Duration::from_secs;
+    let mut memory = Memory::new(at(0));
+    let seen = [("a".to_owned(), 1000), ("b".to_owned(), 1100), ("a".to_owned(), 1050)];
+    memory.note_leaving(&seen, at(1100));
+    let names = |memory: &Memory| -> Vec<String> {
+        memory.leaving.iter().map(|it| it.node.clone()).collect()
+    };
+    assert_eq!(names(&memory), ["a", "b"]);
+    assert_eq!(Memory::parse(&memory.to_text()), Ok(memory.clone()));
+    // The pods that told it may be there for longer.
+    memory.note_leaving(&seen, at(1650));
+    assert_eq!(names(&memory), ["b"]);
+    memory.note_leaving(&[], at(1700));
+    assert_eq!(names(&memory), [""; 0]);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(super) struct Seen {
     pub(super) silent: Option<Silent>,
     /// Since when some run and others cannot start, in seconds since the epoch.
     pub(super) half_since: Option<i64>,
+    /// Nodes that their cloud takes, and when a worker left them for that, in seconds since the epoch.
+    pub(super) leaving: Vec<(String, i64)>,
 }
 
 /// A worker that does not run, and nothing is known why.
@@ -76,6 +78,7 @@ pub(super) fn observe(attempt: &Attempt<'_>) -> Seen {
         };
         if let Some(end) = &worker.end {
             ends.push((index, end));
+            seen.leaving.extend(end.leaving.as_ref().map(|node| (node.to_string(), end.at)));
             seen.workers.push(end.outcome);
             continue;
         }

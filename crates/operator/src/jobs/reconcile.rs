@@ -126,6 +126,7 @@ async fn bring_about(
     let course =
         Course { job, plan: plan.as_ref(), policy, stop: spec.is_suspended, turn, last, next };
     let (seen, news) = course.decide(&mut memory, (&entry, kind), key, since_epoch);
+    memory.note_leaving(&seen.leaving, since_epoch);
     let last = course.last.as_ref().filter(|it| it.attempt == memory.state.attempts);
     let is_held = last.is_some_and(Start::is_held);
 
@@ -715,10 +716,12 @@ async fn act(
     Ok(problem)
 }
 
-/// The Job with the nodes that its workers prefer, so that they are packed as the policy would.
-async fn prefer_nodes(ctx: &Ctx, job: Value) -> Value {
+/// The Job with the nodes that its workers prefer, so that they are packed as the policy would, on those
+/// that stay.
+async fn prefer_nodes(ctx: &Ctx, job: Value, leaving: &[String]) -> Value {
     let Some(policy) = ctx.cluster.packing else { return job };
-    let Some((nodes, pods)) = ctx.cluster.gpu_pools.cached() else { return job };
+    let Some((mut nodes, pods)) = ctx.cluster.gpu_pools.cached() else { return job };
+    nodes.retain(|node| !leaving.contains(&node.name));
     let before = job.clone();
     // A thousand nodes with all their pods take some tens of milliseconds.
     let chosen = tokio::task::spawn_blocking(move || hints::prefer(job, &nodes, &pods, policy));
@@ -778,12 +781,16 @@ async fn make(
         false => memory.handed.as_ref().is_some_and(|handed| handed.made.is_some()),
     };
     let owner = owner(key, Some(uid));
+    let leaving: Vec<String> = memory.leaving.iter().map(|it| it.node.clone()).collect();
     for object in objects {
         let mut object = object.into_value();
         let is_workers = object.get("kind").and_then(Value::as_str) == Some("Job");
         // Whoever else it is handed to knows better where it fits.
         if is_workers && !is_there && plan.handover.is_none() {
-            object = prefer_nodes(ctx, object).await;
+            object = prefer_nodes(ctx, object, &leaving).await;
+        }
+        if is_workers && !is_there {
+            object = hints::avoid(object, &leaving);
         }
         if let (true, Some(given)) = (is_workers && !is_there, &memory.given) {
             object = quota::marked(object, uid, given);

@@ -8,6 +8,8 @@ use crate::names::{ATTEMPT_LABEL, JOB_LABEL, QUOTA_ANNOTATION};
 
 /// What Kubernetes calls a pod's place in its Job, as a label and, before 1.28, as an annotation.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How an agent calls the end of a worker whose machine its cloud has said to take.
+const MACHINE_LEAVES: &str = "MachineLeaves";
 /// Longest text of a program that goes into a status, in bytes.
 const LONGEST: usize = 600;
 
@@ -33,6 +35,8 @@ pub(crate) struct End {
     pub(crate) message: String,
     /// In seconds since the epoch; 0 where nobody tells.
     pub(crate) at: i64,
+    /// Its node, if its cloud had said that it takes that machine.
+    pub(crate) leaving: Option<Box<str>>,
 }
 
 impl WorkerFacts {
@@ -50,10 +54,12 @@ impl WorkerFacts {
         let started = running.and_then(|it| it.started_at.as_ref());
         let end = status.and_then(end).map(|(outcome, text, at)| {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-            let node = node.map(|node| format!(" on `{node}`")).unwrap_or_default();
+            let on = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let node = on.map(|node| format!(" on `{node}`")).unwrap_or_default();
+            let leaves = outcome == Worker::Interrupted && text.starts_with(MACHINE_LEAVES);
+            let leaving = on.filter(|_| leaves).map(Into::into);
             let message = format!("worker {index} (pod `{name}`{node}): {}", shorten(&text));
-            End { outcome, message, at }
+            End { outcome, message, at, leaving }
         });
         let running_since = started.map(|time| time.0.as_second());
         let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
@@ -194,7 +200,7 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
         ),
         ("Hung", _, _) => (Worker::Failed(Failure::Hung), text),
         ("NotStarted", _, _) => (Worker::Failed(Failure::NotStarted), text),
-        ("Interrupted", _, _) => (Worker::Interrupted, text),
+        ("Interrupted" | MACHINE_LEAVES, _, _) => (Worker::Interrupted, text),
         ("Crashed", _, _) => (Worker::Failed(Failure::Crashed), text),
         (_, "StartError" | "ContainerCannotRun", _) | (_, _, 126 | 127) => {
             (Worker::Failed(Failure::NotStarted), told("its container could not be started"))
@@ -319,6 +325,13 @@ mod tests {
             "exec: no",
         );
         check(ended(143, "Error", ""), Worker::Interrupted, "told to end");
+        let leaves = "MachineLeaves: it was asked for a checkpoint, and left";
+        check(ended(143, "Error", leaves), Worker::Interrupted, "and left");
+        let of = |text| worker(ended(143, "Error", text)).end.expect("it ended").leaving;
+        assert_eq!(
+            (of(leaves).as_deref(), of("Interrupted: it was told to end")),
+            (Some("n"), None)
+        );
         check(ended(137, "Error", ""), Worker::Interrupted, "agent was killed");
         let mut drained = ended(1, "Error", "Crashed: a");
         drained["conditions"] = json!([{"type": "DisruptionTarget", "status": "True",

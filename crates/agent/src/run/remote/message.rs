@@ -184,6 +184,7 @@ mod tests {
             rank: Some(0),
             message: "the program ended with exit code 3".to_owned(),
             last_lines: vec!["é".repeat(4096); 20],
+            machine_leaves: true,
         };
         write_end(&mut theirs, &ended).await.unwrap();
         assert_eq!(read_end(&mut ours).await.unwrap(), Some(ended));

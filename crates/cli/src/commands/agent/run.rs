@@ -185,7 +185,13 @@ impl Run {
                 let message = causes.join(": ");
                 let cause = Cause::NotStarted(CANNOT_WORK);
                 eprintln!("trainyard: {message}");
-                let ended = run::Ended { cause, rank: None, message, last_lines: Vec::new() };
+                let ended = run::Ended {
+                    cause,
+                    rank: None,
+                    message,
+                    last_lines: Vec::new(),
+                    machine_leaves: false,
+                };
                 termination::write(log, &ended, &secrets);
                 return Ok(ExitCode::from(CANNOT_WORK));
             }

@@ -45,6 +45,8 @@ fn text(ended: &Ended, secrets: &[String]) -> Option<String> {
         Cause::Exited(_) | Cause::Signalled(_) => "Crashed",
         Cause::OutOfMemory => "OutOfMemory",
         Cause::Hung => "Hung",
+        // By which the operator knows to keep the next start from that node.
+        Cause::Interrupted if ended.machine_leaves => "MachineLeaves",
         Cause::Interrupted => "Interrupted",
         Cause::NotStarted(_) => "NotStarted",
     };
@@ -85,7 +87,8 @@ mod tests {
 
     fn ended(cause: Cause, lines: &[&str]) -> Ended {
         let last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        Ended { cause, rank: Some(0), message: "rank 0 left with code 1".to_owned(), last_lines }
+        let message = "rank 0 left with code 1".to_owned();
+        Ended { cause, rank: Some(0), message, last_lines, machine_leaves: false }
     }
 
     #[test]
