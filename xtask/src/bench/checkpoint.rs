@@ -24,7 +24,7 @@ use crate::run::{build_release, run};
 #[derive(Args)]
 pub(crate) struct Checkpoint {
     /// Size of the checkpoint, in MiB, in four files
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 2048)]
     mebibytes: u64,
     /// Rounds of each; the median is shown
     #[arg(long, default_value_t = 3)]
@@ -56,10 +56,7 @@ impl Checkpoint {
         build_release(&["--package", "trainyard-agent", "--example", "together"])?;
         let ours = paths::target().join("release/examples/transfer");
         if self.together {
-            let scratch = self.scratch()?;
-            let source = scratch.path().join("source");
-            make(&source.join("step-1"), self.mebibytes)?;
-            return self.restore_together(&ours, scratch.path(), &source);
+            return self.restore_together(&ours, self.scratch()?.path());
         }
         let peer = Command::new("rclone").arg("version").stdout(Stdio::null()).status();
         if !peer.is_ok_and(|status| status.success()) {
@@ -91,49 +88,84 @@ impl Checkpoint {
         println!("|---|---|---|---|---|---|");
         let folders = ["ours", "peer", "raw", "back"].map(|name| root.join(name));
         let [here, there, raw, back] = &folders;
-        let (mut figures, mut raws) = (vec![Vec::new(); 8], [const { Vec::new() }; 3]);
+        let mut figures = vec![Vec::new(); 8];
+        let [mut copied, mut verified, mut written] = [const { Vec::new() }; 3];
+        let path = |path: &Path| path.display().to_string();
         for round in 0..self.rounds.max(1) {
             let store = format!("s3://bucket/ours-{round}");
             let remote = format!("s3:bucket/peer-{round}");
-            let path = |path: &Path| path.display().to_string();
-            let mut measure = |place: usize, seconds: f64| {
-                figures[place].push(self.rate(seconds));
-            };
+            let mut measure = |place: usize, seconds: f64| figures[place].push(self.rate(seconds));
             clear(&folders)?;
-            for (place, is_read_back) in [false, true].into_iter().enumerate() {
-                drop_pages(&source)?;
-                raws[place].push(self.rate(copy_raw(&source.join("step-1"), raw, is_read_back)?));
+            written.push(self.rate(write_raw(&source.join("step-1"), raw)?));
+            // A disk may be slower after much work: each comes first in some rounds.
+            for turn in turns(round) {
                 clear(std::slice::from_ref(raw))?;
+                drop_pages(&source)?;
+                match turn {
+                    Turn::Ours => {
+                        measure(0, told(&ours, &["save", &path(&source), &path(here)], &endpoint)?)
+                    }
+                    Turn::Peer => {
+                        let mut copy = rclone(&endpoint, &["copy", &path(&source), &path(there)]);
+                        measure(1, synced(&mut copy, there)?);
+                    }
+                    Turn::Raw => {
+                        verified.push(self.rate(copy_raw(&source.join("step-1"), raw, true)?))
+                    }
+                }
             }
-            raws[2].push(self.rate(write_raw(&source.join("step-1"), raw)?));
-            drop_pages(&source)?;
-            measure(0, told(&ours, &["save", &path(&source), &path(here)], &endpoint)?);
-            drop_pages(&source)?;
-            measure(
-                1,
-                synced(&mut rclone(&endpoint, &["copy", &path(&source), &path(there)]), there)?,
-            );
-            drop_pages(here)?;
-            measure(2, told(&ours, &["restore", &path(here), &path(back)], &endpoint)?);
-            clear(std::slice::from_ref(back))?;
-            drop_pages(there)?;
-            measure(3, synced(&mut rclone(&endpoint, &["copy", &path(there), &path(back)]), back)?);
-            clear(&folders)?;
-            drop_pages(&source)?;
-            measure(4, told(&ours, &["save", &path(&source), &store], &endpoint)?);
-            drop_pages(&source)?;
-            measure(5, timed(&mut rclone(&endpoint, &["copy", &path(&source), &remote]))?);
-            drop_pages(&root.join("minio"))?;
-            measure(6, told(&ours, &["restore", &store, &path(back)], &endpoint)?);
-            clear(std::slice::from_ref(back))?;
-            drop_pages(&root.join("minio"))?;
-            measure(7, synced(&mut rclone(&endpoint, &["copy", &remote, &path(back)]), back)?);
+            for turn in turns(round) {
+                clear(&[raw.clone(), back.clone()])?;
+                for folder in [&source, here, there] {
+                    drop_pages(folder)?;
+                }
+                match turn {
+                    Turn::Ours => {
+                        measure(2, told(&ours, &["restore", &path(here), &path(back)], &endpoint)?)
+                    }
+                    Turn::Peer => {
+                        let mut copy = rclone(&endpoint, &["copy", &path(there), &path(back)]);
+                        measure(3, synced(&mut copy, back)?);
+                    }
+                    Turn::Raw => {
+                        copied.push(self.rate(copy_raw(&source.join("step-1"), raw, false)?))
+                    }
+                }
+            }
+            for turn in turns(round) {
+                clear(&folders)?;
+                drop_pages(&source)?;
+                match turn {
+                    Turn::Ours => {
+                        measure(4, told(&ours, &["save", &path(&source), &store], &endpoint)?)
+                    }
+                    Turn::Peer => measure(
+                        5,
+                        timed(&mut rclone(&endpoint, &["copy", &path(&source), &remote]))?,
+                    ),
+                    Turn::Raw => {}
+                }
+            }
+            for turn in turns(round) {
+                clear(&folders)?;
+                drop_pages(&root.join("minio"))?;
+                match turn {
+                    Turn::Ours => {
+                        measure(6, told(&ours, &["restore", &store, &path(back)], &endpoint)?)
+                    }
+                    Turn::Peer => {
+                        let mut copy = rclone(&endpoint, &["copy", &remote, &path(back)]);
+                        measure(7, synced(&mut copy, back)?);
+                    }
+                    Turn::Raw => {}
+                }
+            }
             clear(&folders)?;
             timed(&mut rclone(&endpoint, &["purge", "s3:bucket"]))?;
             timed(&mut rclone(&endpoint, &["mkdir", "s3:bucket"]))?;
         }
         let figures: Vec<f64> = figures.into_iter().map(median).collect();
-        let [copied, verified, written] = raws.map(median);
+        let [copied, verified, written] = [copied, verified, written].map(median);
         // A folder is read back when it was written, as the promise is that the disk has what it was given.
         let rows = [
             ("save to a folder", verified),
@@ -172,7 +204,7 @@ impl Checkpoint {
         }
         clear(&folders)?;
         println!();
-        self.restore_together(&ours, root, &source)
+        self.restore_together(&ours, root)
     }
 
     fn scratch(&self) -> anyhow::Result<tempfile::TempDir> {
@@ -183,11 +215,15 @@ impl Checkpoint {
     }
 
     /// Several workers from one store, each by itself and with peers.
-    fn restore_together(&self, ours: &Path, root: &Path, source: &Path) -> anyhow::Result<()> {
+    fn restore_together(&self, ours: &Path, root: &Path) -> anyhow::Result<()> {
         let together = paths::target().join("release/examples/together");
+        // The store is slow; what a larger one takes follows.
+        let mebibytes = self.mebibytes.min(512);
+        let source = root.join("source-together");
+        make(&source.join("step-1"), mebibytes)?;
         let [store, back] = ["shared", "together"].map(|name| root.join(name));
         let path = |path: &Path| path.display().to_string();
-        told(ours, &["save", &path(source), &path(&store)], "")?;
+        told(ours, &["save", &path(&source), &path(&store)], "")?;
         let (workers, rate) = (self.workers.to_string(), self.store_rate.to_string());
         let (mut seconds, mut sent) = ([Vec::new(), Vec::new()], [0.0, 0.0]);
         for _ in 0..self.rounds.max(1) {
@@ -205,8 +241,7 @@ impl Checkpoint {
         }
         let [alone, peers] = seconds.map(median);
         println!(
-            "{workers} workers, {} MiB, a store of {rate} MB/s: {alone:.1} s and {:.0} MB sent without peers, {peers:.1} s and {:.0} MB with them: {:.2} times as fast, {:.2} of the bytes",
-            self.mebibytes,
+            "{workers} workers, {mebibytes} MiB, a store of {rate} MB/s: {alone:.1} s and {:.0} MB sent without peers, {peers:.1} s and {:.0} MB with them: {:.2} times as fast, {:.2} of the bytes",
             sent[0],
             sent[1],
             alone / peers,
@@ -219,6 +254,21 @@ impl Checkpoint {
     fn rate(&self, seconds: f64) -> f64 {
         (self.mebibytes << 20) as f64 / 1e6 / seconds
     }
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy)]
+enum Turn {
+    Raw,
+    Ours,
+    Peer,
+}
+
+/// One round, which others begin than the one before.
+fn turns(round: usize) -> [Turn; 3] {
+    let mut turns = [Turn::Raw, Turn::Ours, Turn::Peer];
+    turns.rotate_left(round % 3);
+    turns
 }
 
 /// A checkpoint of files that do not compress and share nothing.
@@ -241,12 +291,28 @@ fn clear(folders: &[std::path::PathBuf]) -> anyhow::Result<()> {
     }
     // Deleting is work for the disk, too.
     rustix::fs::sync();
+    touch_memory();
     Ok(())
+}
+
+/// Takes as much memory as any of these fills, and gives it back. A virtual machine gives what is free to
+/// its host, and its next use costs several times as much: whoever happens to come after a pause would
+/// be told to be slow.
+fn touch_memory() {
+    const MOST: u64 = 8 << 30;
+    const PAGE: usize = 4096;
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let bytes = (kib.unwrap_or_default() << 10) / 2;
+    let mut memory = vec![0u8; usize::try_from(bytes.min(MOST)).unwrap_or_default()];
+    memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    std::hint::black_box(&memory);
 }
 
 fn files(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry?.path();
         match path.is_dir() {
             true => found.extend(files(&path)?),
@@ -259,7 +325,8 @@ fn files(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
 /// Lets what is in a folder be read from the disk.
 fn drop_pages(folder: &Path) -> anyhow::Result<()> {
     for path in files(folder)? {
-        let file = File::open(path)?;
+        // MinIO removes files of its own at any time.
+        let Ok(file) = File::open(path) else { continue };
         file.sync_all()?;
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
     }
