@@ -20,6 +20,8 @@ NAMESPACE = "goodput"
 WORK = Work(steps=400, pause=0.2, every=40, bytes=1 << 20)
 KINDS = ["deleted", "evicted", "drained", "rebooted"]
 PATIENCE = 400
+# What takes longer between two steps is an interruption, in seconds.
+PAUSE = 1.5
 # Seconds that a node is drained, or off.
 AWAY = 15
 
@@ -31,12 +33,15 @@ class Told:
     again: int
     reached: int
     is_right: bool
+    # Seconds until the first step, without a step between steps, and from the last step to the end.
+    waits: tuple
 
     def row(self, way):
         goodput = self.reached * WORK.pause / self.took
         lost = self.again / self.hits if self.hits else 0
         result = "right" if self.is_right else f"not over, at step {self.reached}"
-        return f"| {way} | {self.took:.0f} | {goodput:.2f} | {self.hits} | {lost:.0f} ({lost * WORK.pause:.0f} s) | {result} |"
+        waits = " | ".join(f"{it:.0f}" for it in self.waits)
+        return f"| {way} | {self.took:.0f} | {goodput:.2f} | {waits} | {self.hits} | {lost:.0f} ({lost * WORK.pause:.0f} s) | {result} |"
 
 
 def schedule(seed, count):
@@ -109,7 +114,7 @@ def interrupt(stage, kind, pod):
 def run(stage, name, objects, label, is_over, planned):
     cluster = stage.cluster
     cluster.until("both nodes", lambda: all(map(cluster.is_node_ready, NODES)), 180)
-    begun, hits = time.monotonic(), 0
+    begun, applied, hits = time.monotonic(), time.time(), 0
     cluster.apply(*objects)
     cluster.until("the first step", lambda: stage.notes(name, "step"), 180)
     first = time.monotonic()
@@ -117,10 +122,12 @@ def run(stage, name, objects, label, is_over, planned):
         time.sleep(max(0, first + at - time.monotonic()))
         if is_over():
             break
-        pod = stage.pods(name, label).get(rank)
-        print(f"{name}: at {at:.0f} s worker {rank} is {kind if pod else 'gone already'}", flush=True)
+        # All ways are hit as often: one whose pod is just being made is hit when it runs.
+        while not (pod := stage.pods(name, label).get(rank)) and not is_over():
+            time.sleep(0.5)
         if pod:
             hits += 1
+            print(f"{name}: at {time.monotonic() - first:.0f} s worker {rank} is {kind}", flush=True)
             interrupt(stage, kind, pod)
     while not is_over() and time.monotonic() < begun + PATIENCE:
         time.sleep(1)
@@ -128,7 +135,10 @@ def run(stage, name, objects, label, is_over, planned):
     done = len(stage.notes(name, "step"))
     is_right = stage.results(name, label) == {WORK.value()} and is_over()
     cluster.kubectl("-n", stage.namespace, "delete", objects[-1]["kind"], name, "--wait=false")
-    return Told(took, hits, done - stage.reached(name), stage.reached(name), is_right)
+    at = sorted(note["at"] for note in stage.notes(name, "step"))
+    pauses = (after - before for before, after in zip(at, at[1:]))
+    waits = at[0] - applied, sum(it for it in pauses if it > PAUSE), applied + took - at[-1]
+    return Told(took, hits, done - stage.reached(name), stage.reached(name), is_right, waits)
 
 
 def main():
@@ -150,6 +160,7 @@ def main():
 
     ways = [
         ("TrainingJob, undisturbed", "calm", (stage.job("calm", WORK),), "trainyard.dev/job", has_succeeded, []),
+        ("plain Job, undisturbed", "plain-calm", plain(stage, "plain-calm", claim), "job-name", is_complete, []),
         ("TrainingJob, store on a volume", "ours", (stage.job("ours", WORK),), "trainyard.dev/job", has_succeeded, planned),
         ("plain Job, checkpoints on a volume", "claimed", plain(stage, "claimed", claim), "job-name", is_complete, planned),
         (
@@ -159,13 +170,16 @@ def main():
     ]
     rows = []
     with stage.prepared():
+        # Images are unpacked at their first use on a node.
+        run(stage, "first", (stage.job("first", dataclasses.replace(WORK, steps=2)),), "trainyard.dev/job", lambda: has_succeeded("first"), [])
         for way, name, objects, label, is_over, interruptions in ways:
             told = run(stage, name, objects, label, lambda: is_over(name), interruptions)
             rows.append(told.row(way))
             print(rows[-1], flush=True)
     print(f"\nseed {options.seed}: " + ", ".join(f"{at:.0f} s worker {rank} {kind}" for at, kind, rank in planned))
     print(f"steps alone: {WORK.steps * WORK.pause:.0f} s, a checkpoint every {WORK.every * WORK.pause:.0f} s\n")
-    print("| what | s | goodput | interruptions that hit | steps done again for each | result |\n|---|---|---|---|---|---|")
+    print("| what | s | goodput | s to the first step | s without steps | s after the last | interruptions that hit | steps done again for each | result |")
+    print("|---|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
 
 

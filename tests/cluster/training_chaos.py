@@ -41,12 +41,28 @@ OF_ONE_JOB = ["program", "agent", "deleted", "evicted", "torn upload", "disk ful
 OF_ALL = ["operator", "rebooted", "notice", "cut off", "tainted", "store hangs", "store full", "store away"]
 
 
+# What may keep a checkpoint from the store for as long as it takes.
+HOLD_UP = {"store hangs", "store full", "store away", "cut off", "disk full"}
+
+
+@dataclasses.dataclass
+class Over:
+    seed: int
+    steps: int
+    # Seconds from when the first checkpoint that was lost was written until the last step of that start.
+    written: float
+    # What held up the store, the network or the disk meanwhile.
+    meanwhile: list
+
+
 @dataclasses.dataclass
 class Told:
     seed: int
     took: float
     # Steps that were done again at each new start, by what came before it.
     lost: list
+    # Of those starts that did more than an interval again.
+    over: list
     # Steps that the store's newest checkpoint lacks of the last one that the program wrote.
     behind: int
     attempts: int
@@ -141,10 +157,11 @@ class Chaos:
         self.cluster.until("the node", lambda: self.cluster.is_node_ready(node), 180)
 
     def notice(self, chance):
-        """Of the cloud, on which a machine is not given new pods, and taken soon."""
+        """Of the cloud, which takes the machine soon; often a node that is about to go gets no new pods."""
         node = chance.choice(NODES)
         self.stage.metadata[node].say("take")
-        self.cluster.kubectl("cordon", node)
+        if chance.random() < 0.5:
+            self.cluster.kubectl("cordon", node)
         time.sleep(chance.uniform(6, 15))
         self.cluster.xtask("chaos", "kill-node", node, "--silent")
         time.sleep(chance.uniform(1, 15))
@@ -247,8 +264,9 @@ def one(chaos, seed):
                  or len(stage.notes(name, "together")) > lives)
         wait("the end", lambda: phase() in ("Succeeded", "Failed"))
         took = time.monotonic() - begun
-        lost, behind = judge(chaos, name, durable, happened)
-        return Told(seed, took, lost, behind, chaos.status(name)["attempts"])
+        lost, over, behind = judge(chaos, name, durable, happened)
+        over = [Over(seed, *it) for it in over]
+        return Told(seed, took, lost, over, behind, chaos.status(name)["attempts"])
     except Exception:
         history = [(round(at, 1), kind) for at, kind in happened]
         notes = [{key: note[key] for key in ("at", "what", "rank", "attempt", "step") if key in note}
@@ -272,7 +290,7 @@ def judge(chaos, name, durable, happened):
     by_attempt = collections.defaultdict(list)
     for note in list(stage.heard[name]):
         by_attempt[int(note["attempt"])].append(note)
-    attempts, lost = sorted(by_attempt), []
+    attempts, lost, over = sorted(by_attempt), [], []
     for attempt in attempts:
         lives = collections.defaultdict(set)
         for note in by_attempt[attempt]:
@@ -297,7 +315,15 @@ def judge(chaos, name, durable, happened):
             (note["step"] for number in attempts if number < after for note in by_attempt[number] if note["what"] == "step"),
             default=0,
         )
-        lost.append((cause(chaos, happened, last, starts[0]["at"]), max(0, highest - resumed)))
+        again = max(0, highest - resumed)
+        lost.append((cause(chaos, happened, last, starts[0]["at"]), again))
+        if again > WORK.every:
+            saved = [note["at"] for number in attempts if number < after for note in by_attempt[number]
+                     if note["what"] == "saved" and note["step"] > resumed]
+            begun = min(saved, default=last)
+            meanwhile = [kind for at, until, kind in list(chaos.of_all) if at <= last and until >= begun]
+            meanwhile += [kind for at, kind in happened if kind in HOLD_UP and begun - 6 <= at <= last]
+            over.append((again, last - begun, sorted(HOLD_UP.intersection(meanwhile))))
     with tempfile.TemporaryDirectory() as folder:
         store = durable.folder
         if store == stage.folder(name, is_bucket=True):
@@ -311,7 +337,7 @@ def judge(chaos, name, durable, happened):
         assert found["value"] == WORK.value(found["step"]), f"the store's newest has {found}"
     # What did not come onto a full disk, the program could not save itself.
     written = max((note["step"] for note in stage.notes(name, "saved")), default=0)
-    return lost, written - found["step"]
+    return lost, over, written - found["step"]
 
 
 def cause(chaos, happened, last, started):
@@ -343,6 +369,8 @@ def main():
             if isinstance(result := done.result(), Told):
                 told.append(result)
                 print(f"{result.seed}: {result.took:.0f} s, {result.attempts} attempts, lost {result.lost}, behind {result.behind}", flush=True)
+                for it in result.over:
+                    print(f"  more than an interval: {it}", flush=True)
             elif result:
                 failed.append(result)
                 print(result, flush=True)
@@ -357,6 +385,10 @@ def main():
     for run in told:
         for kind, steps in run.lost:
             kinds[kind].append(steps)
+    over = [it for run in told for it in run.over]
+    free = sorted(it.written for it in over if not it.meanwhile)
+    print(f"{sum(len(run.lost) for run in told)} new starts, {len(over)} with more than {WORK.every} steps done again; {len(over) - len(free)} of these"
+          f" while something held up the store; of the others a checkpoint had been written for {[round(it, 1) for it in free]} s")
     print("| what happened | times | new starts after it | steps done again, mean | most |\n|---|---|---|---|---|")
     for kind in [*OF_ONE_JOB, *OF_ALL, "none"]:
         steps = kinds[kind]
