@@ -500,3 +500,24 @@ def test_the_start_after_a_notice_keeps_from_that_node(cluster, team, image):
     assert {"weight": 100, "preference": {"matchFields": [kept_from]}} in terms, terms
     assert after["spec"]["nodeName"] != node
     trainyard(cluster, "delete", "tj/noticed", "-n", team, "--timeout", "60s")
+
+
+def test_pods_that_a_restarted_node_forgot_are_made_anew(cluster, team, tmp_path):
+    """A kubelet never starts the program of a pod whose node went down just before, and says nothing."""
+    late = "localhost/late:test"
+    python_image.write(tmp_path / "late.tar", late, {"train.py": (ROOT / "examples/train-line/train.py").read_bytes()})
+    placement = {"nodeSelector": {"kubernetes.io/hostname": "node-2"}}
+    cluster.apply(manifest(team, "forgotten", steps=20, image=late, checkpoint={"path": "checkpoints"}, placement=placement))
+
+    def are_prepared():
+        pods = workers(cluster, team, "forgotten")
+        states = [it["status"].get("initContainerStatuses", [{}])[0].get("state", {}) for it in pods]
+        return len(states) == 2 and all("terminated" in it for it in states)
+
+    cluster.until("all that comes before the program", are_prepared)
+    cluster.xtask("chaos", "kill-node", "node-2")
+    cluster.xtask("chaos", "restart-node", "node-2")
+    cluster.until("the node", lambda: cluster.is_node_ready("node-2"))
+    cluster.xtask("load", str(tmp_path / "late.tar"))
+    status = phase(cluster, team, "forgotten", "Succeeded", 180)["status"]
+    assert (status["attempts"], status["failures"], status["interruptions"]) == (2, 0, 1), status

@@ -9,6 +9,8 @@ use crate::world::JobFacts;
 
 /// Some workers may wait so long for others that cannot start; they hold what others could use.
 pub(super) const HALF_GANG: Duration = Duration::from_secs(300);
+/// A pod that its node will not start counts as ended after so many seconds: a status may be halfway.
+const LOST_AFTER: i64 = 30;
 
 /// One start.
 pub(super) struct Attempt<'a> {
@@ -19,6 +21,8 @@ pub(super) struct Attempt<'a> {
     /// None if there is none, or none any more.
     pub(super) job: Option<&'a JobFacts>,
     pub(super) pods: &'a [&'a PodFacts],
+    /// In seconds since the epoch.
+    pub(super) now: i64,
 }
 
 /// What is seen of it.
@@ -39,6 +43,8 @@ pub(super) struct Seen {
     pub(super) half_since: Option<i64>,
     /// Nodes that their cloud takes, and when a worker left them for that, in seconds since the epoch.
     pub(super) leaving: Vec<(String, i64)>,
+    /// When a worker will count as lost, in seconds since the epoch.
+    pub(super) lost_at: Option<i64>,
 }
 
 /// A worker that does not run, and nothing is known why.
@@ -76,12 +82,15 @@ pub(super) fn observe(attempt: &Attempt<'_>) -> Seen {
             seen.workers.push(outcome);
             continue;
         };
-        if let Some(end) = &worker.end {
+        let lost_at = worker.lost.as_ref().map(|it| it.at.saturating_add(LOST_AFTER));
+        let lost = worker.lost.as_ref().filter(|_| lost_at <= Some(attempt.now));
+        if let Some(end) = worker.end.as_ref().or(lost) {
             ends.push((index, end));
             seen.leaving.extend(end.leaving.as_ref().map(|node| (node.to_string(), end.at)));
             seen.workers.push(end.outcome);
             continue;
         }
+        seen.lost_at = seen.lost_at.into_iter().chain(lost_at).min();
         seen.workers.push(Worker::Running);
         match worker.running_since {
             Some(since) => {
@@ -182,7 +191,7 @@ mod tests {
 
     fn seen(job: Option<&JobFacts>, is_made: bool, pods: &[PodFacts]) -> Seen {
         let pods: Vec<&PodFacts> = pods.iter().collect();
-        observe(&Attempt { number: 2, workers: 2, is_made, job, pods: &pods })
+        observe(&Attempt { number: 2, workers: 2, is_made, job, pods: &pods, now: 100 })
     }
 
     const RUNNING: Worker = Worker::Running;
@@ -226,6 +235,32 @@ mod tests {
         let pulling = json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "ContainerCreating"}}))});
         let starting = seen(Some(&job), true, &[pod(0, 2, running()), pod(1, 2, pulling)]);
         assert_eq!(starting.half_since, None);
+    }
+
+    #[test]
+    fn pods_that_their_node_forgot_count_as_ended_after_a_while() {
+        let pods = |second: u32| {
+            let init = json!([{"name": "agent", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0}}}]);
+            let sandbox = json!([{"type": "PodReadyToStartContainers", "status": "False",
+                "lastTransitionTime": format!("1970-01-01T00:01:{second:02}Z")}]);
+            [0, 1].map(|index| {
+                let waits = container(json!({"waiting": {"reason": "PodInitializing"}}));
+                pod(
+                    index,
+                    2,
+                    json!({"phase": "Pending", "conditions": sandbox,
+                    "initContainerStatuses": init, "containerStatuses": waits}),
+                )
+            })
+        };
+        let job = JobFacts::default();
+        // It is second 100.
+        let fresh = seen(Some(&job), true, &pods(11));
+        assert_eq!((fresh.workers, fresh.lost_at), (vec![RUNNING; 2], Some(101)));
+        let lost = seen(Some(&job), true, &pods(10));
+        assert_eq!((lost.workers, lost.lost_at), (vec![Worker::Interrupted; 2], None));
+        assert!(lost.end.is_some_and(|end| end.contains("its node was restarted")));
     }
 
     #[test]

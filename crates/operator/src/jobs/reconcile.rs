@@ -218,7 +218,12 @@ async fn bring_about(
         let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
         since.saturating_add(HALF_GANG).saturating_sub(since_epoch)
     });
-    let again = [pause, looked, decided, half, silent, look_again].into_iter().fold(None, sooner);
+    let lost = seen.lost_at.map(|at| {
+        let left = at.saturating_sub(now.as_second()).max(0);
+        Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    });
+    let again =
+        [pause, looked, decided, half, silent, look_again, lost].into_iter().fold(None, sooner);
     Ok(match again {
         // Times have whole seconds: what is due now was done.
         Some(delay) => Ended::LookAgain(delay.max(Duration::from_secs(1))),
@@ -414,6 +419,7 @@ impl Course<'_> {
                 is_made: memory.made.is_some(),
                 job: child.and_then(|child| child.job.as_deref()),
                 pods: &pods,
+                now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             });
             let looks = match (self.plan, memory.state.phase) {
                 (Ok(plan), Phase::Waiting { .. }) if !self.stop => {

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
 use trainyard_control::preflight::Seen;
 use trainyard_plan::kubernetes::{IMAGE_CONTAINER, LOOK_CONTAINER};
 
-use super::worker::{FetchEnd, container_end, disruption, said, shorten};
+use super::worker::{FetchEnd, LOST, container_end, disruption, lost_since, said, shorten};
 use crate::names::PREFLIGHT_LABEL;
 
 /// The uid of the Job that a pod is of.
@@ -35,7 +35,7 @@ impl LookFacts {
         let end = match status.and_then(|status| status.phase.as_deref()) {
             Some("Succeeded") => Some((Seen::Passed, String::new())),
             Some("Failed") => status.map(failed),
-            _ => None,
+            _ => status.and_then(lost_since).map(|_| (Seen::Lost, LOST.to_owned())),
         };
         Some(Self {
             job: labels.get(JOB_UID).map(String::as_str).unwrap_or_default().into(),

@@ -8,6 +8,8 @@ use crate::names::{ATTEMPT_LABEL, JOB_LABEL, QUOTA_ANNOTATION};
 
 /// What Kubernetes calls a pod's place in its Job, as a label and, before 1.28, as an annotation.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// What there is to say of a pod that its node will not start.
+pub(super) const LOST: &str = "its node was restarted just before its program would have started, and does not start it any more";
 /// How an agent calls the end of a worker whose machine its cloud has said to take.
 const MACHINE_LEAVES: &str = "MachineLeaves";
 /// Longest text of a program that goes into a status, in bytes.
@@ -23,6 +25,8 @@ pub(crate) struct WorkerFacts {
     pub(crate) running_since: Option<i64>,
     /// None while it has not ended.
     pub(crate) end: Option<End>,
+    /// As what it counts if that stays so: it is still to start, and its node will not start it.
+    pub(crate) lost: Option<End>,
     /// What its job was given by its queue, as the pod says it.
     pub(crate) quota: Option<Box<str>>,
 }
@@ -52,7 +56,7 @@ impl WorkerFacts {
         let status = pod.status.as_ref();
         let running = status.and_then(container).and_then(|it| it.running.as_ref());
         let started = running.and_then(|it| it.started_at.as_ref());
-        let end = status.and_then(end).map(|(outcome, text, at)| {
+        let told = |(outcome, text, at): (Worker, String, i64)| {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
             let on = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             let node = on.map(|node| format!(" on `{node}`")).unwrap_or_default();
@@ -60,11 +64,15 @@ impl WorkerFacts {
             let leaving = on.filter(|_| leaves).map(Into::into);
             let message = format!("worker {index} (pod `{name}`{node}): {}", shorten(&text));
             End { outcome, message, at, leaving }
-        });
+        };
+        let end = status.and_then(end).map(told);
+        let lost = status
+            .and_then(lost_since)
+            .map(|since| told((Worker::Interrupted, LOST.to_owned(), since)));
         let running_since = started.map(|time| time.0.as_second());
         let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
         let quota = annotation(QUOTA_ANNOTATION).map(|text| text.as_str().into());
-        Some(Self { index, attempt, is_placed, running_since, end, quota })
+        Some(Self { index, attempt, is_placed, running_since, end, lost, quota })
     }
 }
 
@@ -76,6 +84,25 @@ pub(super) fn has_ended(status: &PodStatus) -> bool {
         !containers.is_empty() && containers.iter().all(|it| container_end(it).is_some());
     let before = status.init_container_statuses.iter().flatten();
     all_ended || before.filter_map(container_end).any(|end| end.exit_code != 0)
+}
+
+/// Since when the pod has no sandbox, though all that comes before its program is done. A kubelet makes no
+/// second sandbox for a pod that is never to be restarted and of which a container was there (its
+/// `computePodActions`), so it would wait for ever.
+pub(super) fn lost_since(status: &PodStatus) -> Option<i64> {
+    let before = status.init_container_statuses.as_deref().unwrap_or_default();
+    let is_prepared = !before.is_empty()
+        && before.iter().all(|it| container_end(it).is_some_and(|end| end.exit_code == 0));
+    let states = status.container_statuses.iter().flatten().filter_map(|it| it.state.as_ref());
+    let has_begun = states.into_iter().any(|it| it.running.is_some() || it.terminated.is_some());
+    let mut conditions = status.conditions.iter().flatten();
+    let sandbox = conditions.find(|it| it.type_ == "PodReadyToStartContainers")?;
+    let is_lost = status.phase.as_deref() == Some("Pending")
+        && is_prepared
+        && !has_begun
+        && sandbox.status == "False";
+    let since = sandbox.last_transition_time.as_ref().map_or(0, |time| time.0.as_second());
+    is_lost.then_some(since)
 }
 
 fn container(status: &PodStatus) -> Option<&k8s_openapi::api::core::v1::ContainerState> {
@@ -283,6 +310,34 @@ mod tests {
         let before = json!({"phase": "Pending", "initContainerStatuses": container(failed)});
         assert_eq!(facts(before).trouble, None);
         assert!(of(json!({"waiting": {"reason": "ErrImagePull"}})).trouble.is_some());
+    }
+
+    #[test]
+    fn one_that_its_node_has_forgotten_is_lost() {
+        let status = |sandbox: &str, code: Option<i32>, state: Value| {
+            let init = match code {
+                Some(code) => json!({"terminated": {"exitCode": code}}),
+                None => json!({"waiting": {"reason": "PodInitializing"}}),
+            };
+            let of = |name: &str, state: Value| json!([{"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+            json!({"phase": "Pending", "conditions": [
+                    {"type": "Initialized", "status": "True"},
+                    {"type": "PodReadyToStartContainers", "status": sandbox, "lastTransitionTime": "1970-01-01T00:01:00Z"}],
+                "initContainerStatuses": of("agent", init), "containerStatuses": of("worker", state)})
+        };
+        let waits = || json!({"waiting": {"reason": "PodInitializing"}});
+        let lost = worker(status("False", Some(0), waits())).lost.expect("it is lost");
+        assert_eq!((lost.outcome, lost.at), (Worker::Interrupted, 60));
+        assert!(lost.message.contains("its node was restarted"), "{}", lost.message);
+        // An image is pulled; what comes before is made anew; or has failed; or the program runs.
+        for other in [
+            status("True", Some(0), waits()),
+            status("False", None, waits()),
+            status("False", Some(1), waits()),
+            status("False", Some(0), json!({"running": {}})),
+        ] {
+            assert_eq!(worker(other).lost, None);
+        }
     }
 
     #[test]
