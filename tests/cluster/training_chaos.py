@@ -272,11 +272,23 @@ def one(chaos, seed):
         notes = [{key: note[key] for key in ("at", "what", "rank", "attempt", "step") if key in note}
                  for note in stage.heard[name] if note["what"] != "step"]
         lines = "\n".join(json.dumps(note) for note in notes)
-        return f"run {seed}: {traceback.format_exc()}\nhappened: {history}, to all: {chaos.of_all}\n{lines}"
+        return f"run {seed}: {traceback.format_exc()}\nhappened: {history}, to all: {chaos.of_all}\n{lines}\n{seen(stage, name)}"
     finally:
         durable.stop.set()
         stage.cluster.kubectl("-n", NAMESPACE, "delete", "tj", name, "--wait=false", check=False)
         shutil.rmtree(durable.folder, ignore_errors=True)
+
+
+def seen(stage, name):
+    """What the cluster says of a job that did not do as it should."""
+    words = [
+        ["get", "nodes", "-o", "wide"],
+        ["-n", NAMESPACE, "get", "jobs,pods", "-l", f"trainyard.dev/job={name}", "-o", "wide"],
+        ["-n", NAMESPACE, "describe", "pods", "-l", f"trainyard.dev/job={name}"],
+        ["-n", "trainyard", "get", "pods", "-o", "wide"],
+        ["-n", "trainyard", "logs", "-l", "app.kubernetes.io/name=trainyard-operator", "--tail=40"],
+    ]
+    return "\n".join(stage.cluster.kubectl(*it, check=False).stdout for it in words)
 
 
 def judge(chaos, name, durable, happened):
