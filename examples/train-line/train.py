@@ -31,11 +31,14 @@ class Peers:
                 for _ in range(WORLD_SIZE - 1):
                     self.files.append(server.accept()[0].makefile("rw"))
             return
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.files.append(socket.create_connection(FIRST).makefile("rw"))
                 return
-            except ConnectionRefusedError:  # The first worker is still starting.
+            except OSError:  # The first worker is still starting, or has no name yet.
+                if time.monotonic() > deadline:
+                    raise
                 time.sleep(0.05)
 
     def sum(self, values):

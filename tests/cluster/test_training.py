@@ -387,7 +387,8 @@ def test_it_can_be_suspended_and_goes_on(cluster, team):
     assert not [pod for pod in workers(cluster, team, "paused") if pod["status"]["phase"] == "Running"]
     suspend(False)
     status = phase(cluster, team, "paused", "Succeeded")["status"]
-    assert status["failures"] == status["interruptions"] == 0 and status["attempts"] == 2, status
+    told = trainyard(cluster, "events", "paused", "-n", team).stdout
+    assert (status["failures"], status["interruptions"], status["attempts"]) == (0, 0, 2), f"{status}\n{told}"
     assert "goes on from step" in logs(cluster, team, "paused")
 
 
