@@ -332,10 +332,12 @@ def judge(chaos, name, durable, happened):
         if again > WORK.every:
             saved = [note["at"] for number in attempts if number < after for note in by_attempt[number]
                      if note["what"] == "saved" and note["step"] > resumed]
-            begun = min(saved, default=last)
-            meanwhile = [kind for at, until, kind in list(chaos.of_all) if at <= last and until >= begun]
-            meanwhile += [kind for at, kind in happened if kind in HOLD_UP and begun - 6 <= at <= last]
-            over.append((again, last - begun, sorted(HOLD_UP.intersection(meanwhile))))
+            # The start before may have come to no step.
+            ended = max(note["at"] for number in attempts if number < after for note in by_attempt[number] if note["what"] == "step")
+            begun = min(saved, default=ended)
+            meanwhile = [kind for at, until, kind in list(chaos.of_all) if at <= ended and until >= begun]
+            meanwhile += [kind for at, kind in happened if kind in HOLD_UP and begun - 6 <= at <= ended]
+            over.append((again, ended - begun, sorted(HOLD_UP.intersection(meanwhile))))
     with tempfile.TemporaryDirectory() as folder:
         store = durable.folder
         if store == stage.folder(name, is_bucket=True):
