@@ -14,6 +14,7 @@ use trainyard_packing::Policy;
 
 use crate::pools::inventory::{GpuNode, GpuPod};
 
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 /// The label by which nodes are named; a term by field may name one node only.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The scheduler adds up the weights of the terms that a node meets, and stretches the sums so that
@@ -35,9 +36,7 @@ pub(super) fn prefer(mut job: Value, nodes: &[GpuNode], pods: &[GpuPod], policy:
     };
     let hosts: Vec<String> = chosen.iter().filter_map(label).take(MOST_NODES).collect();
     let Some(spec) = job.pointer_mut("/spec/template/spec") else { return job };
-    let affinity = &mut spec["affinity"]["nodeAffinity"];
-    let preferred = &mut affinity["preferredDuringSchedulingIgnoredDuringExecution"];
-    let mut terms = preferred.as_array().cloned().unwrap_or_default();
+    let mut terms = wishes(spec);
     let weights = if terms.is_empty() { WEIGHTS } else { WEIGHTS_BELOW_OTHERS };
     let term = |weight: u32, hosts: &[String]| {
         let expression = json!({"key": HOSTNAME, "operator": "In", "values": hosts});
@@ -48,8 +47,14 @@ pub(super) fn prefer(mut job: Value, nodes: &[GpuNode], pods: &[GpuPod], policy:
     if let Some(rest) = hosts.get(weights.len()..).filter(|rest| !rest.is_empty()) {
         terms.push(term(1, rest));
     }
-    *preferred = json!(terms);
+    spec["affinity"]["nodeAffinity"][PREFERRED] = json!(terms);
     job
+}
+
+/// The nodes that a pod's spec prefers, as the terms that say so.
+fn wishes(spec: &Value) -> Vec<Value> {
+    let terms = spec.pointer("/affinity/nodeAffinity").and_then(|it| it.get(PREFERRED));
+    terms.and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
 /// The Job with a wish not to run on nodes that their cloud is about to take: it would soon start again.
@@ -64,12 +69,10 @@ pub(super) fn avoid(mut job: Value, leaving: &[String]) -> Value {
     let other =
         |name: &String| json!({"key": "metadata.name", "operator": "NotIn", "values": [name]});
     let fields: Vec<Value> = leaving.iter().map(other).collect();
-    let preferred =
-        &mut spec["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
-    let mut terms = preferred.as_array().cloned().unwrap_or_default();
+    let mut terms = wishes(spec);
     let term = json!({"weight": 100, "preference": {"matchFields": fields}});
     terms.extend(std::iter::repeat_n(term, TIMES));
-    *preferred = json!(terms);
+    spec["affinity"]["nodeAffinity"][PREFERRED] = json!(terms);
     job
 }
 

@@ -93,8 +93,8 @@ pub(super) fn lost_since(status: &PodStatus) -> Option<i64> {
     let before = status.init_container_statuses.as_deref().unwrap_or_default();
     let is_prepared = !before.is_empty()
         && before.iter().all(|it| container_end(it).is_some_and(|end| end.exit_code == 0));
-    let states = status.container_statuses.iter().flatten().filter_map(|it| it.state.as_ref());
-    let has_begun = states.into_iter().any(|it| it.running.is_some() || it.terminated.is_some());
+    let mut states = status.container_statuses.iter().flatten().filter_map(|it| it.state.as_ref());
+    let has_begun = states.any(|it| it.running.is_some() || it.terminated.is_some());
     let mut conditions = status.conditions.iter().flatten();
     let sandbox = conditions.find(|it| it.type_ == "PodReadyToStartContainers")?;
     let is_lost = status.phase.as_deref() == Some("Pending")
