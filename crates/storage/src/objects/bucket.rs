@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
 use object_store::path::Path;
@@ -16,6 +16,7 @@ use crate::digest::{blocking, hex};
 use crate::error::StorageError;
 use crate::fault::{Attempts, Fault, within};
 use crate::key;
+use crate::part::Room;
 use crate::remote::fault_of;
 
 /// How long the store may say nothing, beside the time that the bytes need.
@@ -110,21 +111,19 @@ impl Bucket {
             .into());
         }
         let mut chunks = answer.into_stream();
-        let mut whole = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
+        let mut whole = Room::of(size).map_err(|error| Fault::transient(error.to_string()))?;
+        let mut missing = size;
         while let Some(chunk) = within(STALL, chunks.next()).await? {
             let chunk = chunk.map_err(|error| fault_of(&self.uri, error))?;
-            if (whole.len() as u64).saturating_add(chunk.len() as u64) > size {
+            if !whole.append(&chunk) {
                 return Err(Fault::transient("it sent more bytes than it announced"));
             }
-            whole.extend_from_slice(&chunk);
+            missing = missing.saturating_sub(chunk.len() as u64);
         }
-        if (whole.len() as u64) < size {
-            return Err(Fault::transient(format!(
-                "it ended after {} of {size} bytes",
-                whole.len()
-            )));
+        if missing > 0 {
+            return Err(Fault::transient(format!("it ended {missing} bytes before its {size}")));
         }
-        Ok(whole.freeze())
+        Ok(whole.into_bytes())
     }
 }
 
