@@ -174,6 +174,9 @@ def test_who_makes_room_goes_on_from_its_checkpoint(cluster, team):
 
 def test_fewer_workers_know_how_many_they_are(cluster, team):
     tells = "import os; print('one of', os.environ['TRAINYARD_WORKERS'], os.environ['WORLD_SIZE'])"
+    # A job that has ended holds its quota until Kueue has seen that.
+    queue = lambda: cluster.get("clusterqueue", "all")["status"]  # noqa: E731
+    cluster.until("a queue that nobody holds", lambda: not queue().get("reservingWorkloads"), 30)
     cluster.apply(manifest("part", 0, command=["python3", "-c", tells], workers={"count": 4, "min": 1}))
     found = until(cluster, "part", "Succeeded")
     assert found["attempts"] == 1, found
