@@ -282,6 +282,22 @@ def test_workers_restore_from_each_other(agent, tmp_path):
         assert (tmp_path / f"b-{index}/step-5/model").read_bytes() == content
 
 
+def test_a_program_that_is_asked_and_does_not_save_is_told_of(agent, tmp_path):
+    store = f"file://{tmp_path}/store"
+    flags = ["--checkpoint-path", "out", "--checkpoint-uri", store, "--checkpoint-interval", "5s", *SAVES]
+    metrics = ["--metrics", "127.0.0.1:0"]
+    process = agent(*flags, *metrics, words=["handles"])
+    pid_of(tmp_path)
+    lines = iter(process.stdout)
+    assert next(line for line in lines if "written none" in line).count("TRAINYARD_CHECKPOINT_REQUEST_FILE") == 1
+    with urllib.request.urlopen(f"http://{report(tmp_path)['metrics']}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    at_risk = re.search(r"^trainyard_training_seconds_at_risk\{.*\} (\S+)$", text, re.MULTILINE)
+    assert float(at_risk[1]) > 5, text
+    (tmp_path / "go").write_text("")
+    assert process.wait(timeout=30) == 0
+
+
 def test_what_cannot_be_meant_is_refused(agent):
     for flags, part in [
         (["--log-pattern", "step ("], "unclosed group"),

@@ -59,16 +59,57 @@ def test_it_asks_the_agent_and_tells_it(tmp_path, signal):
     assert (seen["step"], seen["loss"]) == (saved + 1, 0.25)
 
 
+SAVES_WHEN_ASKED = """
+import time
+import trainyard
+folder = trainyard.checkpoint_path()
+for step in range(1, 100_000):
+    time.sleep(0.02)
+    assert not trainyard.should_stop()
+    if trainyard.should_checkpoint():
+        new = folder / f"tmp-step-{step}"
+        new.mkdir()
+        (new / "state").write_text(str(time.time()))
+        (new / "_SUCCESS").touch()
+        new.rename(folder / f"step-{step}")
+        print("saved", step, trainyard.should_stop(), flush=True)
+        if trainyard.should_stop():
+            break
+"""
+
+
+def test_what_the_store_has_is_never_older_than_the_interval(tmp_path):
+    (tmp_path / "trainer.py").write_text(SAVES_WHEN_ASKED)
+    agent = subprocess.Popen(
+        [
+            BINARY, "agent", "run", "--checkpoint-signal", "SIGUSR1", "--checkpoint-path", "out", "--checkpoint-uri",
+            f"file://{tmp_path}/store", "--checkpoint-interval", "5s", "--grace", "20s", "--", sys.executable, "trainer.py",
+        ],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
+    )
+    try:
+        eventually(lambda: len(list((tmp_path / "store/steps").glob("*/*/*.json"))) > 2)
+        agent.terminate()
+        said = agent.communicate(timeout=30)[0].splitlines()
+    finally:
+        agent.kill()
+    assert agent.returncode == 143
+    saved = [line.split() for line in said if line.startswith("saved")]
+    # Those that were asked for on the way, after which it went on, and the last one.
+    assert [it[2] for it in saved] == ["False"] * (len(saved) - 1) + ["True"], said
+    assert (tmp_path / "store/steps" / f"step-{saved[-1][1]}").is_dir(), said
+
+
 def test_without_trainyard_it_does_nothing(tmp_path):
     code = (
         "import signal, trainyard; trainyard.report(1, 0.5); "
-        "print(trainyard.should_checkpoint(), trainyard.restore_path(), trainyard.checkpoint_path(), "
+        "print(trainyard.should_checkpoint(), trainyard.should_stop(), trainyard.restore_path(), trainyard.checkpoint_path(), "
         "signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
     )
-    assert done.stdout == "False None None True\n"
+    assert done.stdout == "False False None None True\n"
     assert not any(tmp_path.iterdir())
 
 

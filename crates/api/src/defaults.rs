@@ -295,6 +295,7 @@ pub struct CompleteCheckpoint {
     pub credentials_secret: Option<String>,
     pub writers: Writers,
     pub keep: u32,
+    pub interval: Option<Duration>,
     pub signal: CheckpointSignal,
     pub grace: Duration,
 }
@@ -330,6 +331,7 @@ pub fn complete_job(spec: &TrainingJobSpec) -> CompleteJob {
             credentials_secret: checkpoint.credentials_secret.clone(),
             writers: checkpoint.writers.unwrap_or_default(),
             keep: checkpoint.keep.unwrap_or(KEPT_CHECKPOINTS),
+            interval: checkpoint.interval.map(|interval| interval.0),
             signal: checkpoint.signal.unwrap_or_default(),
             grace: checkpoint.grace.map_or(CHECKPOINT_GRACE, |grace| grace.0),
         }),

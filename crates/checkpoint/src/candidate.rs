@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::recognise::{self, Layout, Verdict, is_temporary};
 use crate::tree::{self, Tree};
@@ -48,11 +49,39 @@ impl Candidate {
         found.contains(self)
     }
 
+    /// When the program began to write it, which was after a time: when the first of its files was made, or
+    /// its folder, unless that was there before and is written over. Where the file system does not tell, or
+    /// it is gone, the oldest time at which one was written. Blocks.
+    pub(crate) fn begun(&self, after: SystemTime) -> SystemTime {
+        let files = self.tree.files.keys().map(|name| self.tree.path(name));
+        let folder = self.is_folder.then(|| self.tree.root.clone());
+        let made = folder.into_iter().chain(files).filter_map(|path| made(&path));
+        let written = self.tree.files.values().map(|file| file.modified);
+        made.chain(written).filter(|time| *time > after).min().unwrap_or(after)
+    }
+
     pub(crate) fn layout(&self) -> Layout {
         match self.verdict {
             Verdict::Complete(layout) => layout,
             Verdict::Incomplete(_) | Verdict::Unknown => Layout::Other,
         }
+    }
+}
+
+/// When a file or folder came to be. The standard library asks for it with glibc alone.
+fn made(path: &Path) -> Option<SystemTime> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::BTIME).ok()?;
+        // Some file systems fill in nothing.
+        let is_told = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME);
+        let seconds = u64::try_from(found.stx_btime.tv_sec).ok().filter(|it| is_told && *it > 0)?;
+        UNIX_EPOCH.checked_add(Duration::new(seconds, found.stx_btime.tv_nsec.min(999_999_999)))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        fs::metadata(path).and_then(|it| it.created()).ok()
     }
 }
 

@@ -166,6 +166,10 @@ pub struct Counters {
     pub newest_step: Option<u64>,
     /// When it became durable, in milliseconds since the Unix epoch.
     pub newest_saved_unix_ms: Option<u64>,
+    /// When the newest complete one was begun that was found since the start.
+    pub found: Option<SystemTime>,
+    /// When the newest one was begun that became durable since the start.
+    pub durable: Option<SystemTime>,
     /// What failed last; `None` after it went well again.
     pub last_error: Option<String>,
     /// Checkpoints in the folder that are not durable yet, and why.
@@ -183,6 +187,7 @@ pub struct Keeper {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
+    opened: SystemTime,
     store: Store,
     meter: Meter,
     restored: AtomicU64,
@@ -243,6 +248,7 @@ impl Keeper {
             look_soon: AtomicBool::new(false),
             patience: Mutex::new(Patience::new(settings.poll)),
             pins,
+            opened: SystemTime::now(),
             settings,
         };
         Ok(Self { shared: Arc::new(shared), stop: CancellationToken::new(), thread: None })
@@ -650,9 +656,21 @@ impl Shared {
             watched.note_pinned(pinned.unwrap_or_default(), moment);
         }
         let again = Instant::now() + self.settings.poll.min(LOOK_SOON);
+        let newest = ready.iter().chain(&ahead).max_by_key(|it| it.tree.modified());
+        if let Some(newest) = newest.filter(|it| watched.is_latest(it) && !watched.was_there(it)) {
+            let begun = self.begun(newest).await;
+            self.told().found = Some(begun);
+        }
         let ready = ready.into_iter().map(|it| Ready { candidate: it, look_again: None });
         let ahead = ahead.into_iter().map(|it| Ready { candidate: it, look_again: Some(again) });
         Ok(ready.chain(ahead).collect())
+    }
+
+    /// When the program began to write it, which was after the last one that is durable.
+    async fn begun(&self, candidate: &Candidate) -> SystemTime {
+        let after = self.told().durable.unwrap_or(self.opened);
+        let candidate = candidate.clone();
+        chunk::blocking(move || candidate.begun(after)).await
     }
 
     /// Makes a checkpoint durable; tells whether it was not before.
@@ -684,6 +702,7 @@ impl Shared {
             }
         };
         watched.done(candidate);
+        let begun = if stamp.is_new { Some(self.begun(source).await) } else { None };
         let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut told = self.told();
         told.saved = told.saved.saturating_add(u64::from(saved.is_published));
@@ -692,6 +711,7 @@ impl Shared {
             told.newest_step = candidate.step();
             told.newest_saved_unix_ms = u64::try_from(moment.as_millis()).ok();
         }
+        told.durable = begun.or(told.durable);
         told.waiting.retain(|(name, _)| *name != candidate.name);
         tracing::info!(
             name = saved.id.name,

@@ -475,6 +475,8 @@ async fn the_last_checkpoint_waits_for_a_store_that_is_away() {
     memory.set_faults(Faults { refused: 1, ..Faults::default() });
     let flushed = keeper.flush(Duration::from_secs(60)).await;
     assert!(!flushed.ran_out && flushed.left[0].1.contains("injected"), "{flushed:?}");
+    let found = keeper.counters().found;
+    assert!(found.is_some() && keeper.counters().durable.is_none());
     let flushed = keeper.insist(Duration::from_secs(1)).await;
     assert!(flushed.ran_out && flushed.left[0].1.contains("injected"), "{flushed:?}");
     let comes_back = async {
@@ -485,6 +487,8 @@ async fn the_last_checkpoint_waits_for_a_store_that_is_away() {
     };
     let (flushed, ()) = tokio::join!(keeper.insist(Duration::from_secs(60)), comes_back);
     assert_eq!((flushed.saved, flushed.left.len()), (vec!["step-1".to_owned()], 0));
+    // When it was begun stays so at each look.
+    assert_eq!((keeper.counters().found, keeper.counters().durable), (found, found));
 }
 
 /// Workers of one machine: the first fetches, and the others find it there.

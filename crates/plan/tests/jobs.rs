@@ -65,7 +65,7 @@ fn the_agent_of_a_worker() {
     let plan = plan(
         "{framework: pytorch, command: [python3, t.py], args: [--name=$(NAME)], env: [{name: NAME, value: a}],
         workers: {count: 2}, resources: {cpu: 2, memory: 1Gi, gpu: {count: 1}}, image: i,
-        checkpoint: {path: out, uri: 's3://b/digits', grace: 90s}, progress: {timeout: 5m, logPattern: 'step [0-9]+$'}}"
+        checkpoint: {path: out, uri: 's3://b/digits', grace: 90s, interval: 10m}, progress: {timeout: 5m, logPattern: 'step [0-9]+$'}}"
     );
     let agent = plan.agent(
         &gang(&plan),

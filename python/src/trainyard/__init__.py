@@ -14,25 +14,43 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-__all__ = ["checkpoint_path", "report", "restore_path", "should_checkpoint"]
+__all__ = ["checkpoint_path", "report", "restore_path", "should_checkpoint", "should_stop"]
 
 # Seconds between two writes of the heartbeat: the agent looks no oftener, and steps may be short.
 _REPORT_EVERY = 0.1
 
 _asked = threading.Event()
+# Whether the program was told of a checkpoint after which it may leave.
+_stops = threading.Event()
+# Whether it tells such checkpoints apart from others.
+_asks_whether_to_stop = False
 
 
 def should_checkpoint() -> bool:
     """Whether the agent has asked for a checkpoint since the last call that said so.
 
-    It asks before it ends the workers, for an interruption of the machine among others; a program
-    that has saved then may leave. Ranks are asked one after another: let them agree, by a sum or a
-    maximum over all, before they save.
+    It asks before it ends the workers, for an interruption of the machine among others
+    (`should_stop()`), and, in a job with `checkpoint.interval`, again and again as the training goes
+    on: that it tells to programs alone that call `should_stop()` as well, since others may leave
+    whenever they have saved. Ranks are asked one after another, and some are not asked at all: let
+    them agree, by a sum or a maximum over all, before they save.
     """
+    wanted = _asks_whether_to_stop and _request.is_new()
     if _asked.is_set():
         _asked.clear()
+        _stops.set()
         return True
-    return False
+    return wanted
+
+
+def should_stop() -> bool:
+    """Whether the last checkpoint was asked for because the workers are about to be ended.
+
+    A program that has saved it may leave. Ask after `should_checkpoint()`, and let ranks agree on both.
+    """
+    global _asks_whether_to_stop
+    _asks_whether_to_stop = True
+    return _stops.is_set()
 
 
 def report(step: int, loss: Optional[Any] = None) -> None:
@@ -68,6 +86,26 @@ def _local_rank() -> str:
     # What a launcher such as torchrun says comes first: the agent has started only that.
     names = ("OMPI_COMM_WORLD_LOCAL_RANK", "LOCAL_RANK", "TRAINYARD_LOCAL_RANK")
     return next((os.environ[name] for name in names if name in os.environ), "0")
+
+
+class _Request:
+    """The file that the agent writes anew each time that it wants a checkpoint while the training goes on."""
+
+    def __init__(self) -> None:
+        self._file = os.environ.get("TRAINYARD_CHECKPOINT_REQUEST_FILE")
+        self._seen = None
+
+    def is_new(self) -> bool:
+        if not self._file:
+            return False
+        try:
+            written = os.stat(self._file).st_mtime_ns
+        except OSError:
+            # It has not been asked yet.
+            return False
+        is_new = written != self._seen
+        self._seen = written
+        return is_new
 
 
 class _Reporter:
@@ -121,6 +159,7 @@ def _listen() -> None:
         signal.signal(number, lambda *_: _asked.set())
 
 
+_request = _Request()
 _reporter = _Reporter()
 atexit.register(_reporter.flush)
 _listen()

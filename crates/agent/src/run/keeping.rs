@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use trainyard_checkpoint::{Brought, Keeper, PruneOptions, Settings, Source, Start};
 
@@ -75,6 +75,14 @@ impl Keeping {
             failures: counters.failures,
             problem: counters.last_error,
         })
+    }
+
+    /// When the newest checkpoint was begun that was found, and the newest that is durable, both since the
+    /// Unix epoch.
+    pub(super) fn begun(&self) -> (Option<Duration>, Option<Duration>) {
+        let counters = self.keeper.counters();
+        let since = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok();
+        (counters.found.and_then(since), counters.durable.and_then(since))
     }
 
     /// Makes durable what is complete, within a time. The program has ended, or may at any moment.

@@ -114,6 +114,11 @@ fn text(labels: &Labels, now: &Now) -> String {
         "1 once the cloud has said that it takes the machine",
         Some(noticed),
     );
+    gauge(
+        "seconds_at_risk",
+        "Seconds of the program's time that are in no durable checkpoint",
+        now.at_risk.map(|time| time.as_secs_f64()),
+    );
     if let Some(saved) = &report.saved {
         let step = saved.step.map(|step| step as f64);
         gauge("checkpoint_step", "The step of the newest checkpoint that is durable", step);
@@ -151,6 +156,6 @@ fn what_prometheus_reads() {
     };
     let report = Report { attempt: 2, seen: Some(seen), ..Report::default() };
     let silent_for = Duration::from_millis(1500);
-    insta::assert_snapshot!(text(&labels, &Now { report, silent_for }));
+    insta::assert_snapshot!(text(&labels, &Now { report, silent_for, at_risk: Some(silent_for) }));
     assert_eq!(answer("/", &labels, &Now::default()).status(), StatusCode::NOT_FOUND);
 }

@@ -11,6 +11,7 @@ mod keeping;
 mod metrics;
 mod notice;
 mod output;
+mod pace;
 mod peers;
 mod processes;
 mod progress;
@@ -76,6 +77,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The file by which the program is asked for checkpoints while it goes on; none if it is not.
+    fn request_file(&self) -> Option<PathBuf> {
+        let part = self.store.as_ref().and_then(|store| store.part)?;
+        self.checkpoint.and_then(|checkpoint| checkpoint.interval).filter(|_| part.index == 0)?;
+        Some(self.heartbeat.with_added_extension("checkpoint"))
+    }
+
     /// Whether another worker has the program, and this one runs what it is asked to.
     fn is_led(&self) -> bool {
         self.remote.as_ref().is_some_and(|remote| matches!(remote.role, Role::Follows))
@@ -95,4 +103,7 @@ pub struct Checkpoint {
     pub signal: Signal,
     /// How long a program that is to end may take for it.
     pub grace: Duration,
+    /// How much of its time an interruption may cost; none where the program alone decides when it saves.
+    /// Of use with a store, on the first worker that brings checkpoints there.
+    pub interval: Option<Duration>,
 }

@@ -18,6 +18,7 @@ use super::course::{Cause, Course, Exit, Happened, Order};
 use super::data;
 use super::keeping::Keeping;
 use super::output::lock;
+use super::pace::{Pace, Remark};
 use super::processes::{Processes, now};
 use super::progress::{Beat, Progress};
 use super::remote::{self, LeaderSays, Leashes, PeerSays};
@@ -38,6 +39,8 @@ const GATHER: Duration = Duration::from_secs(120);
 const WAITING: usize = 16;
 /// Why there is nothing to tell of a program.
 const TOO_EARLY: &str = "it was told to end before its program was started";
+/// The variable with the file that changes whenever the program is asked for a checkpoint.
+const REQUEST: &str = "TRAINYARD_CHECKPOINT_REQUEST_FILE";
 /// Bytes of a heartbeat file that are read.
 const HEARTBEAT: u64 = 4096;
 
@@ -47,6 +50,8 @@ pub(super) struct Now {
     pub(super) report: Report,
     /// Since progress was seen last, or since the start.
     pub(super) silent_for: Duration,
+    /// Of the program's time, what is in no durable checkpoint; none on workers that bring none to a store.
+    pub(super) at_risk: Option<Duration>,
 }
 
 /// Runs the program to its end, and gives what the agent should tell and leave with.
@@ -82,6 +87,10 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         std::fs::create_dir_all(folder)?;
     }
     let _ = std::fs::remove_file(&settings.heartbeat);
+    let request = settings.request_file();
+    if let Some(request) = &request {
+        let _ = std::fs::remove_file(request);
+    }
     write(&settings, &report);
 
     let keeping = match &settings.store {
@@ -138,6 +147,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     // The time that store and others have taken is not the program's.
     *lock(&progress) = Progress::new(now(), kept);
     variables.extend(keeping.iter().flat_map(|it| it.variables.iter().cloned()));
+    variables.extend(request.as_ref().map(|path| (REQUEST.into(), path.into())));
     let processes = match Processes::start(&settings, &command, &variables, &progress) {
         Ok(processes) => processes,
         Err((exit, message)) => {
@@ -168,6 +178,9 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         course: Course::new(settings.checkpoint.map(|checkpoint| checkpoint.grace)),
         begun: Instant::now(),
         beat_at: None,
+        pace: Pace::new(settings.checkpoint.and_then(|it| it.interval), now()),
+        requests: 0,
+        request: request.as_deref(),
         settings: &settings,
         keeping,
         asked: None,
@@ -201,7 +214,9 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     agent.flush().await;
     let ended = agent.ended().await;
     tasks.shutdown().await;
-    let _ = std::fs::remove_file(&settings.heartbeat);
+    for file in [Some(settings.heartbeat), request].into_iter().flatten() {
+        let _ = std::fs::remove_file(file);
+    }
     Ok(ended)
 }
 
@@ -236,6 +251,10 @@ struct Agent<'a> {
     begun: Instant,
     /// When the heartbeat file was written last, as its file system says.
     beat_at: Option<std::time::SystemTime>,
+    pace: Pace,
+    /// How often the program was asked for a checkpoint and to go on, and by which file; none if it never is.
+    requests: u64,
+    request: Option<&'a Path>,
     processes: Processes,
     progress: Arc<Mutex<Progress>>,
     report: Report,
@@ -323,10 +342,54 @@ impl Agent<'_> {
         let before = self.report.clone();
         (self.report.seen, self.report.kept) = (seen, Some(kept));
         self.report.saved = self.keeping.as_ref().and_then(Keeping::saved);
+        let at_risk = self.keep_pace();
         if self.report != before {
             write(self.settings, &self.report);
         }
-        self.show.send_replace(Now { report: self.report.clone(), silent_for });
+        self.show.send_replace(Now { report: self.report.clone(), silent_for, at_risk });
+    }
+
+    /// Asks the program for a checkpoint, if it is time. Gives what of its time is in no durable one.
+    fn keep_pace(&mut self) -> Option<Duration> {
+        let saves = self.settings.store.as_ref().is_some_and(|store| store.part.is_some());
+        let (found, durable) = self.keeping.as_ref().filter(|_| saves)?.begun();
+        let now = now();
+        if self.report.seen.is_some() {
+            self.pace.is_going(now);
+        }
+        if let Some(begun) = found {
+            self.pace.found(begun);
+        }
+        if let Some(begun) = durable {
+            self.pace.is_durable(begun, now);
+        }
+        let at_risk = Some(self.pace.at_risk(now));
+        let Some(file) = self.request.filter(|_| self.asked.is_none() && self.course.is_running())
+        else {
+            return at_risk;
+        };
+        if self.pace.asks(now) {
+            self.requests = self.requests.saturating_add(1);
+            // On a full disk no checkpoint would fit either.
+            if let Err(error) = std::fs::write(file, format!("{}\n", self.requests)) {
+                eprintln!(
+                    "trainyard: cannot ask for a checkpoint by `{}`: {error}",
+                    file.display()
+                );
+            }
+        }
+        match self.pace.remark(now) {
+            None => {}
+            Some(Remark::NoAnswer) => eprintln!(
+                "trainyard: the program was asked for a checkpoint and has written none: `checkpoint.interval` is for programs that look at the file `${REQUEST}`, as `trainyard.should_checkpoint()` does"
+            ),
+            Some(Remark::TooSlow(cost)) => eprintln!(
+                "trainyard: a checkpoint may take {:.1} s from the request until it is durable, so that an interruption may cost {:.1} s, which is more than `checkpoint.interval`",
+                cost.as_secs_f64(),
+                cost.saturating_mul(2).as_secs_f64()
+            ),
+        }
+        at_risk
     }
 
     fn look_at_heartbeat(&mut self) {

@@ -529,7 +529,7 @@ fn the_whole_schema_of_a_job_is_read_and_printed_back() {
   workers: {count: 4}
   processesPerWorker: 2
   resources: {cpu: 4, memory: 16Gi, gpu: {count: 2}}
-  checkpoint: {path: checkpoints, uri: s3://bucket/jobs/digits, keep: 5, signal: SIGUSR2, grace: 90s}
+  checkpoint: {path: checkpoints, uri: s3://bucket/jobs/digits, keep: 5, interval: 10m, signal: SIGUSR2, grace: 90s}
   progress: {timeout: 10m, logPattern: 'step (?P<step>\d+)'}
   deadline: 12h
   retries: 5
@@ -563,6 +563,10 @@ fn mistakes_in_a_job() {
         check("  framework: generic\n  command: [a]\n  priority: 3\n"),
         check("  framework: generic\n  command: [a]\n  checkpoint: {signal: SIGKILL}\n"),
         check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, keep: 2}\n"),
+        check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, interval: 10m}\n"),
+        check(
+            "  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: 's3://b/a', interval: 1s}\n",
+        ),
         check("  framework: generic\n  command: [a]\n  checkpoint: {path: a, uri: bucket/a}\n"),
         check("  framework: generic\n  command: [a]\n  progress: {timeout: 10ms}\n"),
         check("  framework: generic\n  command: [a]\n  queue: research\n  spot: only\n"),

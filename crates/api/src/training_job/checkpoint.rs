@@ -12,6 +12,8 @@ use crate::scalar::Period;
 #[x_kube(
     validation = Rule::new("!has(self.credentialsSecret) || (has(self.uri) && !self.uri.startsWith('file:') && !self.uri.startsWith('pvc:'))").message("only a store at `s3://`, `gs://` or `az://` takes credentials; remove `credentialsSecret`, or name such a store with `uri`").field_path(".credentialsSecret"),
     validation = Rule::new("!has(self.uri) || !self.uri.startsWith('pvc:') || self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^/]+)*/?$') && !self.uri.matches('/[.][.](/|$)')").message("a path in a volume is written `pvc://CLAIM/PATH`, from the root of the volume, without `..`").field_path(".uri"),
+    validation = Rule::new("!has(self.interval) || has(self.uri)").message("how much an interruption costs depends on what is in a store; name one with `uri`, or remove it").field_path(".interval"),
+    validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('5s')").message("a checkpoint takes seconds to come to a store; write at least `5s`").field_path(".interval"),
     validation = Rule::new("!has(self.keep) || has(self.uri)").message("what lies in `path` is the program's to keep; remove it, or name a store with `uri`").field_path(".keep"),
 )]
 pub struct Checkpoint {
@@ -45,6 +47,12 @@ pub struct Checkpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep: Option<u32>,
+    /// How much of the program's time an interruption may cost: it is asked for checkpoints so early that
+    /// the newest one in the store is never older than this, for as long as the program answers and the
+    /// store takes them. It is asked by the file `$TRAINYARD_CHECKPOINT_REQUEST_FILE`, which changes each
+    /// time, and goes on after it has saved. Default: the program alone decides when it saves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Period>,
     /// The signal that asks for a checkpoint before the program is ended: `SIGUSR1`, `SIGUSR2` or
     /// `SIGHUP`. A program that does not handle it does not get it. Default: SIGUSR1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

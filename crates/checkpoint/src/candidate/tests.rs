@@ -90,3 +90,22 @@ fn a_folder_that_is_itself_one() {
         ]
     );
 }
+
+#[test]
+fn when_it_was_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "step-1/model.pt", &torch_file(&[("a/data.pkl", b"x")]));
+    let made = made(&root.join("step-1")).expect("temporary folders tell when they were made");
+    // Files may have been copied with older or newer times.
+    let file = fs::File::options().write(true).open(root.join("step-1/model.pt")).unwrap();
+    let late = made + Duration::from_secs(10);
+    file.set_modified(late).unwrap();
+    let candidate = look(root).unwrap().remove(0);
+    assert_eq!(candidate.begun(UNIX_EPOCH), made);
+    // Its folder and file are those of the one before, and were written over.
+    assert_eq!(candidate.begun(made + Duration::from_secs(5)), late);
+    assert_eq!(candidate.begun(late), late);
+    fs::remove_dir_all(root.join("step-1")).unwrap();
+    assert_eq!(candidate.begun(UNIX_EPOCH), late);
+}

@@ -6,7 +6,7 @@ use serde::Serialize;
 use trainyard_api::TrainingJob;
 use trainyard_api::defaults::{CompleteCheckpoint, CompleteJob, complete_job};
 use trainyard_api::model_service::EnvVar as Declared;
-use trainyard_api::scalar::{Bytes, Millicores};
+use trainyard_api::scalar::{Bytes, Millicores, Period};
 use trainyard_api::training_job::{
     CheckpointSignal, Framework, Launcher, Writers, wrong_log_pattern,
 };
@@ -77,6 +77,9 @@ pub struct Checkpoint {
     pub credentials_secret: Option<String>,
     /// That it keeps.
     pub keep: u32,
+    /// How much of the program's time an interruption may cost; none where the program alone decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
     pub signal: CheckpointSignal,
     pub grace: Duration,
 }
@@ -267,6 +270,7 @@ fn kept(job: &str, spec: &CompleteCheckpoint) -> Result<Checkpoint, JobError> {
         writers: spec.writers,
         credentials_secret: spec.credentials_secret.clone(),
         keep: spec.keep,
+        interval: spec.interval,
         signal: spec.signal,
         grace: spec.grace,
     })
@@ -385,10 +389,13 @@ impl JobPlan {
                 flag(&["--checkpoint-uri", uri, "--checkpoint-keep", &checkpoint.keep.to_string()]);
             }
             flag(&["--checkpoint-signal", checkpoint.signal.as_str()]);
-            flag(&["--grace", &trainyard_api::scalar::Period(checkpoint.grace).to_string()]);
+            flag(&["--grace", &Period(checkpoint.grace).to_string()]);
+            if let Some(interval) = checkpoint.interval {
+                flag(&["--checkpoint-interval", &Period(interval).to_string()]);
+            }
         }
         if let Some(progress) = &self.progress {
-            let timeout = trainyard_api::scalar::Period(progress.timeout).to_string();
+            let timeout = Period(progress.timeout).to_string();
             flag(&["--progress-timeout", &timeout]);
             if let Some(pattern) = &progress.log_pattern {
                 flag(&["--log-pattern", pattern]);

@@ -70,6 +70,7 @@ pub(super) fn of(
         writers: checkpoint.writers,
         credentials_secret: checkpoint.credentials_secret.clone(),
         keep: checkpoint.keep,
+        interval: checkpoint.interval,
         signal: checkpoint.signal,
         grace: checkpoint.grace,
     };

@@ -68,6 +68,10 @@ pub(super) struct Run {
     /// How long the program may take for a checkpoint and its end
     #[arg(long, default_value = "2m", value_name = "TIME")]
     grace: Period,
+    /// How much of its time an interruption may cost: the program is asked for checkpoints so often, by the
+    /// file that TRAINYARD_CHECKPOINT_REQUEST_FILE names, and goes on after each
+    #[arg(long, value_name = "TIME", requires_all = ["checkpoint_uri", "checkpoint_signal"])]
+    checkpoint_interval: Option<Period>,
     /// Without progress for so long, the program is ended, and its stacks are asked for
     #[arg(long, value_name = "TIME")]
     progress_timeout: Option<Period>,
@@ -276,9 +280,11 @@ impl Run {
             processes,
             remote,
             data,
-            checkpoint: self
-                .checkpoint_signal
-                .map(|signal| run::Checkpoint { signal: signal.number(), grace: self.grace.0 }),
+            checkpoint: self.checkpoint_signal.map(|signal| run::Checkpoint {
+                signal: signal.number(),
+                grace: self.grace.0,
+                interval: self.checkpoint_interval.map(|interval| interval.0),
+            }),
             store,
             peers,
             progress_timeout: self.progress_timeout.map(|timeout| timeout.0),
@@ -327,14 +333,19 @@ impl Run {
             }
             (None, _) => "alone".to_owned(),
         };
-        Ok(Some(trainyard_checkpoint::Settings {
+        let mut settings = trainyard_checkpoint::Settings {
             keep: self.checkpoint_keep as usize,
             workers,
             part,
             attempt,
             path_is_shared: self.checkpoint_shared,
             ..trainyard_checkpoint::Settings::new(path, uri.clone())
-        }))
+        };
+        if let Some(interval) = self.checkpoint_interval {
+            // Looks are a part of what a checkpoint takes.
+            settings.poll = settings.poll.min(interval.0 / 16);
+        }
+        Ok(Some(settings))
     }
 }
 
