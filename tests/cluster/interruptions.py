@@ -54,12 +54,19 @@ while True:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a training has to do: `steps` of `pause` seconds each, with a checkpoint every `every`."""
+    """What a training has to do: `steps` of `pause` seconds each, with a checkpoint every `every`, and whenever
+    the agent asks for one, if an interruption may cost `interval` seconds."""
 
     steps: int
     pause: float
     every: int
     bytes: int
+    interval: int | None = None
+
+    @property
+    def most(self):
+        """Steps that an interruption may cost."""
+        return round(self.interval / self.pause) if self.interval else self.every
 
     def arguments(self):
         return list(map(str, (self.steps, self.pause, self.every, self.bytes)))
@@ -212,6 +219,8 @@ class Stage:
         store = {"uri": f"pvc://store/{name}"}
         if is_bucket:
             store = {"uri": f"s3://{BUCKET}/{name}", "credentialsSecret": "keys"}
+        if work.interval:
+            store["interval"] = f"{work.interval}s"
         return {
             "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
             "metadata": {"name": name, "namespace": self.namespace},

@@ -34,7 +34,9 @@ import traceback
 from interruptions import BUCKET, NODES, WORKERS, Stage, Work, is_agent, is_operator, is_program, kill, processes
 
 NAMESPACE = "chaos"
-WORK = Work(steps=400, pause=0.05, every=40, bytes=1 << 20)
+# Of half of the jobs the program decides when it saves, and of the others the agent, by `checkpoint.interval`.
+OWN = Work(steps=400, pause=0.05, every=40, bytes=1 << 20)
+PACED = dataclasses.replace(OWN, every=0, interval=5)
 DISK = 512 << 20
 PATIENCE = 600
 OF_ONE_JOB = ["program", "agent", "deleted", "evicted", "torn upload", "disk full"]
@@ -58,6 +60,7 @@ class Over:
 @dataclasses.dataclass
 class Told:
     seed: int
+    work: Work
     took: float
     # Steps that were done again at each new start, by what came before it.
     lost: list
@@ -227,13 +230,14 @@ class Durable(threading.Thread):
 
 def one(chaos, seed):
     chance, name, stage = random.Random(seed), f"run-{seed}", chaos.stage
+    work = PACED if seed // 2 % 2 else OWN
     is_bucket = bool(stage.minio) and seed % 2 == 1
     durable = Durable(stage.folder(name, is_bucket))
     durable.start()
     happened = []
     try:
         begun = time.monotonic()
-        job = stage.job(name, WORK, is_bucket)
+        job = stage.job(name, work, is_bucket)
         # Whose agents ask the cloud.
         job["spec"]["placement"]["spot"] = "prefer"
         stage.cluster.apply(job)
@@ -264,9 +268,9 @@ def one(chaos, seed):
                  or len(stage.notes(name, "together")) > lives)
         wait("the end", lambda: phase() in ("Succeeded", "Failed"))
         took = time.monotonic() - begun
-        lost, over, behind = judge(chaos, name, durable, happened)
+        lost, over, behind = judge(chaos, name, work, durable, happened)
         over = [Over(seed, *it) for it in over]
-        return Told(seed, took, lost, over, behind, chaos.status(name)["attempts"])
+        return Told(seed, work, took, lost, over, behind, chaos.status(name)["attempts"])
     except Exception:
         history = [(round(at, 1), kind) for at, kind in happened]
         notes = [{key: note[key] for key in ("at", "what", "rank", "attempt", "step") if key in note}
@@ -291,14 +295,14 @@ def seen(stage, name):
     return "\n".join(stage.cluster.kubectl(*it, check=False).stdout for it in words)
 
 
-def judge(chaos, name, durable, happened):
+def judge(chaos, name, work, durable, happened):
     stage = chaos.stage
     status = chaos.status(name)
     problems = [it["message"] for it in status["conditions"] if it["type"] == "Stalled"]
     assert status["phase"] == "Succeeded", f"it is {status['phase']}: {problems}"
     assert not stage.notes(name, "wrong"), "a checkpoint had wrong bytes"
     results = stage.results(name)
-    assert results == {WORK.value()}, f"the result is {results}, and not {WORK.value()}"
+    assert results == {work.value()}, f"the result is {results}, and not {work.value()}"
     by_attempt = collections.defaultdict(list)
     for note in list(stage.heard[name]):
         by_attempt[int(note["attempt"])].append(note)
@@ -314,7 +318,8 @@ def judge(chaos, name, durable, happened):
         starts = [note["step"] for note in by_attempt[attempt] if note["what"] == "together"]
         assert len(set(starts)) <= 1, f"ranks of attempt {attempt} went on from different steps: {starts}"
     for before, after in zip(attempts, attempts[1:]):
-        last = max((note["at"] for note in by_attempt[before] if note["what"] == "step"), default=0)
+        done = [note for note in by_attempt[before] if note["what"] == "step"]
+        last = max((note["at"] for note in done), default=0)
         starts = [note for note in by_attempt[after] if note["what"] == "together"]
         first = min((note["at"] for note in by_attempt[after] if note["what"] == "step"), default=None)
         assert first is None or last < first, f"attempt {before} made steps beside attempt {after}"
@@ -323,21 +328,14 @@ def judge(chaos, name, durable, happened):
         resumed = starts[0]["step"]
         known = durable.newest(last)
         assert resumed >= known, f"attempt {after} went on from {resumed}, and {known} was durable"
-        highest = max(
-            (note["step"] for number in attempts if number < after for note in by_attempt[number] if note["what"] == "step"),
-            default=0,
-        )
-        again = max(0, highest - resumed)
+        # A start that came to no step lost none.
+        again = max(0, max((note["step"] for note in done), default=0) - resumed)
         lost.append((cause(chaos, happened, last, starts[0]["at"]), again))
-        if again > WORK.every:
-            saved = [note["at"] for number in attempts if number < after for note in by_attempt[number]
-                     if note["what"] == "saved" and note["step"] > resumed]
-            # The start before may have come to no step.
-            ended = max(note["at"] for number in attempts if number < after for note in by_attempt[number] if note["what"] == "step")
-            begun = min(saved, default=ended)
-            meanwhile = [kind for at, until, kind in list(chaos.of_all) if at <= ended and until >= begun]
-            meanwhile += [kind for at, kind in happened if kind in HOLD_UP and begun - 6 <= at <= ended]
-            over.append((again, ended - begun, sorted(HOLD_UP.intersection(meanwhile))))
+        if again > work.most:
+            begun = min((note["at"] for note in by_attempt[before] if note["what"] == "saved" and note["step"] > resumed), default=last)
+            meanwhile = [kind for at, until, kind in list(chaos.of_all) if at <= last and until >= begun]
+            meanwhile += [kind for at, kind in happened if kind in HOLD_UP and begun - 6 <= at <= last]
+            over.append((again, last - begun, sorted(HOLD_UP.intersection(meanwhile))))
     with tempfile.TemporaryDirectory() as folder:
         store = durable.folder
         if store == stage.folder(name, is_bucket=True):
@@ -348,7 +346,7 @@ def judge(chaos, name, durable, happened):
                 done = stage.checkpoints(*command)
             assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(next(pathlib.Path(folder).rglob("state.json")).read_text())
-        assert found["value"] == WORK.value(found["step"]), f"the store's newest has {found}"
+        assert found["value"] == work.value(found["step"]), f"the store's newest has {found}"
     # What did not come onto a full disk, the program could not save itself.
     written = max((note["step"] for note in stage.notes(name, "saved")), default=0)
     return lost, over, written - found["step"]
@@ -391,18 +389,21 @@ def main():
     took = sorted(run.took for run in told)
     print(f"\n{len(told)} of {len(told) + len(failed)} runs ended with the right result")
     if told:
-        ratios = [WORK.steps * WORK.pause / it for it in reversed(took)]
-        print(f"goodput: median {ratios[len(ratios) // 2]:.2f}, worst {ratios[0]:.2f} (steps alone take {WORK.steps * WORK.pause:.0f} s)")
+        alone = OWN.steps * OWN.pause
+        ratios = [alone / it for it in reversed(took)]
+        print(f"goodput: median {ratios[len(ratios) // 2]:.2f}, worst {ratios[0]:.2f} (steps alone take {alone:.0f} s)")
     behind = [run.seed for run in told if run.behind]
     print(f"{len(behind)} jobs succeeded without their last checkpoint in the store: {behind}")
     kinds = collections.defaultdict(list)
     for run in told:
         for kind, steps in run.lost:
             kinds[kind].append(steps)
-    over = [it for run in told for it in run.over]
-    free = sorted(it.written for it in over if not it.meanwhile)
-    print(f"{sum(len(run.lost) for run in told)} new starts, {len(over)} with more than {WORK.every} steps done again; {len(over) - len(free)} of these"
-          f" while something held up the store; of the others a checkpoint had been written for {[round(it, 1) for it in free]} s")
+    for work, decides in [(OWN, "the program"), (PACED, "the agent")]:
+        runs = [run for run in told if run.work is work]
+        over = [it for run in runs for it in run.over]
+        free = sorted(it.written for it in over if not it.meanwhile)
+        print(f"{decides} decides when to save: {sum(len(run.lost) for run in runs)} new starts, {len(over)} with more than {work.most} steps done again;"
+              f" {len(over) - len(free)} of these while something held up the store; of the others a checkpoint had been written for {[round(it, 1) for it in free]} s")
     print("| what happened | times | new starts after it | steps done again, mean | most |\n|---|---|---|---|---|")
     for kind in [*OF_ONE_JOB, *OF_ALL, "none"]:
         steps = kinds[kind]

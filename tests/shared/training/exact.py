@@ -4,7 +4,7 @@ All ranks sum what each computes from the state and the step; the first one's st
 trainings that broadcast their weights. A checkpoint has the state and bytes that follow from it. Every
 start, step and end is told to NOTES (HOST:PORT) in a datagram, which nobody has to hear.
 
-Arguments: steps, seconds of a step, steps between two checkpoints, bytes of a checkpoint.
+Arguments: steps, seconds of a step, steps between two checkpoints (0: only when asked), bytes of a checkpoint.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ RANK, WORLD_SIZE = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 FIRST = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 FOLDER = pathlib.Path(os.environ["TRAINYARD_CHECKPOINT_PATH"])
 HEARTBEAT = os.environ.get("TRAINYARD_HEARTBEAT_FILE")
+REQUEST = os.environ.get("TRAINYARD_CHECKPOINT_REQUEST_FILE")
 HOST, _, PORT = os.environ["NOTES"].rpartition(":")
 PRIME = (1 << 61) - 1
 # Without one, a rank waits for ever for another one whose machine is gone.
@@ -43,6 +44,20 @@ def note(what, **more):
 def ask(*_):
     global asked
     asked = True
+
+
+class Request:
+    """The file that changes when a checkpoint is wanted, and the training to go on."""
+
+    def __init__(self):
+        self.seen = None
+
+    def is_new(self):
+        try:
+            before, self.seen = self.seen, os.stat(REQUEST).st_mtime_ns if REQUEST else None
+        except FileNotFoundError:
+            return False
+        return before != self.seen
 
 
 class Peers:
@@ -139,18 +154,19 @@ def main():
     peers = Peers()
     step, value = peers.sum([state["step"], state["value"]] if RANK == 0 else [0, 0])
     note("together", step=step, world=WORLD_SIZE)
+    request = Request()
     while step < STEPS:
         mine = (value * (2 * RANK + 3) + step) % PRIME
-        total, save = peers.sum([mine, int(asked)])
+        total, stop, save = peers.sum([mine, int(asked), int(request.is_new())])
         step, value = step + 1, total % PRIME
         time.sleep(PAUSE)
         if RANK == 0:
             note("step", step=step)
-            if save or step % EVERY == 0:
+            if stop or save or EVERY and step % EVERY == 0:
                 write_checkpoint({"step": step, "value": value})
             if HEARTBEAT:
                 pathlib.Path(HEARTBEAT).write_text(json.dumps({"step": step}))
-        if save:
+        if stop:
             return
     note("over", step=step, value=value)
     print(f"result {value}", flush=True)
