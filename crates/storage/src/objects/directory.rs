@@ -337,6 +337,9 @@ fn holds(file: &mut File, bytes: &[u8]) -> io::Result<bool> {
     if file.metadata()?.len() != bytes.len() as u64 {
         return Ok(false);
     }
+    if let Some(read) = read_past_the_cache(file, bytes.len() as u64)? {
+        return Ok(read == bytes);
+    }
     io::Seek::seek(file, io::SeekFrom::Start(0))?;
     read_ahead(file);
     let mut buffer = vec![0; READ_BYTES.min(bytes.len())];
@@ -427,4 +430,22 @@ fn bytes_of_all_lengths_come_back_wherever_they_lie() {
     let aligned = read_part(&source, 0, 3_000_000).unwrap();
     println!("past the page cache: {}", write_past_the_cache(&direct, &aligned).unwrap());
     assert!(!write_past_the_cache(&direct, &aligned.slice(1..)).unwrap());
+}
+
+#[test]
+fn a_large_file_is_compared_to_its_last_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    for bytes in [DIRECT_BYTES, DIRECT_BYTES + 1, 3_000_000] {
+        let content: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+        let path = folder.path().join("large");
+        fs::write(&path, &content).unwrap();
+        let mut file = File::open(&path).unwrap();
+        assert!(holds(&mut file, &content).unwrap(), "{bytes}");
+        let mut other = content.clone();
+        other[bytes - 1] ^= 1;
+        assert!(!holds(&mut file, &other).unwrap(), "{bytes}");
+        assert!(!holds(&mut file, &content[1..]).unwrap(), "{bytes}");
+        // What is read after it is read as ever.
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
 }
