@@ -44,6 +44,11 @@ impl Room {
         self.memory.get(self.filled..self.wanted)
     }
 
+    /// How many bytes are missing until all of it is filled.
+    pub(crate) fn missing(&self) -> usize {
+        self.wanted.saturating_sub(self.filled)
+    }
+
     /// Appends bytes; those that it has no room for make it `false`, and none is taken then.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
         let Some(place) = self.rest().get_mut(..bytes.len()) else { return false };
@@ -137,7 +142,7 @@ impl Pool {
 /// of [`BLOCK`] in memory, so that they can be written past the page cache.
 pub fn read_part(file: &File, at: u64, bytes: u64) -> io::Result<Bytes> {
     let mut room = Room::of(bytes)?;
-    while !room.rest().is_empty() {
+    while room.missing() > 0 {
         let place = at.saturating_add(room.filled as u64);
         match file.read_at(room.rest(), place) {
             Ok(0) => break,

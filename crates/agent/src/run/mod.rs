@@ -77,9 +77,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What of each checkpoint this worker brings to the store; none if it brings nothing.
+    fn part(&self) -> Option<trainyard_checkpoint::Part> {
+        self.store.as_ref().and_then(|store| store.part)
+    }
+
     /// The file by which the program is asked for checkpoints while it goes on; none if it is not.
     fn request_file(&self) -> Option<PathBuf> {
-        let part = self.store.as_ref().and_then(|store| store.part)?;
+        let part = self.part()?;
         self.checkpoint.and_then(|checkpoint| checkpoint.interval).filter(|_| part.index == 0)?;
         Some(self.heartbeat.with_added_extension("checkpoint"))
     }

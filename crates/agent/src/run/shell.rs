@@ -351,8 +351,8 @@ impl Agent<'_> {
 
     /// Asks the program for a checkpoint, if it is time. Gives what of its time is in no durable one.
     fn keep_pace(&mut self) -> Option<Duration> {
-        let saves = self.settings.store.as_ref().is_some_and(|store| store.part.is_some());
-        let (found, durable) = self.keeping.as_ref().filter(|_| saves)?.begun();
+        self.settings.part()?;
+        let (found, durable) = self.keeping.as_ref()?.begun();
         let now = now();
         if self.report.seen.is_some() {
             self.pace.is_going(now);
@@ -446,8 +446,7 @@ impl Agent<'_> {
         // After a failure the next start is not to wait for a store that is away.
         let is_last = self.asked.is_some() || self.course.cause().0 == Cause::Finished;
         keeping.flush(within, is_last).await;
-        let saves = self.settings.store.as_ref().is_some_and(|store| store.part.is_some());
-        if saves && self.course.cause().0 == Cause::Finished {
+        if self.settings.part().is_some() && self.course.cause().0 == Cause::Finished {
             keeping.prune().await;
         }
     }

@@ -112,14 +112,13 @@ impl Bucket {
         }
         let mut chunks = answer.into_stream();
         let mut whole = Room::of(size).map_err(|error| Fault::transient(error.to_string()))?;
-        let mut missing = size;
         while let Some(chunk) = within(STALL, chunks.next()).await? {
             let chunk = chunk.map_err(|error| fault_of(&self.uri, error))?;
             if !whole.append(&chunk) {
                 return Err(Fault::transient("it sent more bytes than it announced"));
             }
-            missing = missing.saturating_sub(chunk.len() as u64);
         }
+        let missing = whole.missing();
         if missing > 0 {
             return Err(Fault::transient(format!("it ended {missing} bytes before its {size}")));
         }
