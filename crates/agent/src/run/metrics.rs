@@ -1,4 +1,4 @@
-//! Metrics of one worker, in the text format of Prometheus.
+//! Metrics of one worker, in the text format of Prometheus, and for the other workers how far it is.
 
 use std::convert::Infallible;
 use std::sync::atomic::AtomicU64;
@@ -16,12 +16,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Settings;
 use super::shell::Now;
+use super::{Settings, gathering};
 
 /// A client that connects and asks nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Clients at a time; Prometheus and a person or two.
+/// Clients at a time; Prometheus, a person or two, and the other workers, whose question is short.
 const MOST_CLIENTS: usize = 16;
 
 /// What every metric is labelled with.
@@ -31,6 +31,11 @@ pub(super) struct Labels(Vec<(&'static str, String)>);
 impl Labels {
     pub(super) fn of(settings: &Settings) -> Self {
         Self(vec![("job_name", settings.job.clone()), ("worker", settings.worker.to_string())])
+    }
+
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
     }
 }
 
@@ -71,6 +76,7 @@ fn answer(path: &str, labels: &Labels, now: &Now) -> Response<Full<Bytes>> {
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             text(labels, now),
         ),
+        gathering::PATH => (StatusCode::OK, "text/plain", format!("{}\n", now.stage.as_str())),
         _ => (StatusCode::NOT_FOUND, "text/plain", "metrics are at /metrics\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -156,6 +162,7 @@ fn what_prometheus_reads() {
     };
     let report = Report { attempt: 2, seen: Some(seen), ..Report::default() };
     let silent_for = Duration::from_millis(1500);
-    insta::assert_snapshot!(text(&labels, &Now { report, silent_for, at_risk: Some(silent_for) }));
+    let now = Now { report, silent_for, at_risk: Some(silent_for), ..Now::default() };
+    insta::assert_snapshot!(text(&labels, &now));
     assert_eq!(answer("/", &labels, &Now::default()).status(), StatusCode::NOT_FOUND);
 }

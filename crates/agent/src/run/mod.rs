@@ -4,10 +4,12 @@
 //! In: [`Settings`]. Out: [`Ended`], and on the way a [`Report`] for the back end and metrics. What to
 //! do when is decided by `course`, whether there is progress by `progress`; the rest carries it out.
 
+mod ask;
 mod course;
 mod data;
 mod gathering;
 mod keeping;
+mod listen;
 mod metrics;
 mod notice;
 mod output;
@@ -64,7 +66,7 @@ pub struct Settings {
     pub log_pattern: Option<regex::Regex>,
     /// The file that the program writes to show progress.
     pub heartbeat: PathBuf,
-    /// Workers that must have a name before the program starts; none where each is known to be there.
+    /// Workers that must be ready before the program starts; none where each is known to be there.
     pub gathering: Option<Gathering>,
     /// Where the [`Report`] is written, and that of an earlier attempt read.
     pub report: Option<PathBuf>,

@@ -16,7 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::course::{Cause, Course, Exit, Happened, Order};
 use super::data;
+use super::gathering::Stage;
 use super::keeping::Keeping;
+use super::listen::listen;
 use super::output::lock;
 use super::pace::{Pace, Remark};
 use super::processes::{Processes, now};
@@ -47,6 +49,7 @@ const HEARTBEAT: u64 = 4096;
 /// What is shown of an agent while it runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Now {
+    pub(super) stage: Stage,
     pub(super) report: Report,
     /// Since progress was seen last, or since the start.
     pub(super) silent_for: Duration,
@@ -70,7 +73,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     let mut tasks = JoinSet::new();
     if let Some(address) = settings.metrics {
         let labels = metrics::Labels::of(&settings);
-        let listener = tokio::net::TcpListener::bind(address).await?;
+        let listener = listen(address).await?;
         report.metrics = Some(listener.local_addr()?);
         tasks.spawn(metrics::serve(listener, labels, shown));
     }
@@ -114,9 +117,12 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     let within = settings.gathering.as_ref().map_or(GATHER, |gathering| gathering.within);
     let ready = async {
         let variables = settings.data.gather().await?;
-        if let Some(gathering) = &settings.gathering {
-            gathering.complete().await.map_err(|message| (Cause::Exited(1), message))?;
-        }
+        show.send_modify(|now| now.stage = Stage::Ready);
+        let failed = |message| (Cause::Exited(1), message);
+        let gathered = match &settings.gathering {
+            Some(gathering) => Some(gathering.complete().await.map_err(failed)?),
+            None => None,
+        };
         let leashes = match &settings.remote {
             Some(it) => match &it.role {
                 Role::Leads(peers) => Leashes::take(peers, &it.token, within).await.map(Some),
@@ -124,13 +130,13 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
             },
             None => Ok(None),
         };
-        Ok((variables, leashes.map_err(|message| (Cause::Exited(1), message))?))
+        Ok((variables, gathered, leashes.map_err(failed)?))
     };
     let ready = tokio::select! {
         ready = ready => ready,
         () = signals.end() => Err((Cause::Interrupted, TOO_EARLY.to_owned())),
     };
-    let (mut variables, mut leashes) = match ready {
+    let (mut variables, gathered, mut leashes) = match ready {
         Ok(ready) => ready,
         Err((cause, message)) => {
             if let Some(keeping) = keeping {
@@ -143,6 +149,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
             return Ok(ended);
         }
     };
+    show.send_modify(|now| now.stage = Stage::Started);
     let command = data::expanded(&settings.command, &variables);
     // The time that store and others have taken is not the program's.
     *lock(&progress) = Progress::new(now(), kept);
@@ -213,6 +220,12 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
     agent.processes.clear().await;
     agent.flush().await;
     let ended = agent.ended().await;
+    if let Some(gathered) = gathered.filter(|_| ended.cause == Cause::Finished) {
+        tokio::select! {
+            () = gathered.be_seen() => {}
+            () = signals.end() => {}
+        }
+    }
     tasks.shutdown().await;
     for file in [Some(settings.heartbeat), request].into_iter().flatten() {
         let _ = std::fs::remove_file(file);
@@ -346,7 +359,8 @@ impl Agent<'_> {
         if self.report != before {
             write(self.settings, &self.report);
         }
-        self.show.send_replace(Now { report: self.report.clone(), silent_for, at_risk });
+        let stage = Stage::Started;
+        self.show.send_replace(Now { stage, report: self.report.clone(), silent_for, at_risk });
     }
 
     /// Asks the program for a checkpoint, if it is time. Gives what of its time is in no durable one.

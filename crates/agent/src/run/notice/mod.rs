@@ -11,13 +11,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+use super::ask::ask;
 
 /// The metadata service of all three clouds.
 pub const METADATA: SocketAddr =
@@ -25,10 +23,6 @@ pub const METADATA: SocketAddr =
 
 /// What AWS recommends; a notice of 30 s, as the others give, leaves enough after it.
 const EVERY: Duration = Duration::from_secs(5);
-/// It answers from the same machine.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// An answer that is longer is none that we asked for.
-const LONGEST: usize = 64 * 1024;
 
 /// Whose metadata service is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,37 +113,7 @@ impl Asker {
         path: &str,
         header: (&str, &str),
     ) -> io::Result<(StatusCode, String)> {
-        let asked = async {
-            let stream = TcpStream::connect(self.metadata).await?;
-            let (mut send, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                    .await
-                    .map_err(io::Error::other)?;
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header(hyper::header::HOST, self.metadata.to_string())
-                .header(header.0, header.1)
-                .body(Empty::<Bytes>::new())
-                .map_err(io::Error::other)?;
-            let answer = async {
-                let response = send.send_request(request).await.map_err(io::Error::other)?;
-                let status = response.status();
-                let body = Limited::new(response.into_body(), LONGEST).collect().await;
-                let body = body.map_err(io::Error::other)?.to_bytes();
-                Ok((status, String::from_utf8_lossy(&body).into_owned()))
-            };
-            tokio::pin!(connection, answer);
-            tokio::select! {
-                answer = &mut answer => answer,
-                // The connection may end first, with the answer complete.
-                _ = &mut connection => answer.await,
-            }
-        };
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        ask(self.metadata, method, path, Some(header)).await
     }
 }
 

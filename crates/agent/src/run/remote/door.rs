@@ -1,7 +1,7 @@
 //! Takes commands of the other workers. One task, which owns one for each connection.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::super::listen::listen;
 use super::super::report::Ended;
 use super::super::token::Token;
 use super::message::{Answer, COMMANDS, Request, read_end, write_answer};
@@ -71,14 +72,8 @@ pub(in super::super) enum LeaderSays {
 /// Listens where the others expect this worker: at the address that is its host, or at all of this
 /// machine, whose name is no affair of ours.
 pub(in super::super) async fn open((host, port): &(String, u16)) -> io::Result<TcpListener> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return TcpListener::bind((address, *port)).await;
-    }
-    match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port))).await {
-        Ok(listener) => Ok(listener),
-        // There are machines without IPv6.
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).await,
-    }
+    let address = host.parse::<IpAddr>().unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+    listen(SocketAddr::new(address, *port)).await
 }
 
 /// Serves until it is dropped.

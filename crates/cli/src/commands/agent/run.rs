@@ -81,7 +81,7 @@ pub(super) struct Run {
     /// The file that the program writes to show progress [default: one in the temporary folder]
     #[arg(long, value_name = "FILE")]
     heartbeat_file: Option<PathBuf>,
-    /// Wait so long until every worker has a name in the network, before the program starts
+    /// Start the program when every worker is ready, and wait so long for one that has no name in the network
     #[arg(long, value_name = "TIME", requires = "gang")]
     await_workers: Option<Period>,
     /// A file with a secret of the job's workers, by which those of an MPI program run commands for
@@ -292,6 +292,7 @@ impl Run {
             heartbeat: self.heartbeat_file.unwrap_or_else(temporary),
             gathering: gang.as_ref().zip(self.await_workers).map(|(gang, within)| Gathering {
                 hosts: gang.workers.iter().map(|worker| worker.host.clone()).collect(),
+                port: self.metrics.map(|address| address.port()).filter(|port| *port != 0),
                 within: within.0,
             }),
             report: self.report,

@@ -51,7 +51,7 @@ const AGENT_SIZE: Bytes = Bytes(1 << 30);
 /// Holds the uid of the Job, which is the same for all workers of a start and never used again.
 const START: &str = "TRAINYARD_START";
 const START_LABEL: &str = "batch.kubernetes.io/controller-uid";
-/// Workers wait so long for the others to have names. Nodes pull images of ten gigabytes.
+/// Workers wait so long for one of which nothing is seen. Nodes pull images of ten gigabytes.
 const AWAIT_WORKERS: &str = "30m";
 
 /// Codes of an agent whose program could not be started: a shell's for the same.
@@ -342,7 +342,7 @@ pub(super) fn environment(
                 ..EnvVarSource::default()
             }),
         },
-        var("TRAINYARD_AGENT_METRICS", &format!("0.0.0.0:{METRICS}")),
+        var("TRAINYARD_AGENT_METRICS", &format!("[::]:{METRICS}")),
     ];
     // What programs ask for who look for their user. An entry of the manifest comes later and wins.
     let user = user();
