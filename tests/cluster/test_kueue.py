@@ -111,6 +111,15 @@ def until(cluster, name, wanted, seconds=90):
         raise AssertionError(f"{error}\n{json.dumps(status(cluster, name), indent=1)}\n{there}") from error
 
 
+def finished(cluster, name, starts, seconds=90):
+    """Waits until a job has finished, after so many starts; gives its events."""
+    found = until(cluster, name, "Succeeded", seconds)
+    events = trainyard(cluster, "events", name, "-n", TEAM).stdout
+    counts = found["attempts"], found["failures"], found["interruptions"]
+    assert counts == (starts, 0, 0), f"{json.dumps(found, indent=1)}\n{events}"
+    return events
+
+
 def logs(cluster, name):
     return trainyard(cluster, "logs", f"tj/{name}", "-n", TEAM, "--tail=-1").stdout
 
@@ -145,9 +154,8 @@ def test_a_job_waits_for_quota_and_says_whose(cluster, team):
     cluster.kubectl("-n", iris.HOME, "rollout", "status", "deployment/trainyard-operator", "--timeout=60s")
     assert cluster.get("-n", team, "job", "second-1")["metadata"]["uid"] == before
     cluster.kubectl("-n", team, "delete", "tj", "first", "--wait=false")
-    found = until(cluster, "second", "Succeeded")
-    assert (found["attempts"], found["failures"], condition(found)["reason"]) == (1, 0, "Over"), found
-    events = trainyard(cluster, "events", "second", "-n", team).stdout
+    events = finished(cluster, "second", 1)
+    assert condition(status(cluster, "second"))["reason"] == "Over", status(cluster, "second")
     assert "HandedOver" in events and "Admitted" in events, events
 
 
@@ -163,12 +171,10 @@ def test_who_makes_room_goes_on_from_its_checkpoint(cluster, team):
     assert job["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "urgent", job
     until(cluster, "low", "Waiting")
     until(cluster, "high", "Succeeded")
-    found = until(cluster, "low", "Succeeded", 90)
-    assert (found["attempts"], found["failures"], found["interruptions"]) == (2, 0, 0), found
+    events = finished(cluster, "low", 2)
     text = logs(cluster, "low")
     resumed = [int(line.split()[-1]) for line in text.splitlines() if "goes on from step" in line]
     assert len(resumed) == 2 and len(set(resumed)) == 1 and resumed[0] >= 20, text
-    events = trainyard(cluster, "events", "low", "-n", team).stdout
     assert "Preempted" in events and "as Kueue says" in events, events
 
 
@@ -178,9 +184,7 @@ def test_fewer_workers_know_how_many_they_are(cluster, team):
     queue = lambda: cluster.get("clusterqueue", "all")["status"]  # noqa: E731
     cluster.until("a queue that nobody holds", lambda: not queue().get("reservingWorkloads"), 30)
     cluster.apply(manifest("part", 0, command=["python3", "-c", tells], workers={"count": 4, "min": 1}))
-    found = until(cluster, "part", "Succeeded")
-    events = trainyard(cluster, "events", "part", "-n", team).stdout
-    assert found["attempts"] == 1, f"{json.dumps(found)}\n{events}"
+    events = finished(cluster, "part", 1)
     assert logs(cluster, "part").count("one of 2 2") == 2, logs(cluster, "part")
     assert "let 2 workers of it start" in events, events
 

@@ -312,10 +312,10 @@ impl State {
     }
 
     /// Makes room for another job: it is asked for a checkpoint, ends, and may start again at once, as
-    /// far as it is up to it.
+    /// far as it is up to it. Workers that were interrupted have ended of that.
     pub fn preempted(self) -> Self {
         match self.phase {
-            Phase::Running | Phase::Ending(Because::Resized) => {
+            Phase::Running | Phase::Ending(Because::Resized | Because::Interruption) => {
                 self.ending(Because::Preempted, Reason::Preempted)
             }
             _ => self,
@@ -837,6 +837,12 @@ mod tests {
         let State { failures, interruptions, reason, .. } = job.state;
         assert_eq!((failures, interruptions, reason), (0, 0, Reason::Preempted));
         job.step(6, &[], false, ("Running", Order::Start));
+        // Its workers may be seen to end before it is seen why.
+        job.step(7, &[Worker::Interrupted, RUNNING], false, ("Ending", END));
+        job.state = job.state.preempted();
+        job.step(8, &[Worker::Interrupted; 2], false, ("Waiting", NOTHING));
+        assert_eq!((job.state.interruptions, job.state.reason), (0, Reason::Preempted));
+        job.step(8, &[], false, ("Running", Order::Start));
         // One that has finished meanwhile has finished.
         job.state = job.state.preempted();
         job.step(9, &[FINISHED], false, ("Succeeded", NOTHING));

@@ -487,10 +487,16 @@ impl Course<'_> {
 
     /// Takes in what its queue says: that it has to make room, or why it waits.
     fn hear(&self, memory: &mut Memory, now: Duration, news: &mut Vec<News>) {
-        if let (Some(handed), Some(last), Phase::Running) =
-            (&memory.handed, &self.last, memory.state.phase)
+        let told_to_end = match memory.state.phase {
+            Phase::Running => Some(false),
+            // Its workers were seen to end before it was seen why.
+            Phase::Ending(Because::Interruption) => Some(true),
+            _ => None,
+        };
+        if let (Some(handed), Some(last), Some(told_to_end)) =
+            (&memory.handed, &self.last, told_to_end)
             && last.attempt == memory.state.attempts
-            && let Some(why) = last.is_taken_back(handed.system)
+            && let Some(why) = last.is_taken_back(handed.system, told_to_end)
         {
             memory.preempted = Some(why);
             self.step(memory, memory.state.preempted(), news);

@@ -58,17 +58,20 @@ impl Start<'_> {
         self.group.as_ref().is_some_and(|group| group.is_deactivated)
     }
 
-    /// Why it has to end, if Kueue took its room back.
-    pub(super) fn is_taken_back(&self, system: QueueSystem) -> Option<String> {
-        if !self.job.asked_to_suspend || self.job.is_over() {
+    /// Why it has to end, if Kueue took its room back. Its workers may have ended of that by now, which
+    /// makes the Job fail; one that had failed before is not suspended any more. Where its workers have
+    /// been `told_to_end` by us, so is the Job, and Kueue's own word counts.
+    pub(super) fn is_taken_back(&self, system: QueueSystem, told_to_end: bool) -> Option<String> {
+        if !self.job.asked_to_suspend || self.job.is_complete {
             return None;
         }
         let evicted = self.group.as_ref().and_then(|group| group.evicted.as_ref());
         let name = system.name();
-        Some(match evicted {
-            Some(said) => format!("has to stop, as {name} says: {}", said.message),
-            None => format!("has to stop: {name} took its room back"),
-        })
+        match evicted {
+            Some(said) => Some(format!("has to stop, as {name} says: {}", said.message)),
+            None if told_to_end => None,
+            None => Some(format!("has to stop: {name} took its room back")),
+        }
     }
 
     /// What a person should know of how it is placed.

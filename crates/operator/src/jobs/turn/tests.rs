@@ -127,18 +127,24 @@ fn nothing_starts_beside_a_job_that_is_not_over() {
 
 #[test]
 fn room_is_taken_back() {
+    let kueue = QueueSystem::Kueue;
     let runs = JobFacts::default();
-    assert_eq!(start(1, "u", &runs).is_taken_back(QueueSystem::Kueue), None);
+    assert_eq!(start(1, "u", &runs).is_taken_back(kueue, false), None);
     let job = suspended();
     let mut last = start(1, "u", &job);
-    let unknown = last.is_taken_back(QueueSystem::Kueue).expect("it is");
+    let unknown = last.is_taken_back(kueue, false).expect("it is");
     assert_eq!(unknown, "has to stop: Kueue took its room back");
+    assert_eq!(last.is_taken_back(kueue, true), None);
     last.group = Some(Group { evicted: said("Preempted", "for another"), ..Group::default() });
-    let told = last.is_taken_back(QueueSystem::Kueue).expect("it is");
-    assert_eq!(told, "has to stop, as Kueue says: for another");
-    // Its end is told by its workers.
-    let over = JobFacts { failed: Some(("R".into(), "m".into())), ..suspended() };
-    assert_eq!(start(1, "u", &over).is_taken_back(QueueSystem::Kueue), None);
+    for told_to_end in [false, true] {
+        let told = last.is_taken_back(kueue, told_to_end).expect("it is");
+        assert_eq!(told, "has to stop, as Kueue says: for another");
+    }
+    // Of that its workers have ended, and so its Job has failed.
+    let failed = JobFacts { failed: Some(("R".into(), "m".into())), ..suspended() };
+    assert!(start(1, "u", &failed).is_taken_back(kueue, false).is_some());
+    let complete = JobFacts { is_complete: true, ..suspended() };
+    assert_eq!(start(1, "u", &complete).is_taken_back(kueue, false), None);
     assert_eq!(State::new(NOW).preempted().phase, Phase::Waiting { until: NOW });
 }
 
