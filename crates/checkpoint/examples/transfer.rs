@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! transfer save FOLDER STORE        uploads what is in FOLDER; prints seconds
-//! transfer restore STORE FOLDER     restores the newest; prints seconds
+//! transfer restore STORE FOLDER     restores the newest, as an agent does; prints seconds
 //! transfer beside FOLDER STORE N    N busy threads: prints work done alone and while uploading
 //! ```
 
@@ -68,7 +68,7 @@ async fn save(folder: &str, store: &str) -> Result<(), CheckpointError> {
 async fn restore(store: &str, folder: &str) -> Result<(), CheckpointError> {
     let keeper = Keeper::open(Settings::new(folder, store))?;
     let began = Instant::now();
-    let restored = keeper.store().restore_newest(Path::new(folder), None).await?;
+    let restored = keeper.restore().await?;
     if restored.is_none() {
         return Err(CheckpointError::Settings("there is nothing to restore".to_owned()));
     }

@@ -30,7 +30,7 @@ use crate::chunk;
 use crate::error::{CheckpointError, files};
 use crate::manifest::Part;
 use crate::prune::PruneOptions;
-use crate::restore::{Restored, Skipped};
+use crate::restore::{Restored, Skipped, Until};
 use crate::save::{Meter, Stamp};
 use crate::share::{Brought, Sharing};
 use crate::store::{StepId, Store, Tuning};
@@ -799,7 +799,7 @@ impl Shared {
             }
         }
         let own = self.settings.part.map(|part| part.index);
-        let restored = self.store.restore_newest(&self.settings.path, own).await?;
+        let restored = self.newest(own, None).await?;
         self.begin(&mut watched, restored).await
     }
 
@@ -814,7 +814,7 @@ impl Shared {
         if decided.is_none() {
             // Only what could be read to its end is proposed to the others.
             let sharing = self.settings.sharing.as_deref();
-            restored = self.store.restore_newest_with(&self.settings.path, own, sharing).await?;
+            restored = self.newest(own, sharing).await?;
             let id = restored.as_ref().map(|it| &it.id);
             decided = Some(self.store.decide(attempt, id).await?);
         }
@@ -832,6 +832,15 @@ impl Shared {
         self.begin(&mut watched, restored).await
     }
 
+    async fn newest(
+        &self,
+        own: Option<u32>,
+        sharing: Option<&Sharing>,
+    ) -> Result<Option<Restored>, CheckpointError> {
+        let path = &self.settings.path;
+        self.store.restore_newest_with(path, own, sharing, Until::Readable).await
+    }
+
     async fn restore_decided(
         &self,
         id: &StepId,
@@ -845,7 +854,7 @@ impl Shared {
             known: Vec::new(),
         })?;
         let sharing = self.settings.sharing.as_deref();
-        self.store.restore_with(step, &self.settings.path, own, sharing).await
+        self.store.restore_with(step, &self.settings.path, own, sharing, Until::Readable).await
     }
 
     /// Complete checkpoints in the folder. All that is there is noted as not new.

@@ -78,6 +78,18 @@ async fn checkpoints_are_saved_restored_and_pruned() {
     // It is not uploaded again as a new one.
     assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, [""; 0]);
 
+    // What a machine that lost its power left of it is put right.
+    for path in tree(&start.path).into_keys() {
+        let file = std::fs::OpenOptions::new().write(true).open(start.path.join(path)).unwrap();
+        let bytes = file.metadata().unwrap().len();
+        file.set_len(bytes / 2).unwrap();
+        file.set_len(bytes).unwrap();
+    }
+    let keeper = Keeper::open(settings(elsewhere.path(), store.path())).unwrap();
+    let start = keeper.restore().await.unwrap().unwrap();
+    assert_eq!((start.step, start.source), (Some(5), Source::Store));
+    assert_eq!(tree(&start.path), expected);
+
     // The same machine, whose disk has one that is newer than the store's.
     write_step(program.path(), "step-6", &[("model", content(1000, 6))]);
     let keeper = Keeper::open(settings(program.path(), store.path())).unwrap();

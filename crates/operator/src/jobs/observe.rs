@@ -129,7 +129,7 @@ pub(super) fn observe(attempt: &Attempt<'_>) -> Seen {
 fn without_pod(attempt: &Attempt<'_>) -> Worker {
     match attempt.job {
         Some(job) if job.is_complete => Worker::Finished,
-        Some(job) if job.failed.is_some() || job.is_suspended => Worker::Interrupted,
+        Some(job) if job.failed.is_some() || job.rests() => Worker::Interrupted,
         Some(_) => Worker::Running,
         None if attempt.is_made => Worker::Interrupted,
         None => Worker::Running,
@@ -276,6 +276,8 @@ mod tests {
         let asked = JobFacts { asked_to_suspend: true, ..JobFacts::default() };
         assert_eq!(of(asked.clone()), [RUNNING; 2]);
         assert_eq!(of(JobFacts { is_suspended: true, ..asked }), [Worker::Interrupted; 2]);
+        // Kueue has let it in, and its controller has not seen that yet.
+        assert_eq!(of(JobFacts { is_suspended: true, ..JobFacts::default() }), [RUNNING; 2]);
         let deleted = seen(None, true, &[]);
         assert_eq!(deleted.workers, [Worker::Interrupted; 2]);
         assert!(deleted.end.is_some_and(|end| end.contains("was deleted")));

@@ -628,7 +628,7 @@ fn fewer(memory: &Memory, job: &TrainingJob, running: u32) -> Option<Resize> {
 
 /// No pod of it runs, and none will be made.
 pub(super) fn is_idle(job: &JobFacts) -> bool {
-    job.is_over() || job.is_suspended && job.active == 0
+    job.is_over() || job.rests() && job.active == 0
 }
 
 /// The Job of the last start, if it is the one that was made.

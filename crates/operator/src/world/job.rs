@@ -9,7 +9,7 @@ use crate::names::QUOTA_ANNOTATION;
 pub(crate) struct JobFacts {
     /// Its pods are to be gone, and no new ones made.
     pub(crate) asked_to_suspend: bool,
-    /// Its controller has seen that.
+    /// Its controller makes no pods. It says so for a moment after it is not asked to any more.
     pub(crate) is_suspended: bool,
     pub(crate) is_complete: bool,
     /// Why it failed, if it did: reason and message of its condition.
@@ -47,6 +47,11 @@ impl JobFacts {
                 .and_then(|annotations| annotations[QUOTA_ANNOTATION].as_str())
                 .map(Into::into),
         }
+    }
+
+    /// It makes no pods, and will not until somebody wants it to.
+    pub(crate) fn rests(&self) -> bool {
+        self.asked_to_suspend && self.is_suspended
     }
 
     /// Its controller does nothing more about it.
