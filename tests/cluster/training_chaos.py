@@ -347,8 +347,10 @@ def judge(chaos, name, work, durable, happened):
             assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(next(pathlib.Path(folder).rglob("state.json")).read_text())
         assert found["value"] == work.value(found["step"]), f"the store's newest has {found}"
-    # What did not come onto a full disk, the program could not save itself.
-    written = max((note["step"] for note in stage.notes(name, "saved")), default=0)
+    # What did not come onto a full disk, the program could not save itself; of an earlier start, what came last
+    # may have been lost with its disk.
+    own = by_attempt[attempts[-1]]
+    written = max((note["step"] for note in own if note["what"] == "saved"), default=found["step"])
     return lost, over, written - found["step"]
 
 

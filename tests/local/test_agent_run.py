@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -280,6 +281,44 @@ def test_workers_restore_from_each_other(agent, tmp_path):
     assert sum(store for _, store in brought) < 2 * len(content), texts
     for index in range(3):
         assert (tmp_path / f"b-{index}/step-5/model").read_bytes() == content
+
+
+SAVES_ONCE = "mkdir out/step-7 && head -c 1000000 /dev/zero > out/step-7/model && touch out/step-7/_SUCCESS"
+
+
+def test_who_has_finished_and_cannot_save_has_not_finished(agent, tmp_path):
+    flags = ["--checkpoint-path", "out", "--checkpoint-uri", f"file://{tmp_path}/store"]
+    process = agent(*flags, command=["sh", "-c", f"rm -rf store && touch store && {SAVES_ONCE}"])
+    text = process.communicate(timeout=30)[0]
+    assert process.returncode == 1, text
+    message = report(tmp_path)["ended"]["message"]
+    assert message.startswith("it has finished before its last checkpoint `step-7` was in the store: cannot "), message
+
+
+def test_who_is_told_to_end_before_the_last_checkpoint_is_durable_starts_again(tmp_path):
+    small = "mkdir store && mount -t tmpfs -o size=64k tmpfs store"
+    alone = ["unshare", "--mount"] + ([] if os.getuid() == 0 else ["--user", "--map-root-user"])
+    if not shutil.which("unshare") or subprocess.run([*alone, "sh", "-c", small], cwd=tmp_path).returncode:
+        pytest.skip("no file system of its own can be made here")
+    (tmp_path / "store").rmdir()
+    flags = ["--checkpoint-path", "out", "--checkpoint-uri", f"file://{tmp_path}/store", "--grace", "1s", *SAVES]
+    command = ["sh", "-c", f"{SAVES_ONCE} && touch done"]
+    process = subprocess.Popen(
+        [*alone, "sh", "-c", f'{small} && exec "$@"', "sh", BINARY, "agent", "run", "--report", "report.json", *flags, "--", *command],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    try:
+        eventually(lambda: (tmp_path / "done").exists())
+        # The store is full, and may have room again.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        process.send_signal(signal.SIGTERM)
+        text = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 143, text
+    message = report(tmp_path)["ended"]["message"]
+    assert message.startswith("it was told to end before its last checkpoint `step-7` was in the store: "), message
 
 
 def test_a_program_that_is_asked_and_does_not_save_is_told_of(agent, tmp_path):

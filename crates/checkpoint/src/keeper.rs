@@ -139,6 +139,9 @@ pub struct Flushed {
     pub saved: Vec<String>,
     /// Those that did not, and why.
     pub left: Vec<(String, String)>,
+    /// The newest of those that are complete, and why the store does not have it. One that no store could
+    /// take is none of them.
+    pub lost: Option<(String, String)>,
     /// The deadline came first.
     pub ran_out: bool,
 }
@@ -594,12 +597,15 @@ impl Shared {
                 // Until it is done; a deadline leaves it so.
                 let late = |it: &Ready| (it.candidate.name.clone(), "the time ran out".to_owned());
                 flushed.left = refused.iter().cloned().chain(ready.iter().map(late)).collect();
+                flushed.lost =
+                    ready.iter().max_by_key(|it| it.candidate.tree.modified_ms()).map(late);
             }
             for ready in ready {
                 let name = &ready.candidate.name;
                 match self.save(&mut watched, &ready).await {
                     Ok(is_new) => {
                         flushed.left.retain(|it| it.0 != *name);
+                        flushed.lost.take_if(|it| it.0 == *name);
                         if is_new {
                             flushed.saved.push(name.clone());
                         }
@@ -609,9 +615,10 @@ impl Shared {
                         may_pass |= error.is_transient();
                         if let CheckpointError::Unnumbered { .. } = error {
                             refused.push((name.clone(), error.in_full()));
+                            flushed.lost.take_if(|it| it.0 == *name);
                         }
-                        let left = flushed.left.iter_mut().find(|it| it.0 == *name);
-                        if let Some((_, reason)) = left {
+                        let told = flushed.left.iter_mut().chain(&mut flushed.lost);
+                        for (_, reason) in told.filter(|it| it.0 == *name) {
                             *reason = error.in_full();
                         }
                     }

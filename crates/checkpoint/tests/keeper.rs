@@ -305,6 +305,7 @@ async fn workers_save_parts_and_go_on_from_the_same_step() {
     write_step(workers[0].path(), "last", &[("x", vec![1])]);
     let flushed = keeper(0, "d").flush(Duration::from_secs(60)).await;
     assert!(flushed.left[0].1.contains("has no step in its name"), "{flushed:?}");
+    assert_eq!(flushed.lost, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -487,10 +488,12 @@ async fn the_last_checkpoint_waits_for_a_store_that_is_away() {
     memory.set_faults(Faults { refused: 1, ..Faults::default() });
     let flushed = keeper.flush(Duration::from_secs(60)).await;
     assert!(!flushed.ran_out && flushed.left[0].1.contains("injected"), "{flushed:?}");
+    assert_eq!(flushed.lost.as_ref(), flushed.left.first());
     let found = keeper.counters().found;
     assert!(found.is_some() && keeper.counters().durable.is_none());
     let flushed = keeper.insist(Duration::from_secs(1)).await;
     assert!(flushed.ran_out && flushed.left[0].1.contains("injected"), "{flushed:?}");
+    assert_eq!(flushed.lost.as_ref(), flushed.left.first());
     let comes_back = async {
         while keeper.counters().failures < 6 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -499,6 +502,7 @@ async fn the_last_checkpoint_waits_for_a_store_that_is_away() {
     };
     let (flushed, ()) = tokio::join!(keeper.insist(Duration::from_secs(60)), comes_back);
     assert_eq!((flushed.saved, flushed.left.len()), (vec!["step-1".to_owned()], 0));
+    assert_eq!(flushed.lost, None);
     // When it was begun stays so at each look.
     assert_eq!((keeper.counters().found, keeper.counters().durable), (found, found));
 }

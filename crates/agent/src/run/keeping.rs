@@ -86,8 +86,9 @@ impl Keeping {
     }
 
     /// Makes durable what is complete, within a time. The program has ended, or may at any moment.
-    /// `is_last`: the disk may be gone after it, so that a store that fails is asked again.
-    pub(super) async fn flush(&self, within: Duration, is_last: bool) {
+    /// `is_last`: the disk may be gone after it, so that a store that fails is asked again. Gives the newest
+    /// that is not durable, and why.
+    pub(super) async fn flush(&self, within: Duration, is_last: bool) -> Option<(String, String)> {
         let flushed = match is_last {
             true => self.keeper.insist(within).await,
             false => self.keeper.flush(within).await,
@@ -101,6 +102,7 @@ impl Keeping {
         if flushed.ran_out {
             eprintln!("trainyard: the time for checkpoints ran out after {} s", within.as_secs());
         }
+        flushed.lost
     }
 
     /// Leaves so many checkpoints in the store, once nothing more will come.

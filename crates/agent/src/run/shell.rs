@@ -182,6 +182,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         leaving: watch::Sender::new(false),
         variables,
         why: None,
+        lost: None,
         course: Course::new(settings.checkpoint.map(|checkpoint| checkpoint.grace)),
         begun: Instant::now(),
         beat_at: None,
@@ -218,7 +219,7 @@ pub async fn run(settings: Settings) -> io::Result<Ended> {
         leashes.end(agent.outcome()).await;
     }
     agent.processes.clear().await;
-    agent.flush().await;
+    agent.flush(&mut signals).await;
     let ended = agent.ended().await;
     if let Some(gathered) = gathered.filter(|_| ended.cause == Cause::Finished) {
         tokio::select! {
@@ -278,6 +279,8 @@ struct Agent<'a> {
     leader: Option<mpsc::Sender<LeaderSays>>,
     /// Whether this worker was told to end.
     leaving: watch::Sender<bool>,
+    /// The newest checkpoint that did not get into the store, and why.
+    lost: Option<(String, String)>,
     /// Why it ends, in words and with what was printed last, where another worker is the cause.
     why: Option<(String, Vec<String>)>,
 }
@@ -445,7 +448,7 @@ impl Agent<'_> {
     }
 
     /// Makes durable what the program has left: in the rest of its grace, or in peace.
-    async fn flush(&self) {
+    async fn flush(&mut self, signals: &mut Signals) {
         let Some(keeping) = &self.keeping else { return };
         let grace = self.settings.checkpoint.map_or(LEAST_FLUSH, |checkpoint| checkpoint.grace);
         let within = match (self.asked, self.course.cause().0) {
@@ -459,8 +462,17 @@ impl Agent<'_> {
         };
         // After a failure the next start is not to wait for a store that is away.
         let is_last = self.asked.is_some() || self.course.cause().0 == Cause::Finished;
-        keeping.flush(within, is_last).await;
-        if self.settings.part().is_some() && self.course.cause().0 == Cause::Finished {
+        let is_asked = matches!(self.asked, Some(Asked::WithCheckpoint(_) | Asked::AtOnce));
+        self.lost = tokio::select! {
+            lost = keeping.flush(within, is_last) => lost,
+            // There is less time than it had.
+            () = signals.end(), if !is_asked => {
+                self.asked = Some(Asked::WithCheckpoint(Instant::now()));
+                keeping.flush(within.min(grace.max(LEAST_FLUSH)), is_last).await
+            }
+        };
+        let has_finished = self.course.cause().0 == Cause::Finished && self.lost.is_none();
+        if self.settings.part().is_some() && has_finished {
             keeping.prune().await;
         }
     }
@@ -482,11 +494,30 @@ impl Agent<'_> {
     /// How it has ended, once that is decided.
     fn outcome(&self) -> Ended {
         let (cause, rank) = self.course.cause();
+        if let (Cause::Finished, Some((name, why))) = (cause, &self.lost) {
+            return self.unsaved(name, why);
+        }
         let exit = Exit { rank: rank.unwrap_or_default(), cause };
         let own = || (self.message(&exit), self.processes.last_lines(rank));
         let (message, last_lines) = self.why.clone().unwrap_or_else(own);
         let machine_leaves = self.report.notice.is_some();
         Ended { cause, rank, message, last_lines, machine_leaves }
+    }
+
+    /// The program has finished, but its result goes with the disk: what comes after its newest checkpoint in
+    /// the store has to be done again.
+    fn unsaved(&self, name: &str, why: &str) -> Ended {
+        let (cause, when) = match self.asked {
+            Some(_) => (Cause::Interrupted, "it was told to end before"),
+            None => (Cause::Exited(1), "it has finished before"),
+        };
+        Ended {
+            cause,
+            rank: None,
+            message: format!("{when} its last checkpoint `{name}` was in the store: {why}"),
+            last_lines: Vec::new(),
+            machine_leaves: self.report.notice.is_some(),
+        }
     }
 
     fn message(&self, exit: &Exit) -> String {
