@@ -3,8 +3,9 @@
 //! processes lose while checkpoints are uploaded beside them. Then what several workers gain that
 //! restore together from a store whose bandwidth they share.
 //!
-//! Everything that writes files is timed until the disk has them (rclone with a `sync` behind it), and
-//! what is read was dropped from the page cache before.
+//! Everything that writes files is timed until the disk has them, with a `sync` behind what does not wait for
+//! that, and restoring also until the files can be read, for which alone a program waits. What is read was
+//! dropped from the page cache before.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -49,6 +50,15 @@ pub(crate) struct Checkpoint {
 const FILES: u64 = 4;
 const USER: &str = "minioadmin";
 const SECRET: &str = "minioadmin-secret";
+/// What is measured, of ours and of rclone.
+const ROWS: [&str; 6] = [
+    "save to a folder",
+    "restore from a folder, until it can be read",
+    "restore from a folder",
+    "save to MinIO",
+    "restore from MinIO, until it can be read",
+    "restore from MinIO",
+];
 
 impl Checkpoint {
     pub(crate) fn run(self) -> anyhow::Result<()> {
@@ -88,7 +98,7 @@ impl Checkpoint {
         println!("|---|---|---|---|---|---|");
         let folders = ["ours", "peer", "raw", "back"].map(|name| root.join(name));
         let [here, there, raw, back] = &folders;
-        let mut figures = vec![Vec::new(); 8];
+        let mut figures = vec![Vec::new(); 2 * ROWS.len()];
         let [mut copied, mut verified, mut written] = [const { Vec::new() }; 3];
         let path = |path: &Path| path.display().to_string();
         for round in 0..self.rounds.max(1) {
@@ -107,7 +117,7 @@ impl Checkpoint {
                     }
                     Turn::Peer => {
                         let mut copy = rclone(&endpoint, &["copy", &path(&source), &path(there)]);
-                        measure(1, synced(&mut copy, there)?);
+                        measure(1, timed(&mut copy)? + sync(there)?);
                     }
                     Turn::Raw => {
                         verified.push(self.rate(copy_raw(&source.join("step-1"), raw, true)?))
@@ -121,11 +131,16 @@ impl Checkpoint {
                 }
                 match turn {
                     Turn::Ours => {
-                        measure(2, told(&ours, &["restore", &path(here), &path(back)], &endpoint)?)
+                        let words = ["restore", &path(here), &path(back)];
+                        let readable = told(&ours, &words, &endpoint)?;
+                        measure(2, readable);
+                        measure(4, readable + sync(back)?);
                     }
                     Turn::Peer => {
                         let mut copy = rclone(&endpoint, &["copy", &path(there), &path(back)]);
-                        measure(3, synced(&mut copy, back)?);
+                        let readable = timed(&mut copy)?;
+                        measure(3, readable);
+                        measure(5, readable + sync(back)?);
                     }
                     Turn::Raw => {
                         copied.push(self.rate(copy_raw(&source.join("step-1"), raw, false)?))
@@ -137,10 +152,10 @@ impl Checkpoint {
                 drop_pages(&source)?;
                 match turn {
                     Turn::Ours => {
-                        measure(4, told(&ours, &["save", &path(&source), &store], &endpoint)?)
+                        measure(6, told(&ours, &["save", &path(&source), &store], &endpoint)?)
                     }
                     Turn::Peer => measure(
-                        5,
+                        7,
                         timed(&mut rclone(&endpoint, &["copy", &path(&source), &remote]))?,
                     ),
                     Turn::Raw => {}
@@ -151,11 +166,15 @@ impl Checkpoint {
                 drop_pages(&root.join("minio"))?;
                 match turn {
                     Turn::Ours => {
-                        measure(6, told(&ours, &["restore", &store, &path(back)], &endpoint)?)
+                        let readable = told(&ours, &["restore", &store, &path(back)], &endpoint)?;
+                        measure(8, readable);
+                        measure(10, readable + sync(back)?);
                     }
                     Turn::Peer => {
                         let mut copy = rclone(&endpoint, &["copy", &remote, &path(back)]);
-                        measure(7, synced(&mut copy, back)?);
+                        let readable = timed(&mut copy)?;
+                        measure(9, readable);
+                        measure(11, readable + sync(back)?);
                     }
                     Turn::Raw => {}
                 }
@@ -167,19 +186,13 @@ impl Checkpoint {
         let figures: Vec<f64> = figures.into_iter().map(median).collect();
         let [copied, verified, written] = [copied, verified, written].map(median);
         // A folder is read back when it was written, as the promise is that the disk has what it was given.
-        let rows = [
-            ("save to a folder", verified),
-            ("restore from a folder", copied),
-            ("save to MinIO", copied),
-            ("restore from MinIO", copied),
-        ];
-        for (row, (name, raw)) in rows.into_iter().enumerate() {
+        let raw = [Some(verified), None, Some(copied), Some(copied), None, Some(copied)];
+        for (row, (name, raw)) in ROWS.into_iter().zip(raw).enumerate() {
             let (ours, peer) = (figures[2 * row], figures[2 * row + 1]);
-            println!(
-                "| {name} | {ours:.0} | {peer:.0} | {raw:.0} | {:.2} | {:.2} |",
-                ours / peer,
-                ours / raw
-            );
+            let of_raw =
+                raw.map_or(" | ".to_owned(), |raw| format!("{raw:.0} | {:.2}", ours / raw));
+            let (raw, of_raw) = of_raw.split_once(" | ").unwrap_or_default();
+            println!("| {name} | {ours:.0} | {peer:.0} | {raw} | {:.2} | {of_raw} |", ours / peer);
         }
         println!(
             "\nraw disk: {written:.0} MB/s written alone; {copied:.0} read and written; {verified:.0} read, \
@@ -403,12 +416,9 @@ fn timed(command: &mut Command) -> anyhow::Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Until the disk has what was written.
-fn synced(command: &mut Command, folder: &Path) -> anyhow::Result<f64> {
-    let began = Instant::now();
-    run(command)?;
-    run(Command::new("sync").arg("--file-system").arg(folder))?;
-    Ok(began.elapsed().as_secs_f64())
+/// Seconds until the disk has what was written.
+fn sync(folder: &Path) -> anyhow::Result<f64> {
+    timed(Command::new("sync").arg("--file-system").arg(folder))
 }
 
 /// The seconds that ours prints.
