@@ -101,6 +101,12 @@ impl Checkpoint {
         let mut figures = vec![Vec::new(); 2 * ROWS.len()];
         let [mut copied, mut verified, mut written] = [const { Vec::new() }; 3];
         let path = |path: &Path| path.display().to_string();
+        // The row after it is of what the disk has.
+        let restored = |measure: &mut dyn FnMut(usize, f64), place, readable| {
+            measure(place, readable);
+            measure(place + 2, readable + sync(back)?);
+            anyhow::Ok(())
+        };
         for round in 0..self.rounds.max(1) {
             let store = format!("s3://bucket/ours-{round}");
             let remote = format!("s3:bucket/peer-{round}");
@@ -133,14 +139,12 @@ impl Checkpoint {
                     Turn::Ours => {
                         let words = ["restore", &path(here), &path(back)];
                         let readable = told(&ours, &words, &endpoint)?;
-                        measure(2, readable);
-                        measure(4, readable + sync(back)?);
+                        restored(&mut measure, 2, readable)?;
                     }
                     Turn::Peer => {
                         let mut copy = rclone(&endpoint, &["copy", &path(there), &path(back)]);
                         let readable = timed(&mut copy)?;
-                        measure(3, readable);
-                        measure(5, readable + sync(back)?);
+                        restored(&mut measure, 3, readable)?;
                     }
                     Turn::Raw => {
                         copied.push(self.rate(copy_raw(&source.join("step-1"), raw, false)?))
@@ -167,14 +171,12 @@ impl Checkpoint {
                 match turn {
                     Turn::Ours => {
                         let readable = told(&ours, &["restore", &store, &path(back)], &endpoint)?;
-                        measure(8, readable);
-                        measure(10, readable + sync(back)?);
+                        restored(&mut measure, 8, readable)?;
                     }
                     Turn::Peer => {
                         let mut copy = rclone(&endpoint, &["copy", &remote, &path(back)]);
                         let readable = timed(&mut copy)?;
-                        measure(9, readable);
-                        measure(11, readable + sync(back)?);
+                        restored(&mut measure, 9, readable)?;
                     }
                     Turn::Raw => {}
                 }
@@ -189,9 +191,9 @@ impl Checkpoint {
         let raw = [Some(verified), None, Some(copied), Some(copied), None, Some(copied)];
         for (row, (name, raw)) in ROWS.into_iter().zip(raw).enumerate() {
             let (ours, peer) = (figures[2 * row], figures[2 * row + 1]);
-            let of_raw =
-                raw.map_or(" | ".to_owned(), |raw| format!("{raw:.0} | {:.2}", ours / raw));
-            let (raw, of_raw) = of_raw.split_once(" | ").unwrap_or_default();
+            let [raw, of_raw] = raw.map_or_else(Default::default, |raw| {
+                [format!("{raw:.0}"), format!("{:.2}", ours / raw)]
+            });
             println!("| {name} | {ours:.0} | {peer:.0} | {raw} | {:.2} | {of_raw} |", ours / peer);
         }
         println!(

@@ -123,9 +123,9 @@ impl Gathering {
     async fn complete_by(&self, server: Option<&Server>) -> Result<Gathered, String> {
         let mut seen = Instant::now();
         let mut has_told = None;
-        let mut silent: Option<(Silence, Instant)> = None;
-        let mut gathered = Gathered { asked: Vec::new(), named_until: None };
-        let mut has_silent = false;
+        // Of which kind a silence is, and since when it lasts.
+        let mut silent = None;
+        let (mut asked, mut has_silent) = (Vec::new(), false);
         for host in &self.hosts {
             for looks in 1.. {
                 let look = self.look(host, server, looks).await;
@@ -134,7 +134,7 @@ impl Gathering {
                 }
                 let why = match look {
                     Look::At(address, Stage::Ready | Stage::Started) => {
-                        gathered.asked.push(address);
+                        asked.push(address);
                         silent = None;
                         break;
                     }
@@ -149,21 +149,14 @@ impl Gathering {
                             Silence::Refused => self.within,
                             Silence::Other(_) => self.within.min(SILENT_FOR),
                         };
-                        let since = match silent.take() {
-                            Some((before, since))
-                                if discriminant(&before) == discriminant(&why) =>
-                            {
-                                since
-                            }
-                            _ => Instant::now(),
-                        };
+                        let kind = discriminant(&why);
+                        let since = silent.filter(|(before, _)| *before == kind);
+                        let (_, since) = *silent.insert(since.unwrap_or((kind, Instant::now())));
                         if since.elapsed() >= patience {
                             eprintln!("trainyard: takes the worker {host} for ready: {why}");
-                            silent = Some((why, since));
                             has_silent = true;
                             break;
                         }
-                        silent = Some((why, since));
                         "whose agent does not say how far it is"
                     }
                 };
@@ -179,8 +172,8 @@ impl Gathering {
                 sleep(PAUSE).await;
             }
         }
-        gathered.named_until = has_silent.then(|| Instant::now() + NAME_SEEN_WITHIN);
-        Ok(gathered)
+        let named_until = has_silent.then(|| Instant::now() + NAME_SEEN_WITHIN);
+        Ok(Gathered { asked, named_until })
     }
 
     /// Looks for a worker, for so many times now.
