@@ -223,6 +223,13 @@ def test_the_end_of_the_supervisor_is_an_interruption(jobs):
     assert jobs.programs() == []
     assert re.search(r"line +Interrupted", jobs.run("status", code=1))
     assert "saved at step" in jobs.run("logs", "line")
+    # What it was is told by the history.
+    described = jobs.run("describe", "line")
+    assert re.search(r"Phase: +Interrupted", described) and "Workers:\n  (none)" in described, described
+    assert json.loads(jobs.run("get", "tj/line", "-o", "json"))["status"]["reason"] == "Stopped"
+    assert "condition met" in jobs.run("wait", "line", "--for", "condition=Ready=False")
+    assert "the supervisor has ended" in jobs.run("wait", "line", "--for", "condition=Ready", code=2)
+    assert "no supervisor runs" in jobs.run("describe", "lime", code=2)
 
 
 def test_workers_outlive_a_supervisor_that_is_killed(jobs):
@@ -232,6 +239,9 @@ def test_workers_outlive_a_supervisor_that_is_killed(jobs):
     os.kill(jobs.supervisor(), signal.SIGKILL)
     eventually(lambda: "no supervisor runs" in jobs.run("status", code=None))
     assert jobs.programs() == programs
+    described = jobs.run("describe", "line")
+    assert re.search(r"Phase: +Running", described), described
+    assert all(f"pid {pid}" in described for pid in before), described
     jobs.run("up", "-d")
     assert jobs.pids() == before
     job = jobs.over()

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use trainyard_agent::run::{Report, Seen};
 use trainyard_control::job::{Phase, Policy, State, Worker};
-use trainyard_plan::{Demand, JobPlan};
+use trainyard_plan::{Demand, JobPlan, compile_job};
 use trainyard_queue::{Amounts, Grant, Resize, Waiting, Workload};
 
 use super::check::Check;
@@ -356,6 +356,23 @@ impl Job {
     }
 }
 
+/// A job as its record has it: what is known while no supervisor runs. Of one that is not over, the
+/// workers are running that still do, and the others interrupted.
+pub fn as_recorded(record: &JobRecord) -> JobStatus {
+    let plan = compile_job(&record.manifest, &machine::target()).ok();
+    let mut job = Job::of_record(record, plan);
+    // Nobody looks for its data.
+    job.check = Check::Done;
+    let workers = record.workers.iter().filter(|_| !record.state.is_over());
+    job.workers.extend(workers.map(|worker| {
+        let run = worker.run.clone().filter(|run| run.identity.is_alive());
+        let state = if run.is_some() { Worker::Running } else { Worker::Interrupted };
+        let since = SystemTime::UNIX_EPOCH + record.state.started.unwrap_or_default();
+        Held { since, ..Held::new(state, run) }
+    }));
+    job.status(Some("no supervisor runs, and so it waits for one".to_owned()))
+}
+
 fn state_of(held: &Held) -> &'static str {
     match held.worker {
         Worker::Running if held.run.is_none() => "starting",
@@ -447,5 +464,28 @@ mod tests {
         assert_eq!(unchecked.status(None).reason, "CheckingData");
         unchecked.check = Check::Done;
         assert!(unchecked.workload(false).is_some());
+    }
+
+    #[test]
+    fn what_its_record_tells() {
+        let data = json!([{"name": "words", "uri": "file://./words"}]);
+        let mut job =
+            job(&[("data", data), ("workers", json!({"count": 2})), ("retries", json!(5))]);
+        let told = as_recorded(&job.record());
+        assert_eq!((told.phase.as_str(), told.is_over, told.wanted), ("Waiting", false, 2));
+        assert_ne!(told.reason, "CheckingData", "nobody does");
+
+        job.state.phase = Phase::Running;
+        job.state.attempts = 2;
+        job.workers.extend([(); 2].map(|()| Held::new(Worker::Running, None)));
+        let told = as_recorded(&job.record());
+        assert_eq!((told.phase.as_str(), told.running(), told.workers.len()), ("Running", 0, 2));
+
+        job.state.phase = Phase::Failed;
+        job.last_error = Some("it has lost its way".to_owned());
+        let told = as_recorded(&job.record());
+        assert_eq!((told.has_failed(), told.attempts, told.retries), (true, 2, 5));
+        assert_eq!(told.last_error, job.last_error);
+        assert!(told.workers.is_empty());
     }
 }

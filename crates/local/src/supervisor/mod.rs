@@ -40,6 +40,7 @@ use actor::Actor;
 pub use clean_up::clean_up;
 pub use fetching::Progress;
 pub use handover::Inherited;
+pub use job::as_recorded;
 pub use prepare::{FetchError, FetchRequest, ModelSource};
 
 use crate::history::{HistoryError, Writer};

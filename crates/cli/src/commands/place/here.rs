@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use miette::{IntoDiagnostic, Report, miette};
 use serde_json::{Value, json};
 use trainyard_api::nearest;
-use trainyard_local::history::{EventQuery, History, Severity};
-use trainyard_local::socket::{Client, Request};
-use trainyard_local::status::{QueueStatus, ReplicaPhase, ServiceStatus, Status};
+use trainyard_local::history::{EventQuery, History, JobRecord, Severity};
+use trainyard_local::socket::{Client, ClientError, Request};
+use trainyard_local::status::{JobStatus, QueueStatus, ReplicaPhase, ServiceStatus, Status};
+use trainyard_local::supervisor::as_recorded;
 use trainyard_operator::console::{
     Happened, JobStore, Kept, Key, Kind, Replica, ReplicaState, Selection, is_of_a_store, key,
     time_text,
 };
 
 use crate::commands::fetching::words;
-use crate::commands::jobs;
+use crate::commands::jobs::{self, newest};
 use crate::commands::supervisor::{State, explain};
 
 /// The supervisor of a state folder, running or not.
@@ -29,13 +30,32 @@ impl Here {
     }
 
     async fn status(&self) -> miette::Result<Status> {
-        match self.state.status().await? {
-            Some(status) => Ok(status),
-            None => {
-                let state = self.state.folder().to_owned();
-                Err(explain(trainyard_local::socket::ClientError::NotRunning { state }))
-            }
+        self.state.status().await?.ok_or_else(|| self.nobody())
+    }
+
+    /// That no supervisor runs.
+    fn nobody(&self) -> Report {
+        explain(ClientError::NotRunning { state: self.state.folder().to_owned() })
+    }
+
+    /// All jobs, as the supervisor tells of them, or as the last one has left them.
+    async fn all_jobs(&self) -> miette::Result<Vec<JobStatus>> {
+        if let Some(status) = self.state.status().await? {
+            return Ok(status.jobs);
         }
+        self.recorded_jobs()
+    }
+
+    /// The newest run of each job, as the last supervisor has left it.
+    fn recorded_jobs(&self) -> miette::Result<Vec<JobStatus>> {
+        self.history()?.ok_or_else(|| self.nobody())?;
+        Ok(newest(&self.job_records()?).map(as_recorded).collect())
+    }
+
+    /// All runs of all jobs: by name, the newest first.
+    fn job_records(&self) -> miette::Result<Vec<JobRecord>> {
+        let Some(history) = self.history()? else { return Ok(Vec::new()) };
+        history.jobs().into_diagnostic()
     }
 
     fn history(&self) -> miette::Result<Option<History>> {
@@ -68,34 +88,26 @@ impl Here {
 
     /// The jobs that are meant, with those that are over.
     pub(super) async fn jobs(&self, selection: &Selection) -> miette::Result<Vec<Value>> {
-        let records = match self.history()? {
-            Some(history) => history.jobs().into_diagnostic()?,
-            None => Vec::new(),
-        };
+        let records = self.job_records()?;
         let spec_of = |name: &str, run: u32| {
             let record = records.iter().find(|it| it.name == name && it.run == run)?;
             serde_json::to_value(&record.manifest.spec).ok()
         };
-        let status = self.status().await?;
         let is_meant = |name: &String| selection.names.is_empty() || selection.names.contains(name);
-        let jobs = status.jobs.iter().filter(|job| is_meant(&job.name));
+        let all = self.all_jobs().await?;
+        let jobs = all.iter().filter(|job| is_meant(&job.name));
         Ok(jobs.map(|job| jobs::resource(job, spec_of(&job.name, job.run))).collect())
     }
 
     /// The newest run of a job, by which its logs are called; none for what is no job.
     pub(crate) fn newest_run(&self, name: &str) -> miette::Result<Option<u32>> {
-        let Some(history) = self.history()? else { return Ok(None) };
-        let jobs = history.jobs().into_diagnostic()?;
-        Ok(jobs.iter().find(|job| job.name == name).map(|job| job.run))
+        Ok(self.job_records()?.iter().find(|job| job.name == name).map(|job| job.run))
     }
 
     /// Where the newest run of a job keeps its checkpoints, with the folder that paths are below; none
     /// if it has no store.
     pub(crate) fn store(&self, name: &str) -> miette::Result<Option<(PathBuf, JobStore)>> {
-        let jobs = match self.history()? {
-            Some(history) => history.jobs().into_diagnostic()?,
-            None => Vec::new(),
-        };
+        let jobs = self.job_records()?;
         let Some(job) = jobs.iter().find(|job| job.name == name) else {
             let known: BTreeSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
             let known: Vec<&str> = known.into_iter().collect();
@@ -120,7 +132,9 @@ impl Here {
         {
             return Ok(());
         }
-        let known: Vec<&str> = records.keys().map(String::as_str).collect();
+        let jobs = self.job_records()?;
+        let jobs = newest(&jobs).map(|job| job.name.as_str());
+        let known: Vec<&str> = records.keys().map(String::as_str).chain(jobs).collect();
         Err(not_found(Kind::ModelService, name, &known))
     }
 
@@ -131,17 +145,28 @@ impl Here {
 
     /// The workers of jobs.
     pub(super) async fn workers(&self, job: Option<&str>) -> miette::Result<Vec<Replica>> {
-        let status = self.status().await?;
-        let jobs = status.jobs.iter().filter(|it| job.is_none_or(|name| it.name == name));
+        let all = self.all_jobs().await?;
+        let jobs = all.iter().filter(|it| job.is_none_or(|name| it.name == name));
         Ok(jobs.flat_map(jobs::workers).collect())
     }
 
     pub(super) async fn watch(&self, kind: Kind, selection: &Selection) -> miette::Result<Watch> {
         check(selection)?;
-        self.status().await?;
         let socket = self.state.open()?.socket();
+        let client = match Client::send(&socket, &Request::Watch).await {
+            Ok(client) => Some(client),
+            // A supervisor ends with its jobs, maybe before it is asked how they ended.
+            Err(ClientError::NotRunning { .. })
+                if kind == Kind::TrainingJob && self.history()?.is_some() =>
+            {
+                None
+            }
+            Err(error) => return Err(explain(error)),
+        };
         Ok(Watch {
-            client: Client::send(&socket, &Request::Watch).await.map_err(explain)?,
+            client,
+            state: self.state.clone(),
+            has_ended: false,
             kind,
             names: selection.names.clone(),
             records: self.records()?,
@@ -219,7 +244,11 @@ type Records = BTreeMap<String, Record>;
 
 /// Services, again at each change.
 pub(crate) struct Watch {
-    client: Client,
+    /// None once the supervisor has ended.
+    client: Option<Client>,
+    state: State,
+    /// What it has left of jobs was told.
+    has_ended: bool,
     kind: Kind,
     names: Vec<String>,
     records: Records,
@@ -228,14 +257,22 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(super) async fn next(&mut self) -> miette::Result<&BTreeMap<Key, Value>> {
-        let status = self.client.next_status().await.map_err(explain)?;
-        let status = status.ok_or_else(|| miette!("the supervisor has ended"))?;
-        self.services = match self.kind {
-            Kind::ModelService => resources(&status, &self.records),
-            Kind::TrainingJob => {
-                let jobs = status.jobs.iter().map(|job| jobs::resource(job, None));
-                jobs.map(|job| (key(&job), job)).collect()
+        let status = match &mut self.client {
+            Some(client) => client.next_status().await.map_err(explain)?,
+            None => None,
+        };
+        let of_jobs = |jobs: &[JobStatus]| {
+            let jobs = jobs.iter().map(|job| jobs::resource(job, None));
+            jobs.map(|job| (key(&job), job)).collect()
+        };
+        self.services = match (status, self.kind) {
+            (Some(status), Kind::ModelService) => resources(&status, &self.records),
+            (Some(status), Kind::TrainingJob) => of_jobs(&status.jobs),
+            (None, Kind::TrainingJob) if !self.has_ended => {
+                (self.client, self.has_ended) = (None, true);
+                of_jobs(&Here::new(self.state.clone()).recorded_jobs()?)
             }
+            (None, _) => return Err(miette!("the supervisor has ended")),
         };
         if !self.names.is_empty() {
             self.services.retain(|key, _| self.names.contains(&key.1));

@@ -95,7 +95,9 @@ impl PlaceArgs {
         let said = match choose(&known) {
             Ok(Choice::Here { said }) => {
                 if !said && !intent.for_machines {
-                    eprintln!("on this machine, state folder `{shown}`");
+                    let gone = ", where no supervisor runs";
+                    let gone = if known.supervisor_runs { "" } else { gone };
+                    eprintln!("on this machine, state folder `{shown}`{gone}");
                 }
                 return Ok(Place::Here(Here::new(state)));
             }
@@ -225,7 +227,7 @@ impl Place {
         selection: &Selection,
     ) -> Result<Watching, PlaceError> {
         match self {
-            Self::Here(here) => Ok(Watching::Here(here.watch(kind, selection).await?)),
+            Self::Here(here) => Ok(Watching::Here(Box::new(here.watch(kind, selection).await?))),
             Self::Cluster(console) => {
                 Ok(Watching::Cluster(Box::new(console.of(kind).watch(selection))))
             }
@@ -281,7 +283,7 @@ impl Place {
 
 /// Services, again at each change.
 pub(crate) enum Watching {
-    Here(here::Watch),
+    Here(Box<here::Watch>),
     Cluster(Box<Watch>),
 }
 
