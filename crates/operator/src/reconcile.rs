@@ -133,9 +133,14 @@ async fn bring_about(
         }
         Err(found) => (Some(found.clone()), Ok(())),
     };
-    // What was applied just now is seen already.
+    // What was applied just now is seen already. The spec stays the one that was acted upon, lest the
+    // status says of a newer one that it is in effect.
     let entry = ctx.world.entry(key).unwrap_or_default();
-    let service = readable(&entry).unwrap_or_else(|| service.clone());
+    let before = match readable(&entry) {
+        Some(newest) => newest.status,
+        None => service.status.clone(),
+    };
+    let service = ModelService { status: before, ..service.clone() };
     let (course, desired) = charted.ok().unzip();
     let look = ctx.looks.look(ctx, key, &entry, desired.as_ref()).await;
     let is_taken = problem.as_ref().is_some_and(|found| found.reason == Reason::NameConflict);

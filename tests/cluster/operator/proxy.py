@@ -15,7 +15,7 @@ HEAD_LIMIT = 1 << 16
 class Faults:
     """How often what goes wrong. All are chances per request."""
 
-    def __init__(self, seed, refuse=0.0, swallow=0.0, delay=0.0, cut_watch=0.0):
+    def __init__(self, seed, refuse=0.0, swallow=0.0, delay=0.0, cut_watch=0.0, lag=0.0):
         self.random = random.Random(seed)
         # Answered in the API server's place: 409, 429 with Retry-After, 500, 503.
         self.refuse = refuse
@@ -24,6 +24,8 @@ class Faults:
         self.delay = delay
         # A watch ends within seconds.
         self.cut_watch = cut_watch
+        # No chance: seconds that a watch is late.
+        self.lag = lag
 
 
 class Proxy:
@@ -128,7 +130,7 @@ class Proxy:
             if swallow:
                 await upstream_reader.readuntil(b"\r\n\r\n")
                 return
-            pipe = self._pipe(upstream_reader, writer)
+            pipe = self._pipe(upstream_reader, writer, faults.lag if is_watch else 0)
             if cut_after is None:
                 await pipe
             else:
@@ -139,10 +141,26 @@ class Proxy:
         finally:
             upstream.close()
 
-    async def _pipe(self, reader, writer):
-        while chunk := await reader.read(1 << 16):
-            writer.write(chunk)
-            await writer.drain()
+    async def _pipe(self, reader, writer, lag):
+        chunks = asyncio.Queue()
+
+        async def read():
+            while chunk := await reader.read(1 << 16):
+                chunks.put_nowait((self.loop.time() + lag, chunk))
+            chunks.put_nowait((self.loop.time(), b""))
+
+        async def write():
+            while True:
+                due, chunk = await chunks.get()
+                await asyncio.sleep(max(0, due - self.loop.time()))
+                if not chunk:
+                    return
+                writer.write(chunk)
+                await writer.drain()
+
+        async with asyncio.TaskGroup() as both:
+            both.create_task(read())
+            both.create_task(write())
 
     def _refusal(self, method):
         codes = [429, 500, 503] + ([409] if method in ("PATCH", "PUT", "POST", "DELETE") else [])

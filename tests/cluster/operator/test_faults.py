@@ -187,6 +187,34 @@ def test_faults_change_nothing_in_the_end(api, spaces, tmp_path, seed):
         proxy.close()
 
 
+def test_a_change_beside_a_write_of_the_operator_is_seen(api, services, namespace, tmp_path):
+    """The answer to a write of the status has a spec that was changed in the moment before. The watch
+    tells of it later, when it looks old."""
+    proxy = Proxy(api, Faults(1, lag=0.6))
+    kubeconfig = tmp_path / "proxy.kubeconfig"
+    kubeconfig.write_text(json.dumps(proxy.kubeconfig()))
+    operator = Operator(namespace, tmp_path, kubeconfig=kubeconfig)
+
+    def is_seen():
+        service = services.get()
+        return service.get("status", {}).get("observedGeneration") == service["metadata"]["generation"]
+
+    try:
+        operator.start()
+        for number in range(4):
+            # It is told of the first when the second is there, and then writes what it has done.
+            services.server(arguments=[f"--delay-shutdown={number}"], replicas=0)
+            time.sleep(0.45)
+            services.server(arguments=[f"--delay-shutdown={number}0"], replicas=0)
+            until("the newest spec's status", is_seen, 20)
+            deployment = api.get(path("deployments", namespace))["items"][0]
+            (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            assert container["args"][-1] == f"--delay-shutdown={number}0"
+    finally:
+        operator.kill()
+        proxy.close()
+
+
 def assert_no_orphan(api, namespace):
     for resource in OWNED:
         for item in api.get(path(resource, namespace))["items"]:

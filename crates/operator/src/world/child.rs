@@ -29,6 +29,8 @@ pub(crate) struct Child {
     pub(crate) deployment: Option<Box<DeploymentFacts>>,
     pub(crate) job: Option<Box<JobFacts>>,
     pub(super) epoch: u32,
+    /// The answer to an apply told more of the object than what was applied, and no watch has yet.
+    pub(super) is_unheard: bool,
 }
 
 /// What is known of the object's content.
@@ -81,6 +83,7 @@ impl Child {
             deployment: has_pods.then(|| Box::new(DeploymentFacts::of(object))),
             job: has_pods.then(|| Box::new(JobFacts::of(object))),
             epoch: 0,
+            is_unheard: false,
         })
     }
 
@@ -89,6 +92,12 @@ impl Child {
         self.deployment = self.deployment.filter(|_| kinds::owned(kind).kind == "Deployment");
         self.job = self.job.filter(|_| kinds::owned(kind).kind == "Job");
         self
+    }
+
+    /// Whether decisions that were made by what was known `before` may come out otherwise now.
+    pub(super) fn differs_from(&self, before: &Self) -> bool {
+        let facts = |it: &Self| (it.is_ending, it.deployment.clone(), it.job.clone());
+        facts(self) != facts(before)
     }
 
     /// Takes over from what was known of the same object before.

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube_client::core::error_boundary::InvalidObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::child::Child;
 use super::meta;
@@ -34,6 +35,18 @@ pub(crate) struct Resource {
     pub(crate) content: Result<Packed, Arc<InvalidObject>>,
     pub(crate) resource_version: u64,
     pub(super) epoch: u32,
+    /// The answer to a write of its status had a change of somebody else in it that no watch has told
+    /// of yet. When one does it is no news by its version, and is news to whoever reconciles.
+    pub(super) is_unheard: bool,
+}
+
+impl Resource {
+    /// Whether somebody has changed anything but the status, going by what was known `before`.
+    pub(super) fn differs_from(&self, before: Option<&Self>) -> bool {
+        let content = |it: &Self| it.content.as_ref().ok().and_then(Packed::without_status);
+        let before = before.and_then(content);
+        before.is_none() || before != content(self)
+    }
 }
 
 /// A resource as JSON, which takes a third of the memory; it is read once in each reconcile.
@@ -47,6 +60,17 @@ impl Packed {
 
     pub(crate) fn unpack<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.0)
+    }
+
+    /// What others than we write.
+    fn without_status(&self) -> Option<Value> {
+        let mut resource: Value = self.unpack().ok()?;
+        let fields = resource.as_object_mut()?;
+        fields.remove("status");
+        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+        }
+        Some(resource)
     }
 }
 

@@ -123,7 +123,8 @@ impl World {
         Some((standing, child.clone()))
     }
 
-    /// Takes in a resource as a watch tells it; true if it is news.
+    /// Takes in a resource as a watch tells it; true if it is news, though the answer to a write of
+    /// ours may have brought it before.
     pub(crate) fn put_resource<T: KubeResource + Serialize>(
         &self,
         key: ResourceKey,
@@ -133,7 +134,8 @@ impl World {
         self.lock().put_resource(key, resource, epoch)
     }
 
-    /// Takes in an object that belongs to a service; false if something as new is known.
+    /// Takes in an object that belongs to a service; false if something as new is known, and was when
+    /// what to do was decided.
     pub(crate) fn put_child(&self, key: ResourceKey, child: Child, epoch: u32) -> bool {
         self.lock().put_child(key, child, epoch)
     }
@@ -242,6 +244,7 @@ impl World {
         if known.is_gone(key, Source::Children(kind), &name) {
             return Vec::new();
         }
+        let before = known.entries.get(key).and_then(|entry| entry.child(kind, &name)).cloned();
         known.put_child(key.clone(), child, 0);
         let Some(entry) = known.entries.get_mut(key) else {
             return Vec::new();
@@ -249,6 +252,8 @@ impl World {
         let known = entry.children.iter_mut().find(|c| c.kind == kind && c.name == name);
         match known {
             Some(known) if known.resource_version == version => {
+                known.is_unheard =
+                    before.is_some_and(|it| it.is_unheard || known.differs_from(&it));
                 known.settle(wanted, leaves, digest)
             }
             // A watch was faster, with what came after; that is to be compared.
@@ -256,15 +261,24 @@ impl World {
         }
     }
 
-    /// Notes a resource as the API server answered a write of its status.
+    /// Notes a resource as the API server answered a write of its status. The answer may have more: a
+    /// spec that was changed in the moment before, of which the watch tells later.
     pub(crate) fn settle_resource<T: KubeResource + Serialize>(
         &self,
         key: &ResourceKey,
         resource: T,
     ) {
         let mut known = self.lock();
-        if !known.is_gone(key, Source::Declared(key.kind), &key.name) {
-            known.put_resource(key.clone(), DeserializeGuard(Ok(resource)), 0);
+        if known.is_gone(key, Source::Declared(key.kind), &key.name) {
+            return;
+        }
+        let before = known.entries.get(key).and_then(|entry| entry.resource.clone());
+        let version = meta::resource_version(resource.meta());
+        known.put_resource(key.clone(), DeserializeGuard(Ok(resource)), 0);
+        let now = known.entries.get_mut(key).and_then(|entry| entry.resource.as_mut());
+        if let Some(now) = now.filter(|now| now.resource_version == version) {
+            now.is_unheard = before.as_ref().is_some_and(|it| it.is_unheard)
+                || now.differs_from(before.as_ref());
         }
     }
 
@@ -314,11 +328,11 @@ impl Known {
             known.as_mut().filter(|known| !meta::is_news(resource_version, known.resource_version))
         {
             known.epoch = known.epoch.max(epoch);
-            return false;
+            return std::mem::take(&mut known.is_unheard);
         }
         let epoch = known.as_ref().map_or(epoch, |known| known.epoch.max(epoch));
         let content = resource.0.map(|resource| Packed::of(&resource)).map_err(Arc::new);
-        *known = Some(Resource { content, resource_version, epoch });
+        *known = Some(Resource { content, resource_version, epoch, is_unheard: false });
         true
     }
 
@@ -329,7 +343,7 @@ impl Known {
         match known {
             Some(known) if !meta::is_news(child.resource_version, known.resource_version) => {
                 known.epoch = known.epoch.max(epoch);
-                false
+                std::mem::take(&mut known.is_unheard)
             }
             Some(known) => {
                 child.inherit(known);

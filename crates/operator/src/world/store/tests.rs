@@ -158,6 +158,70 @@ fn an_answer_does_not_bring_back_what_a_watch_has_seen_go() {
     assert!(world.lock().gone.is_empty());
 }
 
+/// The very order of things in which a changed spec was once not looked at before something else
+/// happened.
+#[test]
+fn a_spec_that_an_answer_brought_is_news_when_the_watch_tells_of_it() {
+    let service = |version: u32, generation: u32, observed: Option<u32>| -> ModelService {
+        let metadata = json!({"name": "iris", "namespace": "default", "uid": "u",
+            "resourceVersion": version.to_string(), "generation": generation});
+        let status = observed.map(|generation| json!({"observedGeneration": generation}));
+        serde_json::from_value(json!({
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "ModelService", "metadata": metadata,
+            "spec": {"model": {"uri": format!("s3://m/{generation}")}}, "status": status,
+        }))
+        .expect("a service")
+    };
+    let (world, key) = (World::default(), key());
+    let told = |it: ModelService| world.put_resource(key.clone(), DeserializeGuard(Ok(it)), 1);
+    assert!(told(service(1, 1, None)));
+    // Nothing but the status: the watch tells nothing new.
+    world.settle_resource(&key, service(2, 1, Some(1)));
+    assert!(!told(service(2, 1, Some(1))));
+    // A person changes the spec (3), and the answer to the next status (4) and to one after it (5)
+    // have that already.
+    world.settle_resource(&key, service(4, 2, Some(1)));
+    world.settle_resource(&key, service(5, 2, Some(1)));
+    assert!(told(service(3, 2, Some(1))), "nobody has looked at it");
+    assert!(!told(service(4, 2, Some(1))) && !told(service(5, 2, Some(1))));
+    // Where the watch is faster, it is news once.
+    assert!(told(service(6, 3, Some(1))));
+    world.settle_resource(&key, service(7, 3, Some(2)));
+    assert!(!told(service(7, 3, Some(2))));
+    // A list in place of the watch tells it too.
+    world.settle_resource(&key, service(9, 4, Some(3)));
+    assert!(told(service(9, 4, Some(3))));
+}
+
+#[test]
+fn an_end_that_an_answer_brought_is_news_when_the_watch_tells_of_it() {
+    let (world, key) =
+        (World::default(), ResourceKey::new(Declared::TrainingJob, "default", "iris"));
+    let kind = kinds::index_of("batch/v1", "Job").expect("in the table");
+    let ours = wanted(80);
+    let job = |version: u32, is_complete: bool| {
+        let status = if is_complete { "True" } else { "False" };
+        let object = json!({
+            "metadata": {"name": "iris", "namespace": "default", "uid": "u1",
+                "resourceVersion": version.to_string()},
+            "spec": {"parallelism": 1, "template": {}},
+            "status": {"conditions": [{"type": "Complete", "status": status}]},
+        });
+        Child::of(kind, &key, &object).expect("an object")
+    };
+    let settle = |child| world.settle(&key, child, (&ours.body, &ours.leaves, ours.digest));
+    let told = |child| world.put_child(key.clone(), child, 1);
+    settle(job(1, false));
+    assert!(!told(job(1, false)), "we made it");
+    settle(job(2, false));
+    assert!(!told(job(2, false)));
+    // It ends (3), and the answer to an apply (4) has that already.
+    settle(job(4, true));
+    settle(job(5, true));
+    assert!(told(job(3, true)));
+    assert!(!told(job(4, true)) && !told(job(5, true)));
+}
+
 #[test]
 fn an_answer_does_not_bring_back_a_service_or_a_revision() {
     let (world, key) = (World::default(), key());
