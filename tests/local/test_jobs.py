@@ -227,6 +227,7 @@ def test_the_end_of_the_supervisor_is_an_interruption(jobs):
     described = jobs.run("describe", "line")
     assert re.search(r"Phase: +Interrupted", described) and "Workers:\n  (none)" in described, described
     assert json.loads(jobs.run("get", "tj/line", "-o", "json"))["status"]["reason"] == "Stopped"
+    assert re.search(r"line +Interrupted +Stopped", jobs.run("get"))
     assert "condition met" in jobs.run("wait", "line", "--for", "condition=Ready=False")
     assert "the supervisor has ended" in jobs.run("wait", "line", "--for", "condition=Ready", code=2)
     assert "no supervisor runs" in jobs.run("describe", "lime", code=2)

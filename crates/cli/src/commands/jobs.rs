@@ -139,6 +139,7 @@ pub(crate) fn resource(job: &JobStatus, spec: Option<Value>) -> Value {
         || format!("{} of {} workers run, attempt {}", job.running(), job.wanted, job.attempts);
     let message = match why_waits(job) {
         Some(why) => why.to_owned(),
+        None if job.phase == "Succeeded" => "all workers have finished".to_owned(),
         None => job.last_error.clone().unwrap_or_else(counted),
     };
     let needs_a_person = job.needs_a_person();

@@ -64,7 +64,14 @@ impl Here {
 
     pub(super) async fn services(&self, selection: &Selection) -> miette::Result<Vec<Value>> {
         check(selection)?;
-        let status = self.status().await?;
+        let status = match self.state.status().await? {
+            Some(status) => status,
+            // None of them is there; of jobs the history tells.
+            None if selection.names.is_empty() && self.history()?.is_some() => {
+                return Ok(Vec::new());
+            }
+            None => return Err(self.nobody()),
+        };
         let known: Vec<&str> = status.services.iter().map(|it| it.name.as_str()).collect();
         for name in &selection.names {
             if !known.contains(&name.as_str()) {
