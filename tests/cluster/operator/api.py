@@ -115,12 +115,12 @@ OWNED = {
     "networkpolicies": "/apis/networking.k8s.io/v1",
     "poddisruptionbudgets": "/apis/policy/v1",
 }
-SERVICES = "/apis/trainyard.dev/v1alpha1"
+DECLARED = "/apis/trainyard.dev/v1alpha1"
 SELECTOR = urllib.parse.quote("app.kubernetes.io/managed-by=trainyard")
 
 
 def path(resource, namespace, name=None):
-    prefix = SERVICES if resource == "modelservices" else OWNED[resource]
+    prefix = OWNED.get(resource, DECLARED)
     whole = f"{prefix}/namespaces/{namespace}/{resource}"
     return whole if name is None else f"{whole}/{name}"
 

@@ -16,7 +16,7 @@ import pytest
 
 import audit
 from api import OWNED, condition, content, owned, path, until
-from conftest import Operator, Services, kubectl
+from conftest import AGNHOST, Operator, Services, kubectl
 from proxy import Faults, Proxy
 
 RUNS = int(os.environ.get("TRAINYARD_FAULT_RUNS", "2"))
@@ -187,32 +187,63 @@ def test_faults_change_nothing_in_the_end(api, spaces, tmp_path, seed):
         proxy.close()
 
 
-def test_a_change_beside_a_write_of_the_operator_is_seen(api, services, namespace, tmp_path):
-    """The answer to a write of the status has a spec that was changed in the moment before. The watch
-    tells of it later, when it looks old."""
+@pytest.fixture
+def late(api, namespace, tmp_path):
+    """An operator whose watches are late: the answers to its writes of a status have specs that were
+    changed in the moment before, of which the watch tells later, when they look old."""
     proxy = Proxy(api, Faults(1, lag=0.6))
     kubeconfig = tmp_path / "proxy.kubeconfig"
     kubeconfig.write_text(json.dumps(proxy.kubeconfig()))
     operator = Operator(namespace, tmp_path, kubeconfig=kubeconfig)
-
-    def is_seen():
-        service = services.get()
-        return service.get("status", {}).get("observedGeneration") == service["metadata"]["generation"]
-
     try:
-        operator.start()
-        for number in range(4):
-            # It is told of the first when the second is there, and then writes what it has done.
-            services.server(arguments=[f"--delay-shutdown={number}"], replicas=0)
-            time.sleep(0.45)
-            services.server(arguments=[f"--delay-shutdown={number}0"], replicas=0)
-            until("the newest spec's status", is_seen, 20)
-            deployment = api.get(path("deployments", namespace))["items"][0]
-            (container,) = deployment["spec"]["template"]["spec"]["containers"]
-            assert container["args"][-1] == f"--delay-shutdown={number}0"
+        yield operator.start()
     finally:
         operator.kill()
         proxy.close()
+
+
+def told(resource):
+    """Its status, if that is of the newest spec."""
+    status = resource.get("status", {})
+    return status if status.get("observedGeneration") == resource["metadata"]["generation"] else None
+
+
+def test_a_change_beside_a_write_of_the_operator_is_seen(api, services, namespace, late):
+    for number in range(4):
+        # It is told of the first when the second is there, and then writes what it has done.
+        services.server(arguments=[f"--delay-shutdown={number}"], replicas=0)
+        time.sleep(0.45)
+        services.server(arguments=[f"--delay-shutdown={number}0"], replicas=0)
+        until("the newest spec's status", lambda: told(services.get()), 20)
+        deployment = api.get(path("deployments", namespace))["items"][0]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["args"][-1] == f"--delay-shutdown={number}0"
+
+
+def test_a_job_that_is_suspended_beside_a_write_of_the_operator_is(api, namespace, late):
+    job = path("trainingjobs", namespace, "line")
+
+    def suspend(is_wanted):
+        spec = {
+            "framework": "generic", "image": AGNHOST, "command": ["/agnhost", "pause"], "suspend": is_wanted,
+            # Pods that never start cost the test's machine nothing.
+            "placement": {"nodeSelector": {"no": "node"}},
+        }
+        api.apply(job, {
+            "apiVersion": "trainyard.dev/v1alpha1", "kind": "TrainingJob",
+            "metadata": {"name": "line", "namespace": namespace}, "spec": spec,
+        })
+
+    def phase():
+        return (told(api.get(job)) or {}).get("phase")
+
+    for _ in range(3):
+        suspend(False)
+        time.sleep(0.45)
+        suspend(True)
+        until("the suspension", lambda: phase() == "Suspended", 20)
+        suspend(False)
+        until("the start", lambda: phase() not in (None, "Suspended"), 20)
 
 
 def assert_no_orphan(api, namespace):
