@@ -36,15 +36,15 @@ pub(crate) struct Resource {
     pub(crate) resource_version: u64,
     pub(super) epoch: u32,
     /// The answer to a write of its status had a change of somebody else in it that no watch has told
-    /// of yet. When one does it is no news by its version, and is news to whoever reconciles.
+    /// of yet.
     pub(super) is_unheard: bool,
 }
 
 impl Resource {
     /// Whether somebody has changed anything but the status, going by what was known `before`.
-    pub(super) fn differs_from(&self, before: Option<&Self>) -> bool {
+    pub(super) fn differs_from(&self, before: &Self) -> bool {
         let content = |it: &Self| it.content.as_ref().ok().and_then(Packed::without_status);
-        let before = before.and_then(content);
+        let before = content(before);
         before.is_none() || before != content(self)
     }
 }

@@ -54,6 +54,17 @@ impl Drop for Visit<'_> {
     }
 }
 
+/// Who tells of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// A watch, in which so many lists have begun.
+    ByWatch { epoch: u32 },
+    /// The answer to a write of ours, which may know more than what was written: a change of somebody
+    /// else in the moment before. By its version it is no news when the watch tells of it after that,
+    /// and nobody has looked at it.
+    ByAnswer,
+}
+
 /// Where a part of an entry comes from. A list that is complete says which parts are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
@@ -131,13 +142,13 @@ impl World {
         resource: DeserializeGuard<T>,
         epoch: u32,
     ) -> bool {
-        self.lock().put_resource(key, resource, epoch)
+        self.lock().put_resource(key, resource, Told::ByWatch { epoch })
     }
 
     /// Takes in an object that belongs to a service; false if something as new is known, and was when
     /// what to do was decided.
     pub(crate) fn put_child(&self, key: ResourceKey, child: Child, epoch: u32) -> bool {
-        self.lock().put_child(key, child, epoch)
+        self.lock().put_child(key, child, Told::ByWatch { epoch })
     }
 
     /// Takes in a pod; false if nothing changed that matters.
@@ -244,16 +255,13 @@ impl World {
         if known.is_gone(key, Source::Children(kind), &name) {
             return Vec::new();
         }
-        let before = known.entries.get(key).and_then(|entry| entry.child(kind, &name)).cloned();
-        known.put_child(key.clone(), child, 0);
+        known.put_child(key.clone(), child, Told::ByAnswer);
         let Some(entry) = known.entries.get_mut(key) else {
             return Vec::new();
         };
         let known = entry.children.iter_mut().find(|c| c.kind == kind && c.name == name);
         match known {
             Some(known) if known.resource_version == version => {
-                known.is_unheard =
-                    before.is_some_and(|it| it.is_unheard || known.differs_from(&it));
                 known.settle(wanted, leaves, digest)
             }
             // A watch was faster, with what came after; that is to be compared.
@@ -269,16 +277,8 @@ impl World {
         resource: T,
     ) {
         let mut known = self.lock();
-        if known.is_gone(key, Source::Declared(key.kind), &key.name) {
-            return;
-        }
-        let before = known.entries.get(key).and_then(|entry| entry.resource.clone());
-        let version = meta::resource_version(resource.meta());
-        known.put_resource(key.clone(), DeserializeGuard(Ok(resource)), 0);
-        let now = known.entries.get_mut(key).and_then(|entry| entry.resource.as_mut());
-        if let Some(now) = now.filter(|now| now.resource_version == version) {
-            now.is_unheard = before.as_ref().is_some_and(|it| it.is_unheard)
-                || now.differs_from(before.as_ref());
+        if !known.is_gone(key, Source::Declared(key.kind), &key.name) {
+            known.put_resource(key.clone(), DeserializeGuard(Ok(resource)), Told::ByAnswer);
         }
     }
 
@@ -316,8 +316,9 @@ impl Known {
         &mut self,
         key: ResourceKey,
         resource: DeserializeGuard<T>,
-        epoch: u32,
+        told: Told,
     ) -> bool {
+        let epoch = told.epoch();
         let metadata = match &resource.0 {
             Ok(resource) => resource.meta(),
             Err(invalid) => &invalid.metadata,
@@ -328,25 +329,31 @@ impl Known {
             known.as_mut().filter(|known| !meta::is_news(resource_version, known.resource_version))
         {
             known.epoch = known.epoch.max(epoch);
-            return std::mem::take(&mut known.is_unheard);
+            return told.hears(&mut known.is_unheard);
         }
         let epoch = known.as_ref().map_or(epoch, |known| known.epoch.max(epoch));
         let content = resource.0.map(|resource| Packed::of(&resource)).map_err(Arc::new);
-        *known = Some(Resource { content, resource_version, epoch, is_unheard: false });
+        let mut now = Resource { content, resource_version, epoch, is_unheard: false };
+        now.is_unheard = told == Told::ByAnswer
+            && known.as_ref().is_none_or(|before| before.is_unheard || now.differs_from(before));
+        *known = Some(now);
         true
     }
 
-    fn put_child(&mut self, key: ResourceKey, mut child: Child, epoch: u32) -> bool {
+    fn put_child(&mut self, key: ResourceKey, mut child: Child, told: Told) -> bool {
         let children = &mut self.entries.entry(key).or_default().children;
+        let epoch = told.epoch();
         child.epoch = epoch;
         let known = children.iter_mut().find(|c| c.kind == child.kind && c.name == child.name);
         match known {
             Some(known) if !meta::is_news(child.resource_version, known.resource_version) => {
                 known.epoch = known.epoch.max(epoch);
-                std::mem::take(&mut known.is_unheard)
+                told.hears(&mut known.is_unheard)
             }
             Some(known) => {
                 child.inherit(known);
+                child.is_unheard =
+                    told == Told::ByAnswer && (known.is_unheard || child.differs_from(known));
                 child.epoch = known.epoch.max(epoch);
                 *known = child;
                 true
@@ -377,6 +384,23 @@ impl Known {
                 releases.shrink_to_fit();
                 true
             }
+        }
+    }
+}
+
+impl Told {
+    fn epoch(self) -> u32 {
+        match self {
+            Self::ByWatch { epoch } => epoch,
+            Self::ByAnswer => 0,
+        }
+    }
+
+    /// Whether this is the watch's word of what an answer had brought, which is news once.
+    fn hears(self, is_unheard: &mut bool) -> bool {
+        match self {
+            Self::ByWatch { .. } => std::mem::take(is_unheard),
+            Self::ByAnswer => false,
         }
     }
 }
