@@ -203,15 +203,9 @@ pub(crate) fn workers(job: &JobStatus) -> impl Iterator<Item = Replica> {
     })
 }
 
-/// The newest run of each job that is still on the list. The records are by name, the newest first.
-pub(crate) fn newest(records: &[JobRecord]) -> impl Iterator<Item = &JobRecord> {
-    let jobs = records.chunk_by(|newer, older| newer.name == older.name);
-    jobs.filter_map(|runs| runs.first()).filter(|record| !record.forgotten)
-}
-
-/// What a supervisor that is gone had written down: the newest run of each job.
-pub(crate) fn show_last(records: &[JobRecord]) -> String {
-    let newest: Vec<&JobRecord> = newest(records).collect();
+/// What a supervisor that is gone had written down, by the newest run of each job.
+pub(crate) fn show_last(newest: &[JobRecord]) -> String {
+    let newest: Vec<&JobRecord> = newest.iter().filter(|record| !record.forgotten).collect();
     if newest.is_empty() {
         return String::new();
     }

@@ -112,13 +112,13 @@ impl Status {
         let Some(history) = history else { return Ok(()) };
         let services = history.services().into_diagnostic()?;
         let replicas = history.replicas().into_diagnostic()?;
-        let jobs = history.jobs().into_diagnostic()?;
         if self.output.is_for_machines() {
+            let jobs = history.jobs().into_diagnostic()?;
             let last = json!({"running": false, "services": services, "jobs": jobs});
             return print_line(&serde_json::to_string_pretty(&last).into_diagnostic()?);
         }
         show_last(&services, &replicas)?;
-        let jobs = jobs::show_last(&jobs);
+        let jobs = jobs::show_last(&history.newest_jobs().into_diagnostic()?);
         if jobs.is_empty() { Ok(()) } else { print_line(&jobs) }
     }
 

@@ -99,6 +99,12 @@ pub(super) fn jobs(connection: &Connection) -> rusqlite::Result<Vec<JobRecord>> 
     select.query_map(params![], record)?.collect()
 }
 
+/// Of all runs, by name and the newest first, the newest of each job.
+pub(super) fn newest(mut runs: Vec<JobRecord>) -> Vec<JobRecord> {
+    runs.dedup_by(|older, newer| older.name == newer.name);
+    runs
+}
+
 /// Saves a run, and forgets the oldest beyond those that are kept.
 pub(super) fn save_job(connection: &Connection, job: &JobRecord) -> rusqlite::Result<()> {
     connection

@@ -74,6 +74,11 @@ impl History {
         Ok(records::revisions(&self.connection, service)?)
     }
 
+    /// The newest run of each job, by name.
+    pub fn newest_jobs(&self) -> Result<Vec<JobRecord>, HistoryError> {
+        Ok(jobs::newest(self.jobs()?))
+    }
+
     /// Every run of every job that is kept: by name, the newest first.
     pub fn jobs(&self) -> Result<Vec<JobRecord>, HistoryError> {
         match schema::version(&self.connection)? {

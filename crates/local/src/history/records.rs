@@ -192,9 +192,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Saved> {
     }
     let existed = made == 0;
     let replicas = replicas(connection)?;
-    // By name, the newest first.
-    let mut jobs = jobs::jobs(connection)?;
-    jobs.dedup_by(|older, newer| older.name == newer.name);
+    let jobs = jobs::newest(jobs::jobs(connection)?);
     // They are looked at anew at the next `up` of them, should they not be understood.
     let folders = meta(connection, "folders")?.and_then(|text| serde_json::from_str(&text).ok());
     let folders = folders.unwrap_or_default();

@@ -16,7 +16,7 @@ use trainyard_operator::console::{
 };
 
 use crate::commands::fetching::words;
-use crate::commands::jobs::{self, newest};
+use crate::commands::jobs;
 use crate::commands::supervisor::{State, explain};
 
 /// The supervisor of a state folder, running or not.
@@ -48,8 +48,16 @@ impl Here {
 
     /// The newest run of each job, as the last supervisor has left it.
     fn recorded_jobs(&self) -> miette::Result<Vec<JobStatus>> {
-        self.history()?.ok_or_else(|| self.nobody())?;
-        Ok(newest(&self.job_records()?).map(as_recorded).collect())
+        let listed = self.listed_jobs()?.ok_or_else(|| self.nobody())?;
+        Ok(listed.iter().map(as_recorded).collect())
+    }
+
+    /// The newest run of each job that is still on the list; none without a history.
+    fn listed_jobs(&self) -> miette::Result<Option<Vec<JobRecord>>> {
+        let Some(history) = self.history()? else { return Ok(None) };
+        let mut jobs = history.newest_jobs().into_diagnostic()?;
+        jobs.retain(|job| !job.forgotten);
+        Ok(Some(jobs))
     }
 
     /// All runs of all jobs: by name, the newest first.
@@ -139,8 +147,8 @@ impl Here {
         {
             return Ok(());
         }
-        let jobs = self.job_records()?;
-        let jobs = newest(&jobs).map(|job| job.name.as_str());
+        let jobs = self.listed_jobs()?.unwrap_or_default();
+        let jobs = jobs.iter().map(|job| job.name.as_str());
         let known: Vec<&str> = records.keys().map(String::as_str).chain(jobs).collect();
         Err(not_found(Kind::ModelService, name, &known))
     }
@@ -172,8 +180,7 @@ impl Here {
         };
         Ok(Watch {
             client,
-            state: self.state.clone(),
-            has_ended: false,
+            left_in: Some(self.state.clone()),
             kind,
             names: selection.names.clone(),
             records: self.records()?,
@@ -251,11 +258,10 @@ type Records = BTreeMap<String, Record>;
 
 /// Services, again at each change.
 pub(crate) struct Watch {
-    /// None once the supervisor has ended.
+    /// None where no supervisor runs.
     client: Option<Client>,
-    state: State,
-    /// What it has left of jobs was told.
-    has_ended: bool,
+    /// Where jobs are that are not told of yet as the supervisor has left them.
+    left_in: Option<State>,
     kind: Kind,
     names: Vec<String>,
     records: Records,
@@ -272,14 +278,14 @@ impl Watch {
             let jobs = jobs.iter().map(|job| jobs::resource(job, None));
             jobs.map(|job| (key(&job), job)).collect()
         };
+        let ended = || miette!("the supervisor has ended");
         self.services = match (status, self.kind) {
             (Some(status), Kind::ModelService) => resources(&status, &self.records),
             (Some(status), Kind::TrainingJob) => of_jobs(&status.jobs),
-            (None, Kind::TrainingJob) if !self.has_ended => {
-                (self.client, self.has_ended) = (None, true);
-                of_jobs(&Here::new(self.state.clone()).recorded_jobs()?)
+            (None, Kind::ModelService) => return Err(ended()),
+            (None, Kind::TrainingJob) => {
+                of_jobs(&Here::new(self.left_in.take().ok_or_else(ended)?).recorded_jobs()?)
             }
-            (None, _) => return Err(miette!("the supervisor has ended")),
         };
         if !self.names.is_empty() {
             self.services.retain(|key, _| self.names.contains(&key.1));

@@ -369,8 +369,7 @@ async fn wait_until_settled(state: &StateDir, names: Names) -> miette::Result<Ex
 fn earlier_runs(state: &StateDir) -> miette::Result<BTreeMap<String, u32>> {
     let history = trainyard_local::history::History::open(&state.database()).into_diagnostic()?;
     let Some(history) = history else { return Ok(BTreeMap::new()) };
-    let mut jobs = history.jobs().into_diagnostic()?;
-    jobs.dedup_by(|older, newer| older.name == newer.name);
+    let jobs = history.newest_jobs().into_diagnostic()?;
     Ok(jobs.into_iter().filter(|job| job.state.is_over()).map(|job| (job.name, job.run)).collect())
 }
 
@@ -378,8 +377,7 @@ fn earlier_runs(state: &StateDir) -> miette::Result<BTreeMap<String, u32>> {
 fn knows_others(state: &StateDir) -> miette::Result<bool> {
     let history = trainyard_local::history::History::open(&state.database()).into_diagnostic()?;
     let Some(history) = history else { return Ok(false) };
-    let mut jobs = history.jobs().into_diagnostic()?;
-    jobs.dedup_by(|older, newer| older.name == newer.name);
+    let jobs = history.newest_jobs().into_diagnostic()?;
     Ok(history.services().into_diagnostic()?.iter().any(|service| service.active)
         || jobs.iter().any(|job| !job.state.is_over()))
 }
