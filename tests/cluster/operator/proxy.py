@@ -142,25 +142,13 @@ class Proxy:
             upstream.close()
 
     async def _pipe(self, reader, writer, lag):
-        chunks = asyncio.Queue()
-
-        async def read():
-            while chunk := await reader.read(1 << 16):
-                chunks.put_nowait((self.loop.time() + lag, chunk))
-            chunks.put_nowait((self.loop.time(), b""))
-
-        async def write():
-            while True:
-                due, chunk = await chunks.get()
-                await asyncio.sleep(max(0, due - self.loop.time()))
-                if not chunk:
-                    return
+        while chunk := await reader.read(1 << 16):
+            if lag:
+                self.loop.call_later(lag, writer.write, chunk)
+            else:
                 writer.write(chunk)
-                await writer.drain()
-
-        async with asyncio.TaskGroup() as both:
-            both.create_task(read())
-            both.create_task(write())
+            await writer.drain()
+        await asyncio.sleep(lag)
 
     def _refusal(self, method):
         codes = [429, 500, 503] + ([409] if method in ("PATCH", "PUT", "POST", "DELETE") else [])
