@@ -87,23 +87,6 @@ class Api:
             if error.code != 404:
                 raise
 
-    def writes(self, *resources):
-        """Requests so far that could change these resources, by the API server's own counters."""
-        total = 0
-        for line in self.call("GET", "/metrics").splitlines():
-            if not line.startswith("apiserver_request_total{"):
-                continue
-            labels, _, value = line.partition("} ")
-            found = dict(
-                part.split("=", 1) for part in labels.partition("{")[2].split(",") if "=" in part
-            )
-            verb = found.get("verb", "").strip('"')
-            if found.get("resource", "").strip('"') in resources and verb in (
-                "POST", "PUT", "PATCH", "APPLY", "DELETE",
-            ):
-                total += float(value)
-        return int(total)
-
 
 OWNED = {
     "serviceaccounts": "/api/v1",

@@ -22,9 +22,7 @@ def rest(*namespaces, seconds=12, patience=120):
     while time.monotonic() - quiet_since < seconds:
         time.sleep(0.5)
         end = ended()
-        # It begins anew at 100 MiB.
-        start = start if start <= end else 0
-        found = [line for line in writes(start, end) if line["objectRef"].get("namespace") in namespaces]
+        found = [line for line in writes(start, end, *namespaces) if not is_of_kubernetes(line)]
         start = end
         if found:
             quiet_since = time.monotonic()
@@ -45,13 +43,15 @@ def ended():
         return start + log.read().rfind(b"\n") + 1
 
 
-def writes(start, end):
-    """The writes that stand in this part of the log, without those of Kubernetes itself."""
+def writes(start, end, *namespaces):
+    """Who wrote what in these namespaces, by this part of the log."""
+    # It begins anew at 100 MiB.
+    start = start if start <= end else 0
     with open(LOG, "rb") as log:
         log.seek(start)
         lines = [json.loads(line) for line in log.read(end - start).splitlines()]
-    return [
-        line
-        for line in lines
-        if "objectRef" in line and not line["user"]["username"].startswith(KUBERNETES)
-    ]
+    return [line for line in lines if line.get("objectRef", {}).get("namespace") in namespaces]
+
+
+def is_of_kubernetes(line):
+    return line["user"]["username"].startswith(KUBERNETES)

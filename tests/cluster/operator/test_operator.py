@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import audit
 from api import condition, owned, path, until
 from conftest import AGNHOST, TRAINYARD, Operator, kubectl
 
@@ -34,9 +35,10 @@ def test_a_service_becomes_ready_and_costs_nothing_then(api, operator, services,
     # What others do to the Deployment's own status may still be on its way.
     until("silence", lambda: writes(operator, 3) == 0)
     counted = ("modelservices", "deployments", "services", "serviceaccounts", "networkpolicies", "poddisruptionbudgets")
-    before = api.writes(*counted)
+    start = audit.ended()
     assert writes(operator) == 0
-    assert api.writes(*counted) == before
+    found = audit.writes(start, audit.ended(), namespace)
+    assert [audit.told(line) for line in found if line["objectRef"]["resource"] in counted] == []
     # Neither after a restart, whether it ended in order or not.
     for end in (operator.stop, operator.kill):
         end()
