@@ -110,8 +110,9 @@ fn our_own_kinds_are_read_as_they_will_be() {
         )
     };
     let second = job("  workers: {count: 2, min: 3}\n  restarts: 1\n");
-    let reserved = job("  env: [{name: WORLD_SIZE, value: '4'}]\n");
-    let all = format!("{POD}---\n{second}---\n{reserved}");
+    let reserved = job("  env:\n  - {name: A, value: b}\n  - {value: '4', name: WORLD_SIZE}\n");
+    let pattern = job("  progress: {timeout: 5m, logPattern: '('}\n");
+    let all = format!("{POD}---\n{second}---\n{reserved}---\n{pattern}");
     let folder = folder(&[
         ("good.yaml", &job("")),
         ("chart.yaml", "apiVersion: other/v1\nkind: TrainingJob\nspec: {restarts: 1}\n"),
@@ -127,12 +128,16 @@ fn our_own_kinds_are_read_as_they_will_be() {
         .map(|it| format!("{}:{}: {}", it["file"], it["line"], it["message"]))
         .collect();
     let line = |text: &str| all.lines().position(|it| it.contains(text)).map_or(0, |at| at + 1);
-    for (text, said) in [("min: 3", "more than `count`"), ("restarts: 1", "unknown field")] {
+    for (text, said) in [
+        ("min: 3", "more than `count`"),
+        ("restarts: 1", "unknown field"),
+        ("WORLD_SIZE", "sets `WORLD_SIZE`"),
+        ("logPattern", "no regular expression"),
+    ] {
         let place = format!("\"jobs.yaml\":{}: ", line(text));
         assert!(errors.iter().any(|it| it.starts_with(&place) && it.contains(said)), "{errors:?}");
     }
-    assert!(errors.last().is_some_and(|it| it.contains("sets `WORLD_SIZE`")), "{errors:?}");
-    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert_eq!(errors.len(), 4, "{errors:?}");
 }
 
 #[test]

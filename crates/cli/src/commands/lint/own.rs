@@ -41,10 +41,25 @@ fn problems_of(root: Node<'_>) -> Vec<ReadError> {
             .jobs
             .iter()
             .filter_map(|job| compile_job(&job.value, &ANYWHERE).err())
-            .filter(|it| {
-                matches!(it, JobError::ReservedVariable { .. } | JobError::LogPattern { .. })
+            .filter_map(|it| Some((culprit(root.get("spec"), &it)?, it.to_string())))
+            .map(|(culprit, message)| {
+                let place = file.place(culprit.place().start);
+                let (line, column) = (place.line, place.column);
+                ReadError { file: file.name.clone(), line, column, message, help: String::new() }
             })
-            .map(|it| error(1, 1, it.to_string(), None))
             .collect(),
+    }
+}
+
+/// The field that a job has no plan for, of what is wrong wherever it is to run.
+fn culprit<'a>(spec: Node<'a>, error: &JobError) -> Option<Node<'a>> {
+    match error {
+        JobError::ReservedVariable { name, .. } => {
+            let names = |variable: &Node<'a>| variable.get("name").is(name);
+            let env = spec.get("env");
+            Some(env.items().find(names).map_or(env, |it| it.get("name")))
+        }
+        JobError::LogPattern { .. } => Some(spec.path("progress.logPattern")),
+        _ => None,
     }
 }
