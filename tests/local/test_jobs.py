@@ -231,6 +231,9 @@ def test_the_end_of_the_supervisor_is_an_interruption(jobs):
     assert "condition met" in jobs.run("wait", "line", "--for", "condition=Ready=False")
     assert "the supervisor has ended" in jobs.run("wait", "line", "--for", "condition=Ready", code=2)
     assert "no supervisor runs" in jobs.run("describe", "lime", code=2)
+    # And nobody is there to forget it.
+    for how in ((), ("--dry-run=client",)):
+        assert "no supervisor runs" in jobs.run("delete", "line", *how, code=2)
 
 
 def test_workers_outlive_a_supervisor_that_is_killed(jobs):

@@ -127,6 +127,9 @@ impl Delete {
             } else {
                 ended.await?;
             }
+        } else {
+            // What the last one has left on the list is nobody's to delete.
+            here.check_running().await?;
         }
         self.tell(all)
     }

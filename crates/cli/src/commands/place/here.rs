@@ -33,6 +33,11 @@ impl Here {
         self.state.status().await?.ok_or_else(|| self.nobody())
     }
 
+    /// An error unless a supervisor runs.
+    pub(crate) async fn check_running(&self) -> miette::Result<()> {
+        self.status().await.map(drop)
+    }
+
     /// That no supervisor runs.
     fn nobody(&self) -> Report {
         explain(ClientError::NotRunning { state: self.state.folder().to_owned() })
