@@ -522,3 +522,15 @@ def test_pods_that_a_restarted_node_forgot_are_made_anew(cluster, team, tmp_path
     cluster.xtask("load", str(tmp_path / "late.tar"))
     status = phase(cluster, team, "forgotten", "Succeeded", 180)["status"]
     assert (status["attempts"], status["failures"], status["interruptions"]) == (2, 0, 1), status
+
+
+def test_a_node_that_is_restarted_uses_up_no_retry(cluster, team):
+    """Its peer fails for want of it, and the runtime tells an exit code of what ran there, as its pod goes."""
+    cluster.apply(manifest(team, "restarted", steps=400, pause=0.05, retries=0))
+    cluster.until("a checkpoint in the store", lambda: durable("restarted"), 90)
+    cluster.xtask("chaos", "kill-node", "node-2")
+    cluster.until("the end of the others", lambda: any("deletionTimestamp" in it["metadata"] for it in workers(cluster, team, "restarted")), 90)
+    cluster.xtask("chaos", "restart-node", "node-2")
+    cluster.until("the node", lambda: cluster.is_node_ready("node-2"))
+    status = phase(cluster, team, "restarted", "Succeeded", 180)["status"]
+    assert (status["attempts"], status["failures"], status["interruptions"]) == (2, 0, 1), status

@@ -69,6 +69,9 @@ class Told:
     # Steps that the store's newest checkpoint lacks of the last one that the program wrote.
     behind: int
     attempts: int
+    failures: int
+    # To this job alone.
+    happened: set
 
 
 class Chaos:
@@ -270,7 +273,8 @@ def one(chaos, seed):
         took = time.monotonic() - begun
         lost, over, behind = judge(chaos, name, work, durable, happened)
         over = [Over(seed, *it) for it in over]
-        return Told(seed, work, took, lost, over, behind, chaos.status(name)["attempts"])
+        status = chaos.status(name)
+        return Told(seed, work, took, lost, over, behind, status["attempts"], status["failures"], {kind for _, kind in happened})
     except Exception:
         history = [(round(at, 1), kind) for at, kind in happened]
         notes = [{key: note[key] for key in ("at", "what", "rank", "attempt", "step") if key in note}
@@ -382,7 +386,7 @@ def main():
         for done in concurrent.futures.as_completed([pool.submit(run, seed) for seed in seeds]):
             if isinstance(result := done.result(), Told):
                 told.append(result)
-                print(f"{result.seed}: {result.took:.0f} s, {result.attempts} attempts, lost {result.lost}, behind {result.behind}", flush=True)
+                print(f"{result.seed}: {result.took:.0f} s, {result.attempts} attempts, {result.failures} failures, lost {result.lost}, behind {result.behind}", flush=True)
                 for it in result.over:
                     print(f"  more than an interval: {it}", flush=True)
             elif result:
@@ -394,6 +398,9 @@ def main():
         alone = OWN.steps * OWN.pause
         ratios = [alone / it for it in reversed(took)]
         print(f"goodput: median {ratios[len(ratios) // 2]:.2f}, worst {ratios[0]:.2f} (steps alone take {alone:.0f} s)")
+    # Of a program that was not killed and had room for what it wrote, nothing is its fault.
+    blamed = {run.seed: run.failures for run in told if run.failures and not run.happened & {"program", "disk full"}}
+    print(f"{sum(run.failures for run in told)} failures counted; where no program was killed and its disk not full: {blamed}")
     behind = [run.seed for run in told if run.behind]
     print(f"{len(behind)} jobs succeeded without their last checkpoint in the store: {behind}")
     kinds = collections.defaultdict(list)

@@ -26,7 +26,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const HEALTHY_AFTER: Duration = Duration::from_secs(600);
 
 /// An interruption this soon after the start may be of the program's own making, such as one that
-/// kills itself: no fault that could be told apart, but each in a row waits longer.
+/// kills itself: no fault that could be told apart, but each in a row waits longer. What was
+/// [`State::taken`] is told apart.
 const SOON: Duration = Duration::from_secs(60);
 
 /// What a worker is doing.
@@ -149,6 +150,9 @@ pub struct State {
     pub interruptions: u32,
     /// Failures in a row.
     row: u32,
+    /// A worker of this attempt was taken.
+    #[serde(default)]
+    taken: bool,
     /// When the workers were started first.
     pub began: Option<Duration>,
     /// When they were started last.
@@ -186,6 +190,7 @@ impl State {
             failures: 0,
             interruptions: 0,
             row: 0,
+            taken: false,
             began: None,
             started: None,
             ended: None,
@@ -322,6 +327,16 @@ impl State {
         }
     }
 
+    /// A worker of this attempt was taken away for certain: its machine went down or is somebody
+    /// else's, or who runs the cluster took it off. So that is why the attempt ends, and neither why
+    /// the next one should wait nor what others do that miss that worker is a fault of the program.
+    pub fn taken(self) -> Self {
+        match self.phase {
+            Phase::Running | Phase::Ending(_) => Self { taken: true, ..self },
+            _ => self,
+        }
+    }
+
     /// Its workers are asked for a checkpoint, end, and start again as more of them.
     pub fn grown(self) -> Self {
         self.resized(Reason::Grown)
@@ -341,8 +356,13 @@ impl State {
         }
     }
 
-    /// Waits until the next attempt, after `row` failures in a row.
+    /// Waits until the next attempt, after `row` failures in a row, or one that none of them is to blame
+    /// for.
     fn waiting(self, now: Duration) -> Self {
+        if self.taken {
+            let phase = Phase::Waiting { until: now.saturating_add(DELAY) };
+            return Self { phase, reason: Reason::BackOff, ..self };
+        }
         let factor = 1u32.checked_shl(self.row.saturating_sub(1)).unwrap_or(u32::MAX);
         let delay = DELAY.saturating_mul(factor).min(LONGEST_DELAY);
         Self {
@@ -380,6 +400,7 @@ pub fn decide(
                 phase: Phase::Running,
                 reason: Reason::Started,
                 attempts: state.attempts.saturating_add(1),
+                taken: false,
                 began: state.began.or(Some(now)),
                 started: Some(now),
                 clock_stopped: None,
@@ -412,7 +433,7 @@ fn running(
     if have_finished(workers) {
         return (state.over(Phase::Succeeded, Reason::Finished, now), Order::Nothing);
     }
-    if let Some(because) = lost(workers) {
+    if let Some(because) = lost(workers).map(|because| blamed(because, state.taken)) {
         let reason = match because {
             Because::Interruption => Reason::WorkerInterrupted,
             _ => Reason::WorkerFailed,
@@ -453,11 +474,19 @@ fn lost(workers: &[Worker]) -> Option<Because> {
     }
 }
 
+/// What counts, where a worker was taken: others may have failed for want of it.
+fn blamed(because: Because, taken: bool) -> Because {
+    match because {
+        Because::Failure(Failure::Crashed | Failure::Hung) if taken => Because::Interruption,
+        because => because,
+    }
+}
+
 /// What follows once no worker runs any more.
 fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> State {
     let ran_for = now.saturating_sub(state.started.unwrap_or(now));
     let row = if ran_for >= HEALTHY_AFTER { 0 } else { state.row };
-    match because {
+    match blamed(because, state.taken) {
         Because::Asked => state.stop_clock(now).over(Phase::Interrupted, Reason::Stopped, now),
         Because::Deadline => state.over(Phase::Failed, Reason::DeadlineExceeded, now),
         Because::Failure(Failure::NotStarted) => {
@@ -486,7 +515,8 @@ fn ended(state: &State, because: Because, policy: &Policy, now: Duration) -> Sta
         }
         Because::Interruption => {
             let interruptions = state.interruptions.saturating_add(1);
-            let row = if ran_for < SOON { row.saturating_add(1) } else { row };
+            let is_suspect = ran_for < SOON && !state.taken;
+            let row = if is_suspect { row.saturating_add(1) } else { row };
             State { interruptions, row, ..*state }.waiting(now)
         }
     }
@@ -591,6 +621,47 @@ mod tests {
             now += 5 + pause;
         }
         assert_eq!((job.state.failures, job.state.interruptions), (0, 4));
+    }
+
+    #[test]
+    fn a_worker_that_was_taken_is_why_others_fail_and_no_reason_to_wait() {
+        let mut job = Job::new(Policy { retries: 0, ..POLICY });
+        job.state = job.state.taken();
+        assert_eq!(job.state, State::new(at(0)), "nobody runs yet");
+        let mut now = 0;
+        for _ in 0..8 {
+            job.step(now, &[], false, ("Running", Order::Start));
+            // The other one misses it, and is faster than the news of a machine's end.
+            job.step(now + 5, &[RUNNING, CRASHED], false, ("Ending", END));
+            job.state = job.state.taken();
+            job.step(now + 50, &[RUNNING, CRASHED], false, ("Ending", NOTHING));
+            job.step(now + 55, &[Worker::Interrupted, CRASHED], false, ("Waiting", NOTHING));
+            assert_eq!(job.state.look_again_at(&job.policy), Some(at(now + 56)));
+            now += 56;
+        }
+        assert_eq!((job.state.failures, job.state.interruptions), (0, 8));
+        // Or slower.
+        job.step(now, &[], false, ("Running", Order::Start));
+        job.state = job.state.taken();
+        job.step(now + 5, &[Worker::Interrupted, HUNG], false, ("Ending", END));
+        assert_eq!(job.state.reason, Reason::WorkerInterrupted);
+        job.step(now + 5, &[Worker::Interrupted, HUNG], false, ("Waiting", NOTHING));
+        // It tells nothing of the next start.
+        job.step(now + 6, &[], false, ("Running", Order::Start));
+        job.step(now + 7, &[RUNNING, CRASHED], false, ("Ending", END));
+        job.step(now + 7, &[Worker::Interrupted, CRASHED], false, ("Failed", NOTHING));
+    }
+
+    #[test]
+    fn what_only_the_program_can_have_done_counts_though_a_worker_was_taken() {
+        for failure in [Failure::OutOfMemory, Failure::NotStarted] {
+            let mut job = Job::new(Policy { retries: 0, ..POLICY });
+            job.step(0, &[], false, ("Running", Order::Start));
+            job.state = job.state.taken();
+            let workers = [Worker::Interrupted, Worker::Failed(failure)];
+            job.step(5, &workers, false, ("Ending", END));
+            job.step(5, &workers, false, ("Failed", NOTHING));
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Seen {
     pub(super) leaving: Vec<(String, i64)>,
     /// When a worker will count as lost, in seconds since the epoch.
     pub(super) lost_at: Option<i64>,
+    /// One was taken away for certain, or is about to be.
+    pub(super) is_taken: bool,
 }
 
 /// A worker that does not run, and nothing is known why.
@@ -84,6 +86,7 @@ pub(super) fn observe(attempt: &Attempt<'_>) -> Seen {
         };
         let lost_at = worker.lost.as_ref().map(|it| it.at.saturating_add(LOST_AFTER));
         let lost = worker.lost.as_ref().filter(|_| lost_at <= Some(attempt.now));
+        seen.is_taken |= worker.is_taken || lost.is_some();
         if let Some(end) = worker.end.as_ref().or(lost) {
             ends.push((index, end));
             seen.leaving.extend(end.leaving.as_ref().map(|node| (node.to_string(), end.at)));
@@ -219,6 +222,17 @@ mod tests {
         );
         assert_eq!(failed.workers, [CRASHED; 2]);
         assert!(failed.end.is_some_and(|end| end.contains("the cause")));
+    }
+
+    #[test]
+    fn one_that_is_taken_is_known_while_it_runs() {
+        let mut drained = running();
+        drained["conditions"] = json!([{"type": "DisruptionTarget", "status": "True"}]);
+        let job = JobFacts::default();
+        let all = seen(Some(&job), true, &[pod(0, 2, drained.clone()), pod(1, 2, running())]);
+        assert_eq!((all.workers, all.is_taken), (vec![RUNNING; 2], true));
+        let before = seen(Some(&job), true, &[pod(0, 1, drained), pod(1, 2, running())]);
+        assert!(!before.is_taken);
     }
 
     #[test]

@@ -421,6 +421,9 @@ impl Course<'_> {
                 pods: &pods,
                 now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             });
+            if seen.is_taken || entry.taken == Some(memory.state.attempts) {
+                memory.state = memory.state.taken();
+            }
             let looks = match (self.plan, memory.state.phase) {
                 (Ok(plan), Phase::Waiting { .. }) if !self.stop => {
                     let scene = (&Scene { entry, kind, key }, wanted.as_str());

@@ -4,7 +4,9 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod, PodStatus};
 use trainyard_control::preflight::Seen;
 use trainyard_plan::kubernetes::{IMAGE_CONTAINER, LOOK_CONTAINER};
 
-use super::worker::{FetchEnd, LOST, container_end, disruption, lost_since, said, shorten};
+use super::worker::{
+    FetchEnd, LOST, container_end, disruption, lost_since, said, shorten, went_with_its_node,
+};
 use crate::names::PREFLIGHT_LABEL;
 
 /// The uid of the Job that a pod is of.
@@ -85,7 +87,8 @@ fn of_fetch(end: &ContainerStateTerminated) -> Seen {
 fn by_itself(end: &ContainerStateTerminated) -> Seen {
     match (end.reason.as_deref().unwrap_or_default(), end.exit_code) {
         ("OOMKilled", _) => Seen::Broken,
-        ("ContainerStatusUnknown", _) | (_, 1 | 137 | 143) => Seen::Lost,
+        (_, 1 | 137 | 143) => Seen::Lost,
+        _ if went_with_its_node(end) => Seen::Lost,
         _ => Seen::Broken,
     }
 }
@@ -144,6 +147,7 @@ mod tests {
         check(init("check-data-words", 7, "Error", "Unavailable: no"), Seen::Unavailable, "no");
         check(init("check-data-words", 137, "OOMKilled", ""), Seen::Broken, "OOMKilled");
         check(init("check-data-words", 1, "Error", ""), Seen::Lost, "");
+        check(init("check-data-words", 255, "Unknown", ""), Seen::Lost, "");
         check(store(4, "AccessDenied: no"), Seen::Wrong, "`spec.checkpoint.uri`");
         check(store(7, "Unavailable: no"), Seen::Unavailable, "`spec.checkpoint.uri`");
         check(store(1, ""), Seen::Lost, "");

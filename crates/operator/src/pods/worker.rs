@@ -1,6 +1,8 @@
 //! What is kept of a worker of a training job, and how it ended.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
+};
 use trainyard_control::job::{Failure, Worker};
 use trainyard_plan::kubernetes::{AGENT_CONTAINER, DATA_CONTAINER, WORKER_CONTAINER};
 
@@ -10,6 +12,13 @@ use crate::names::{ATTEMPT_LABEL, JOB_LABEL, QUOTA_ANNOTATION};
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// What there is to say of a pod that its node will not start.
 pub(super) const LOST: &str = "its node was restarted just before its program would have started, and does not start it any more";
+/// What there is to say of a container that its node knows nothing of any more.
+const WENT: &str = "its node was restarted, or is gone";
+/// The exit code that container runtimes make up for one whose end they did not see: containerd's
+/// `unknownExitCode`, and CRI-O's where there is no exit file.
+const LOST_CODE: i32 = 255;
+/// How an agent calls the end of a worker whose program failed.
+const CRASHED: &str = "Crashed";
 /// How an agent calls the end of a worker whose machine its cloud has said to take.
 const MACHINE_LEAVES: &str = "MachineLeaves";
 /// Longest text of a program that goes into a status, in bytes.
@@ -27,6 +36,8 @@ pub(crate) struct WorkerFacts {
     pub(crate) end: Option<End>,
     /// As what it counts if that stays so: it is still to start, and its node will not start it.
     pub(crate) lost: Option<End>,
+    /// Somebody takes it away, or its node went down: no program does that to itself.
+    pub(crate) is_taken: bool,
     /// What its job was given by its queue, as the pod says it.
     pub(crate) quota: Option<Box<str>>,
 }
@@ -72,7 +83,9 @@ impl WorkerFacts {
         let running_since = started.map(|time| time.0.as_second());
         let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
         let quota = annotation(QUOTA_ANNOTATION).map(|text| text.as_str().into());
-        Some(Self { index, attempt, is_placed, running_since, end, lost, quota })
+        let is_taken = status.is_some_and(is_taken)
+            || end.as_ref().is_some_and(|end: &End| end.leaving.is_some());
+        Some(Self { index, attempt, is_placed, running_since, end, lost, is_taken, quota })
     }
 }
 
@@ -115,6 +128,9 @@ fn preparation(status: &PodStatus) -> Option<(Worker, String)> {
     let all = status.init_container_statuses.iter().flatten();
     let ended = |it| Some((it, container_end(it)?));
     let (container, ended) = all.filter_map(ended).find(|(_, end)| end.exit_code != 0)?;
+    if went_with_its_node(ended) {
+        return Some((Worker::Interrupted, WENT.to_owned()));
+    }
     let code = ended.exit_code;
     let said = said(ended);
     if let Some(data) = container.name.strip_prefix(DATA_CONTAINER) {
@@ -138,6 +154,31 @@ fn preparation(status: &PodStatus) -> Option<(Worker, String)> {
 
 pub(super) fn container_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     status.state.as_ref()?.terminated.as_ref()
+}
+
+/// Whether a container was there no more when its node was asked for it. After a restart containerd says
+/// `Unknown`, and CRI-O and Docker `Error`, of what ran before, each with a code of which our agents say
+/// whose it is.
+pub(super) fn went_with_its_node(ended: &ContainerStateTerminated) -> bool {
+    // Else the kubelet takes the end of its log, since the agent has not said anything.
+    let is_told = ended.message.as_deref().unwrap_or_default().starts_with(CRASHED);
+    match ended.reason.as_deref().unwrap_or_default() {
+        "ContainerStatusUnknown" => true,
+        "Unknown" => ended.exit_code == LOST_CODE,
+        "Error" => ended.exit_code == LOST_CODE && !is_told,
+        _ => false,
+    }
+}
+
+/// Whether who runs the cluster, or the end of its node, takes a pod away. A kubelet that evicts one may
+/// do so for what the program takes.
+fn is_taken(status: &PodStatus) -> bool {
+    let shuts_down = status.reason.as_deref() == Some("Terminated");
+    let by_kubelet = |it: &PodCondition| it.reason.as_deref() == Some("TerminationByKubelet");
+    let is_disrupted = disruptions(status).any(|it| shuts_down || !by_kubelet(it));
+    let before = status.init_container_statuses.iter().flatten();
+    let mut all = before.chain(status.container_statuses.iter().flatten());
+    is_disrupted || all.any(|it| container_end(it).is_some_and(went_with_its_node))
 }
 
 /// What a container that ended left behind, in one line; else the kubelet's word for its end.
@@ -228,11 +269,12 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
         ("Hung", _, _) => (Worker::Failed(Failure::Hung), text),
         ("NotStarted", _, _) => (Worker::Failed(Failure::NotStarted), text),
         ("Interrupted" | MACHINE_LEAVES, _, _) => (Worker::Interrupted, text),
-        ("Crashed", _, _) => (Worker::Failed(Failure::Crashed), text),
+        (CRASHED, _, _) => (Worker::Failed(Failure::Crashed), text),
         (_, "StartError" | "ContainerCannotRun", _) | (_, _, 126 | 127) => {
             (Worker::Failed(Failure::NotStarted), told("its container could not be started"))
         }
-        (_, "ContainerStatusUnknown", _) => (Worker::Interrupted, told("its node is gone")),
+        (_, "ContainerStatusUnknown", _) => (Worker::Interrupted, told(WENT)),
+        _ if went_with_its_node(ended) => (Worker::Interrupted, WENT.to_owned()),
         (_, _, 143) => (Worker::Interrupted, "it was told to end".to_owned()),
         (_, _, 98) => (Worker::Failed(Failure::Hung), told("it showed no progress")),
         (_, _, 137) => (Worker::Interrupted, "its agent was killed".to_owned()),
@@ -248,10 +290,13 @@ fn failed(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> (Work
 
 /// Why somebody, or the cluster, ended a pod that could have gone on.
 pub(super) fn disruption(status: &PodStatus) -> Option<String> {
-    let all = status.conditions.iter().flatten();
-    let mut all = all.filter(|it| it.type_ == "DisruptionTarget" && it.status == "True");
     let said = |text: &Option<String>| text.clone().unwrap_or_default();
-    all.next().map(|it| format!("{}: {}", said(&it.reason), said(&it.message)))
+    disruptions(status).next().map(|it| format!("{}: {}", said(&it.reason), said(&it.message)))
+}
+
+fn disruptions(status: &PodStatus) -> impl Iterator<Item = &PodCondition> {
+    let all = status.conditions.iter().flatten();
+    all.filter(|it| it.type_ == "DisruptionTarget" && it.status == "True")
 }
 
 /// The end of a text that is too long: that of a traceback is the cause.
@@ -340,6 +385,41 @@ mod tests {
         }
     }
 
+    fn disrupted(reason: &str) -> Value {
+        let mut status = ended(1, "Error", "Crashed: a");
+        status["conditions"] = json!([{"type": "DisruptionTarget", "status": "True",
+            "reason": reason, "message": "drained"}]);
+        status
+    }
+
+    #[test]
+    fn what_no_program_does_to_itself() {
+        let is_taken = |status: Value| worker(status).is_taken;
+        for reason in ["EvictionByEvictionAPI", "DeletionByTaintManager", "PreemptionByScheduler"] {
+            assert!(is_taken(disrupted(reason)));
+            // It is known before it has ended.
+            let mut running = disrupted(reason);
+            running["phase"] = "Running".into();
+            running["containerStatuses"][0]["state"] = json!({"running": {}});
+            assert!(is_taken(running));
+        }
+        // For what it takes, or because the machine shuts down.
+        let mut by_kubelet = disrupted("TerminationByKubelet");
+        assert!(!is_taken(by_kubelet.clone()));
+        by_kubelet["reason"] = "Terminated".into();
+        assert!(is_taken(by_kubelet));
+        assert!(is_taken(ended(143, "Error", "MachineLeaves: it left")));
+        assert!(is_taken(ended(255, "Unknown", "step 7")));
+        for (code, reason, message) in [
+            (137, "Error", ""),
+            (143, "Error", "Interrupted: it left"),
+            (255, "Error", "Crashed: a"),
+            (1, "Unknown", ""),
+        ] {
+            assert!(!is_taken(ended(code, reason, message)), "{code} {reason} {message}");
+        }
+    }
+
     #[test]
     fn how_workers_end() {
         let check = |status: Value, expected: Worker, text: &str| {
@@ -388,10 +468,21 @@ mod tests {
             (Some("n"), None)
         );
         check(ended(137, "Error", ""), Worker::Interrupted, "agent was killed");
-        let mut drained = ended(1, "Error", "Crashed: a");
-        drained["conditions"] = json!([{"type": "DisruptionTarget", "status": "True",
-            "reason": "EvictionByEvictionAPI", "message": "drained"}]);
-        check(drained, Worker::Interrupted, "EvictionByEvictionAPI: drained");
+        check(
+            disrupted("EvictionByEvictionAPI"),
+            Worker::Interrupted,
+            "EvictionByEvictionAPI: drained",
+        );
+        // Its node was restarted while it ran: containerd, and CRI-O.
+        for reason in ["Unknown", "Error"] {
+            for message in ["", "trainyard: waits for the worker a-1-0.a-workers"] {
+                let status = ended(255, reason, message);
+                check(status, Worker::Interrupted, "its node was restarted");
+            }
+        }
+        check(ended(255, "Error", "Crashed: rank 0 left with code 255"), crashed, "code 255");
+        let gone = "The container could not be located when the pod was deleted";
+        check(ended(137, "ContainerStatusUnknown", gone), Worker::Interrupted, gone);
         let evicted =
             |message: &str| json!({"phase": "Failed", "reason": "Evicted", "message": message});
         check(
@@ -423,6 +514,7 @@ mod tests {
         );
         check(data(7, "Unavailable: refused"), Worker::Interrupted, "Unavailable: refused");
         check(data(137, ""), crashed, "cannot be had: Error");
+        check(data(255, ""), Worker::Interrupted, "its node was restarted");
         let running = worker(json!({"phase": "Running"}));
         assert_eq!((running.index, running.attempt, running.end), (1, 2, None));
     }

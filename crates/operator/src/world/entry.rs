@@ -21,6 +21,9 @@ pub(crate) struct Entry {
     pub(crate) children: Vec<Child>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) releases: Vec<Release>,
+    /// The attempt of a job of which a worker was taken last. That a node went down is told in the
+    /// moment in which its pods go, which may be between two looks.
+    pub(crate) taken: Option<u32>,
 }
 
 #[derive(Debug, Clone)]

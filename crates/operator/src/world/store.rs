@@ -154,7 +154,10 @@ impl World {
     /// Takes in a pod; false if nothing changed that matters.
     pub(crate) fn put_pod(&self, key: ResourceKey, facts: PodFacts, epoch: u32) -> bool {
         let mut known = self.lock();
-        let pods = &mut known.entries.entry(key).or_default().pods;
+        let Entry { pods, taken, .. } = known.entries.entry(key).or_default();
+        if let Some(worker) = facts.worker.as_ref().filter(|worker| worker.is_taken) {
+            *taken = (*taken).max(Some(worker.attempt));
+        }
         let Some(known) = pods.iter_mut().find(|pod| pod.facts.name == facts.name) else {
             pods.push(Pod { facts, epoch });
             pods.shrink_to_fit();
@@ -189,6 +192,8 @@ impl World {
         match source {
             Source::Declared(_) => {
                 entry.resource = entry.resource.take().filter(|it| stays(it.resource_version));
+                // The next of that name counts its attempts from 1.
+                entry.taken = entry.taken.filter(|_| entry.resource.is_some());
             }
             Source::Children(kind) => entry.children.retain(|child| {
                 child.kind != kind || *child.name != *name || stays(child.resource_version)
@@ -407,7 +412,7 @@ impl Told {
 
 impl Entry {
     fn parts(&self) -> (bool, usize, usize, usize) {
-        let Self { resource, children, pods, releases } = self;
+        let Self { resource, children, pods, releases, taken: _ } = self;
         (resource.is_some(), children.len(), pods.len(), releases.len())
     }
 }

@@ -123,6 +123,31 @@ fn a_pod_whose_status_only_repeats_itself_is_no_news() {
 }
 
 #[test]
+fn that_a_worker_was_taken_is_known_when_its_pod_is_gone() {
+    let pod = |version: &str, attempt: &str, code: i32| -> PodFacts {
+        let state = json!({"terminated": {"exitCode": code, "reason": "Unknown"}});
+        let container = json!({"name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "default", "resourceVersion": version, "labels": {
+                "trainyard.dev/job": "iris", "trainyard.dev/attempt": attempt}},
+            "status": {"phase": "Failed", "containerStatuses": [container]},
+        }));
+        PodFacts::of(&pod.expect("a pod"))
+    };
+    let world = World::default();
+    let taken = || world.entry(&key()).and_then(|entry| entry.taken);
+    world.put_child(key(), live(1, 0, 80), 1);
+    world.put_pod(key(), pod("2", "3", 1), 1);
+    assert_eq!(taken(), None);
+    world.put_pod(key(), pod("3", "3", 255), 1);
+    world.remove(&key(), Source::Pods, "p", 4);
+    assert_eq!(taken(), Some(3));
+    // The next job of that name has attempts of its own.
+    world.remove(&key(), Source::Declared(key().kind), "iris", 5);
+    assert_eq!(taken(), None);
+}
+
+#[test]
 fn an_answer_does_not_bring_back_what_a_watch_has_seen_go() {
     let (world, ours, key) = (World::default(), wanted(80), key());
     let content = || (&ours.body, &ours.leaves, ours.digest);
