@@ -356,14 +356,11 @@ impl State {
         }
     }
 
-    /// Waits until the next attempt, after `row` failures in a row, or one that none of them is to blame
-    /// for.
+    /// Waits until the next attempt, after `row` failures in a row; these say nothing of an attempt of which
+    /// a worker was taken.
     fn waiting(self, now: Duration) -> Self {
-        if self.taken {
-            let phase = Phase::Waiting { until: now.saturating_add(DELAY) };
-            return Self { phase, reason: Reason::BackOff, ..self };
-        }
-        let factor = 1u32.checked_shl(self.row.saturating_sub(1)).unwrap_or(u32::MAX);
+        let row = if self.taken { 0 } else { self.row };
+        let factor = 1u32.checked_shl(row.saturating_sub(1)).unwrap_or(u32::MAX);
         let delay = DELAY.saturating_mul(factor).min(LONGEST_DELAY);
         Self {
             phase: Phase::Waiting { until: now.saturating_add(delay) },
