@@ -4,6 +4,7 @@
 //! ```text
 //! transfer save FOLDER STORE        uploads what is in FOLDER; prints seconds
 //! transfer restore STORE FOLDER     restores the newest, as an agent does; prints seconds
+//! transfer pull STORE FOLDER        the same until the disk has it, as `checkpoints pull` does
 //! transfer beside FOLDER STORE N    N busy threads: prints work done alone and while uploading
 //! ```
 
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use trainyard_checkpoint::{CheckpointError, Keeper, Settings};
+use trainyard_checkpoint::{CheckpointError, Keeper, Settings, Store};
+use trainyard_storage::Credentials;
 
 /// Turns of each kind; they alternate, so that a machine that gets slower does not count for one.
 const TURNS: usize = 4;
@@ -27,13 +29,14 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["save", folder, store] => runtime.block_on(save(folder, store)),
         ["restore", store, folder] => runtime.block_on(restore(store, folder)),
+        ["pull", store, folder] => runtime.block_on(pull(store, Path::new(folder))),
         ["beside", folder, store, threads] => {
             let threads = threads.parse().unwrap_or(1);
             beside(Path::new(folder), store, threads, runtime.handle())
         }
         _ => {
             eprintln!(
-                "usage: transfer save FOLDER STORE | restore STORE FOLDER | beside FOLDER STORE THREADS"
+                "usage: transfer save FOLDER STORE | restore STORE FOLDER | pull STORE FOLDER | beside FOLDER STORE THREADS"
             );
             return ExitCode::from(2);
         }
@@ -69,7 +72,18 @@ async fn restore(store: &str, folder: &str) -> Result<(), CheckpointError> {
     let keeper = Keeper::open(Settings::new(folder, store))?;
     let began = Instant::now();
     let restored = keeper.restore().await?;
-    if restored.is_none() {
+    tell(restored.is_some(), began)
+}
+
+async fn pull(store: &str, folder: &Path) -> Result<(), CheckpointError> {
+    let store = Store::open(store, &Credentials::default())?;
+    let began = Instant::now();
+    let restored = store.restore_newest(folder, None).await?;
+    tell(restored.is_some(), began)
+}
+
+fn tell(is_restored: bool, began: Instant) -> Result<(), CheckpointError> {
+    if !is_restored {
         return Err(CheckpointError::Settings("there is nothing to restore".to_owned()));
     }
     println!("{}", began.elapsed().as_secs_f64());

@@ -4,8 +4,9 @@
 //! restore together from a store whose bandwidth they share.
 //!
 //! Everything that writes files is timed until the disk has them, with a `sync` behind what does not wait for
-//! that, and restoring also until the files can be read, for which alone a program waits. What is read was
-//! dropped from the page cache before.
+//! that, which is rclone. Restoring is timed until the files can be read, too, for which alone a program
+//! waits. rclone does both in one; ours is two ways: agents restore until files can be read, and
+//! `checkpoints pull` until the disk has them. What is read was dropped from the page cache before.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -54,10 +55,10 @@ const SECRET: &str = "minioadmin-secret";
 const ROWS: [&str; 6] = [
     "save to a folder",
     "restore from a folder, until it can be read",
-    "restore from a folder",
+    "restore from a folder, until the disk has it",
     "save to MinIO",
     "restore from MinIO, until it can be read",
-    "restore from MinIO",
+    "restore from MinIO, until the disk has it",
 ];
 
 impl Checkpoint {
@@ -101,8 +102,19 @@ impl Checkpoint {
         let mut figures = vec![Vec::new(); 2 * ROWS.len()];
         let [mut copied, mut verified, mut written] = [const { Vec::new() }; 3];
         let path = |path: &Path| path.display().to_string();
-        // The row after it is of what the disk has.
-        let restored = |measure: &mut dyn FnMut(usize, f64), place, readable| {
+        // Of ours: until it can be read, and in the row after it until the disk has it.
+        let restore = |measure: &mut dyn FnMut(usize, f64), place, store: &str, folder: &Path| {
+            for (row, way) in ["restore", "pull"].into_iter().enumerate() {
+                clear(std::slice::from_ref(back))?;
+                drop_pages(folder)?;
+                let words = [way, store, &path(back)];
+                measure(place + 2 * row, told(&ours, &words, &endpoint)?);
+            }
+            anyhow::Ok(())
+        };
+        // The same of rclone's.
+        let copy = |measure: &mut dyn FnMut(usize, f64), place, from: &str| {
+            let readable = timed(&mut rclone(&endpoint, &["copy", from, &path(back)]))?;
             measure(place, readable);
             measure(place + 2, readable + sync(back)?);
             anyhow::Ok(())
@@ -136,16 +148,8 @@ impl Checkpoint {
                     drop_pages(folder)?;
                 }
                 match turn {
-                    Turn::Ours => {
-                        let words = ["restore", &path(here), &path(back)];
-                        let readable = told(&ours, &words, &endpoint)?;
-                        restored(&mut measure, 2, readable)?;
-                    }
-                    Turn::Peer => {
-                        let mut copy = rclone(&endpoint, &["copy", &path(there), &path(back)]);
-                        let readable = timed(&mut copy)?;
-                        restored(&mut measure, 3, readable)?;
-                    }
+                    Turn::Ours => restore(&mut measure, 2, &path(here), here)?,
+                    Turn::Peer => copy(&mut measure, 3, &path(there))?,
                     Turn::Raw => {
                         copied.push(self.rate(copy_raw(&source.join("step-1"), raw, false)?))
                     }
@@ -169,15 +173,8 @@ impl Checkpoint {
                 clear(&folders)?;
                 drop_pages(&root.join("minio"))?;
                 match turn {
-                    Turn::Ours => {
-                        let readable = told(&ours, &["restore", &store, &path(back)], &endpoint)?;
-                        restored(&mut measure, 8, readable)?;
-                    }
-                    Turn::Peer => {
-                        let mut copy = rclone(&endpoint, &["copy", &remote, &path(back)]);
-                        let readable = timed(&mut copy)?;
-                        restored(&mut measure, 9, readable)?;
-                    }
+                    Turn::Ours => restore(&mut measure, 8, &store, &root.join("minio"))?,
+                    Turn::Peer => copy(&mut measure, 9, &remote)?,
                     Turn::Raw => {}
                 }
             }
