@@ -181,6 +181,30 @@ async fn who_is_told_to_stop_removes_no_more_and_leaves_no_lock() {
     assert_eq!(keeper.store().prune(&options).await.unwrap().removed.len(), 2);
 }
 
+/// Parts that go past the page cache, and what is left of a file behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_come_back_until_readable_and_until_on_the_disk() {
+    let (program, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tuning = Tuning { parallel: 4, chunk_bytes: 1 << 20 };
+    let large = |folder: &Path| Settings { tuning, ..settings(folder, store.path()) };
+    let lengths = [1 << 20, (1 << 20) + 1, (3 << 20) + 4096, 3_500_000];
+    let files: Vec<(String, Vec<u8>)> = (0u64..)
+        .zip(lengths)
+        .map(|(n, length)| (format!("shard-{n}"), content(length, n)))
+        .collect();
+    let named: Vec<_> = files.iter().map(|it| (it.0.as_str(), it.1.clone())).collect();
+    write_step(program.path(), "step-1", &named);
+    let keeper = Keeper::open(large(program.path())).unwrap();
+    assert_eq!(keeper.flush(Duration::from_secs(60)).await.saved, ["step-1"]);
+    // The disk that cargo builds on, since memory's file system may take nothing past the cache.
+    let disk = || tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let (readable, on_disk) = (disk(), disk());
+    Keeper::open(large(readable.path())).unwrap().restore().await.unwrap().unwrap();
+    open(store.path()).restore_newest(on_disk.path(), None).await.unwrap().unwrap();
+    assert!(tree(readable.path()) == tree(program.path()));
+    assert!(tree(on_disk.path()) == tree(program.path()));
+}
+
 /// It is one file all the time, whose link changes with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_written_over_in_place_is_never_torn() {

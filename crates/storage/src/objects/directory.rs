@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +16,9 @@ use futures_util::FutureExt;
 
 use super::{Answer, Object, Objects};
 use crate::digest::blocking;
+use crate::direct::{read_past_the_cache, write_past_the_cache};
 use crate::error::{StorageError, files};
-use crate::part::{BLOCK, read_part};
+use crate::part::read_part;
 use crate::{key, space};
 
 /// Where files lie until they have their names. Part of the layout: a key below it is a leftover.
@@ -31,8 +31,6 @@ const NFS_CACHE: Duration = Duration::from_secs(60);
 const MOST_TRIES: usize = 100;
 /// Written at once, before the disk is asked to begin.
 const WRITE_BYTES: usize = 4 << 20;
-/// Fewer are written by the page cache.
-const DIRECT_BYTES: usize = 1 << 20;
 /// Read at once where bytes are only compared.
 const READ_BYTES: usize = 1 << 20;
 /// Deeper than any key.
@@ -136,7 +134,7 @@ impl Root {
         let mut options = OpenOptions::new();
         let open = options.read(true).write(true).create_new(true).open(staged);
         let mut file = open.map_err(failed("create"))?;
-        let is_written = write_past_the_cache(&file, bytes).map_err(failed("write"))?;
+        let is_written = write_past_the_cache(&file, bytes, 0).map_err(failed("write"))?;
         if !is_written {
             for piece in bytes.chunks(WRITE_BYTES) {
                 file.write_all(piece).map_err(failed("write"))?;
@@ -284,54 +282,6 @@ fn read_ahead(file: &File) {
     let _ = file;
 }
 
-/// Whether what is read and written goes past the page cache from now on, or no more; some file systems let
-/// nothing.
-fn set_direct(file: &File, is_direct: bool) -> bool {
-    #[cfg(target_os = "linux")]
-    if let Ok(mut flags) = rustix::fs::fcntl_getfl(file) {
-        flags.set(rustix::fs::OFlags::DIRECT, is_direct);
-        return rustix::fs::fcntl_setfl(file, flags).is_ok();
-    }
-    let _ = (file, is_direct);
-    false
-}
-
-/// Writes a file past the page cache, if its bytes lie so that they may be, and are enough that it pays: no
-/// processor copies them, none has to look for pages and free them again, and they come to lie in one piece on
-/// the disk. `false` where the file system takes none that way.
-fn write_past_the_cache(file: &File, bytes: &[u8]) -> io::Result<bool> {
-    let is_worth_it = bytes.len() >= DIRECT_BYTES && bytes.as_ptr().align_offset(BLOCK) == 0;
-    if !is_worth_it || !set_direct(file, true) {
-        return Ok(false);
-    }
-    let blocks = bytes.len().saturating_sub(bytes.len() % BLOCK);
-    let (whole, end) = bytes.split_at_checked(blocks).unwrap_or((bytes, &[]));
-    let written = file.write_all_at(whole, 0);
-    set_direct(file, false);
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
-        written => written?,
-    }
-    // What is no whole block.
-    file.write_all_at(end, blocks as u64)?;
-    Ok(true)
-}
-
-/// Reads a file of so many bytes past the page cache, where that pays and the file system lets it.
-fn read_past_the_cache(file: &File, bytes: u64) -> io::Result<Option<Bytes>> {
-    if bytes < DIRECT_BYTES as u64 || !set_direct(file, true) {
-        return Ok(None);
-    }
-    // The last block is asked for as a whole.
-    let read = read_part(file, 0, bytes.next_multiple_of(BLOCK as u64));
-    set_direct(file, false);
-    match read {
-        Ok(read) => Ok(Some(read.slice(..read.len().min(bytes as usize)))),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// Whether a file holds exactly these bytes.
 fn holds(file: &mut File, bytes: &[u8]) -> io::Result<bool> {
     if file.metadata()?.len() != bytes.len() as u64 {
@@ -412,11 +362,11 @@ impl Objects for Directory {
 fn bytes_of_all_lengths_come_back_wherever_they_lie() {
     // The disk that cargo builds on, since memory's file system may take nothing past the cache.
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let source = tempfile::tempfile().unwrap();
+    let mut source = tempfile::tempfile().unwrap();
     let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-    source.write_all_at(&content, 0).unwrap();
+    source.write_all(&content).unwrap();
     let root = Directory::new(folder.path().to_owned(), "folder".to_owned()).root;
-    let block = BLOCK as u64;
+    let block = crate::part::BLOCK as u64;
     for bytes in [0, 1, block, 1 << 20, (1 << 20) + 1, (1 << 20) + block, 3_000_000] {
         let aligned = read_part(&source, 0, bytes).unwrap();
         for (name, put) in
@@ -426,16 +376,12 @@ fn bytes_of_all_lengths_come_back_wherever_they_lie() {
             assert_eq!(root.read(name, u64::MAX).unwrap(), put, "{name} {bytes}");
         }
     }
-    let direct = fs::File::create(folder.path().join("direct")).unwrap();
-    let aligned = read_part(&source, 0, 3_000_000).unwrap();
-    println!("past the page cache: {}", write_past_the_cache(&direct, &aligned).unwrap());
-    assert!(!write_past_the_cache(&direct, &aligned.slice(1..)).unwrap());
 }
 
 #[test]
 fn a_large_file_is_compared_to_its_last_byte() {
     let folder = tempfile::tempdir().unwrap();
-    for bytes in [DIRECT_BYTES, DIRECT_BYTES + 1, 3_000_000] {
+    for bytes in [1 << 20, (1 << 20) + 1, 3_000_000] {
         let content: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
         let path = folder.path().join("large");
         fs::write(&path, &content).unwrap();
