@@ -355,7 +355,8 @@ def judge(chaos, name, work, durable, happened):
     # may have been lost with its disk.
     own = by_attempt[attempts[-1]]
     written = max((note["step"] for note in own if note["what"] == "saved"), default=found["step"])
-    return lost, over, written - found["step"]
+    # Notes are lost where a node is cut off: the store may know of more.
+    return lost, over, max(0, written - found["step"])
 
 
 def cause(chaos, happened, last, started):
