@@ -380,8 +380,9 @@ fn bytes_of_all_lengths_come_back_wherever_they_lie() {
 
 #[test]
 fn a_large_file_is_compared_to_its_last_byte() {
+    use crate::direct::DIRECT_BYTES;
     let folder = tempfile::tempdir().unwrap();
-    for bytes in [1 << 20, (1 << 20) + 1, 3_000_000] {
+    for bytes in [DIRECT_BYTES, DIRECT_BYTES + 1, 3_000_000] {
         let content: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
         let path = folder.path().join("large");
         fs::write(&path, &content).unwrap();
